@@ -1,0 +1,124 @@
+"""Claims: at most one process works on a run, on one machine or many over a shared file system.
+
+A claim is a file `claims/0001.json`, created exclusively; the highest number is the one in force.
+A claim whose owner is gone is taken over by creating the next number, again exclusively, so that
+of several takers one wins. Nothing is locked and nothing is renamed.
+
+Gone means: on this host, the process does not exist (or its id was reused); on another host, the
+file was not touched for `STALE_SECONDS`. Owners touch their claim as they make progress, and ask
+`holds` before they write, so a frozen owner that wakes up after a take-over stops by itself.
+
+Assumed of the file system: exclusive creation is atomic (local disks, NFS v3 and later), and clocks
+of hosts agree to well within `STALE_SECONDS`.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from paper_repro.files import read_json
+import json
+
+STALE_SECONDS = 300.0
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A claim in force when it was taken."""
+
+    path: Path
+
+    def touch(self) -> None:
+        """Show that the owner is alive."""
+        if self.path.exists():
+            os.utime(self.path)
+
+    def holds(self) -> bool:
+        """Whether this claim is still the one in force."""
+        return _latest(self.path.parent) == self.path
+
+    def release(self) -> None:
+        """Give the run back, for anyone to take."""
+        self.path.unlink(missing_ok=True)
+
+
+def take_claim(directory: Path) -> Claim | None:
+    """Claim the run whose record is `directory`; None if a living process has it."""
+    claims = directory / "claims"
+    claims.mkdir(parents=True, exist_ok=True)
+    latest = _latest(claims)
+    if latest is not None and _alive(latest):
+        return None
+    path = claims / f"{_number(latest) + 1:04d}.json"
+    # Written whole under another name and linked into place: a claim is never seen half-written.
+    temporary = claims / f".{socket.gethostname()}.{os.getpid()}.tmp"
+    temporary.write_text(json.dumps(_identity()), encoding="utf-8")
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        return None
+    finally:
+        temporary.unlink(missing_ok=True)
+    return Claim(path)
+
+
+def is_claimed(directory: Path) -> bool:
+    """Whether a living process works on the run whose record is `directory`."""
+    latest = _latest(directory / "claims")
+    return latest is not None and _alive(latest)
+
+
+def _latest(claims: Path) -> Path | None:
+    try:
+        names = [name for name in os.listdir(claims) if name.endswith(".json")]
+    except FileNotFoundError:
+        return None
+    return claims / max(names) if names else None
+
+
+def _number(claim: Path | None) -> int:
+    return int(claim.stem) if claim else 0
+
+
+def _identity() -> dict[str, object]:
+    pid = os.getpid()
+    return {"host": socket.gethostname(), "pid": pid, "started": _started(pid)}
+
+
+def _started(pid: int) -> str | None:
+    """When a process of this host started, in clock ticks since boot; None if it is not there.
+
+    Tells a process from a later one with the same id. Where there is no /proc (macOS), a process
+    that exists is `"?"`.
+    """
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8")
+    except FileNotFoundError:
+        if Path("/proc/self").exists():
+            return None
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            return None
+        except PermissionError:
+            return "?"
+        return "?"
+    state, *rest = stat.rpartition(")")[2].split()
+    return None if state == "Z" else rest[18]
+
+
+def _alive(claim: Path) -> bool:
+    try:
+        age = time.time() - claim.stat().st_mtime
+    except FileNotFoundError:  # released this moment
+        return False
+    owner = read_json(claim)
+    if owner is None:
+        return False
+    if owner["host"] == socket.gethostname():
+        return _started(int(owner["pid"])) == owner["started"]
+    return age < STALE_SECONDS

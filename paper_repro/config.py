@@ -1,0 +1,253 @@
+"""What one training run is: `RunConfig`, strict, resolved, and addressed by its content.
+
+Shapes are given here and multipliers are derived from them (`paper_repro.parameterization`), so a
+config never states both. Everything that changes a run's numbers is a field of `RunConfig` and part
+of its id; how a run executes (device, dtype, workers, compilation) is not: see `Execution`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from paper_repro.errors import ConfigError, explain
+
+Parameterization = Literal["sp", "sp_fan_in", "mup", "completep", "complete_d"]
+BetaRule = Literal["linear", "exponential"]
+
+#: The finer label of a parameter, for per-module hyperparameters (`mlp_gate` exists with SwiGLU).
+ModuleType = Literal[
+    "embedding",
+    "attention_norm",
+    "query",
+    "key",
+    "value",
+    "query_norm",
+    "key_norm",
+    "attention_out",
+    "mlp_norm",
+    "mlp_gate",
+    "mlp_in",
+    "mlp_out",
+    "final_norm",
+    "unembedding",
+]
+
+#: The quantities that module-type and depth multipliers act on. A multiplier of a beta acts on
+#: one minus it, as the batch and duration rule does.
+Quantity = Literal[
+    "lr", "weight_decay", "one_minus_beta1", "one_minus_beta2", "eps", "init_std", "residual"
+]
+
+#: The module types whose output is a residual branch, so that have a residual multiplier.
+BRANCHES: tuple[ModuleType, ...] = ("attention_out", "mlp_out")
+
+PositiveInt = Annotated[int, Field(gt=0)]
+PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NonNegativeFloat = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Beta = Annotated[float, Field(gt=0, lt=1)]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class ModelConfig(_Strict):
+    """The shape of the GPT: pre-norm RMSNorm, RoPE, QK norm, untied embeddings."""
+
+    width: PositiveInt = 64
+    """d_model. Width grows by adding heads of fixed size."""
+    depth: PositiveInt = 2
+    """Number of blocks, each with an attention and an MLP branch."""
+    head_dim: PositiveInt = 16
+    mlp: Literal["gelu", "swiglu"] = "gelu"
+    mlp_ratio: PositiveInt = 4
+    """Hidden size of the MLP over the width."""
+    qk_norm: bool = True
+    """RMSNorm on queries and keys, its gains shared by the heads."""
+    biases: bool = False
+    """Biases on the hidden linear layers; norms and the unembedding have none."""
+
+    @model_validator(mode="after")
+    def _heads(self) -> ModelConfig:
+        if self.width % self.head_dim:
+            raise ValueError(
+                f"width {self.width} is not a multiple of head_dim {self.head_dim}"
+            )
+        if self.head_dim % 2:
+            raise ValueError(f"head_dim must be even for rotary positions (got {self.head_dim})")
+        return self
+
+
+class DataConfig(_Strict):
+    """Which text, in which tokens, in sequences of which length."""
+
+    corpus: str = "sotu"
+    """`sotu`, `python`, `synthetic`, `files:<glob>` or `hf:<dataset>`."""
+    tokenizer: str = "bytes"
+    """`bytes`, or `bpe:<vocabulary size>` trained on the corpus's training documents."""
+    context: PositiveInt = 128
+    """Tokens in a sequence."""
+    max_epochs: PositiveInt = 1
+    """How often the corpus may repeat; a corpus shorter than the tokens asked for is an error."""
+    validation_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    """Share of the documents kept for validation."""
+
+
+class TrainConfig(_Strict):
+    """Batch, duration, schedule and loss."""
+
+    batch_size: PositiveInt = 16
+    """Sequences in a batch."""
+    tokens: PositiveInt = 819_200
+    """Training duration; the number of steps is tokens // (batch_size * context)."""
+    schedule: Literal["cosine", "linear", "wsd", "constant"] = "cosine"
+    warmup_fraction: Fraction = 0.05
+    """Share of the steps in which the learning rate rises linearly from 0."""
+    final_fraction: Fraction = 0.1
+    """Learning rate at the end, over its peak (no effect with `constant`)."""
+    decay_fraction: Fraction = 0.2
+    """Share of the steps that decay at the end of `wsd`."""
+    clip: PositiveFloat | None = None
+    """Gradient norm above which gradients are rescaled."""
+    z_loss: NonNegativeFloat = 1e-4
+    """Coefficient of the squared log-partition in the training loss (never in reported losses)."""
+    evaluations: PositiveInt = 8
+    """Evaluations on the fixed validation batches, evenly spaced; the last is at the end."""
+    eval_sequences: PositiveInt = 256
+    """Sequences in the fixed validation set."""
+
+
+class ScalingConfig(_Strict):
+    """The parameterisation, and the base: the shape at which hyperparameters are stated."""
+
+    parameterization: Parameterization = "complete_d"
+    base_width: PositiveInt = 64
+    base_depth: PositiveInt = 2
+    base_batch_size: PositiveInt = 16
+    base_tokens: PositiveInt = 819_200
+    alpha: Annotated[float, Field(ge=0.5, le=1.0)] = 1.0
+    """Depth exponent α of the residual multiplier m_L^-α."""
+    beta_rule: BetaRule = "linear"
+    """How betas follow κ = m_B / m_D: 1 - β' = κ (1 - β), or β' = β^κ."""
+
+
+class InitStd(_Strict):
+    """Standard deviation of the initial weights at the base, per tensor class."""
+
+    embedding: PositiveFloat = 0.3
+    hidden_weight: PositiveFloat = 0.08
+    unembedding: PositiveFloat = 0.02
+
+
+class HyperparameterConfig(_Strict):
+    """Hyperparameters as stated at the base, with multipliers per module type and per depth."""
+
+    lr: PositiveFloat = 2**-6
+    weight_decay: NonNegativeFloat = 0.1
+    """λ in PyTorch's form: a step decays a weight by lr * λ."""
+    beta1: Beta = 0.9
+    beta2: Beta = 0.95
+    eps: PositiveFloat = 1e-8
+    init_std: InitStd = InitStd()
+    residual: PositiveFloat = 1.0
+    """Multiplier of both residual branches."""
+    module_multipliers: dict[ModuleType, dict[Quantity, NonNegativeFloat]] = {}
+    """Factor for one module type, e.g. `{query: {lr: 2.0}}`; absent means 1."""
+    depth_multipliers: dict[Quantity, Annotated[list[NonNegativeFloat], Field(min_length=1)]] = {}
+    """Factors from the first block to the last, e.g. `{lr: [1.0, 0.5]}`; interpolated linearly in
+    relative depth when the model has another number of blocks. Only parameters in blocks have one.
+    """
+
+    @model_validator(mode="after")
+    def _multipliers(self) -> HyperparameterConfig:
+        for module_type, factors in self.module_multipliers.items():
+            for quantity, factor in factors.items():
+                key = f"module_multipliers.{module_type}.{quantity}"
+                if quantity == "residual" and module_type not in BRANCHES:
+                    raise ValueError(f"{key}: only {' and '.join(BRANCHES)} end a residual branch")
+                _positive_unless_decay(key, quantity, factor)
+        for quantity, curve in self.depth_multipliers.items():
+            for factor in curve:
+                _positive_unless_decay(f"depth_multipliers.{quantity}", quantity, factor)
+        return self
+
+
+def _positive_unless_decay(key: str, quantity: Quantity, factor: float) -> None:
+    if factor == 0 and quantity != "weight_decay":
+        raise ValueError(f"{key}: must be greater than 0 (only weight_decay may be switched off)")
+
+
+class RunConfig(_Strict):
+    """One training run, whole."""
+
+    model: ModelConfig = ModelConfig()
+    data: DataConfig = DataConfig()
+    train: TrainConfig = TrainConfig()
+    scaling: ScalingConfig = ScalingConfig()
+    hyperparameters: HyperparameterConfig = HyperparameterConfig()
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    """Initial weights and the order of the data; runs that share it see the same batches."""
+
+    @model_validator(mode="after")
+    def _at_least_one_step(self) -> RunConfig:
+        if self.steps < 1:
+            raise ValueError(
+                f"train.tokens {self.train.tokens} is less than one batch of "
+                f"{self.train.batch_size} x {self.data.context} tokens"
+            )
+        return self
+
+    @property
+    def tokens_per_step(self) -> int:
+        return self.train.batch_size * self.data.context
+
+    @property
+    def steps(self) -> int:
+        """Optimiser steps: whole batches that fit into `train.tokens`."""
+        return self.train.tokens // self.tokens_per_step
+
+    @property
+    def run_id(self) -> str:
+        """Content hash of the resolved config, 12 hexadecimal digits."""
+        return _digest(self.model_dump(mode="json"))
+
+    @property
+    def bundle_id(self) -> str:
+        """Content hash of what runs of one bundle share: model, data, batch and duration."""
+        return _digest(self.model_dump(mode="json", include={"model", "data", "train"}))
+
+
+def _digest(content: dict[str, Any]) -> str:
+    canonical = json.dumps(content, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()[:12]
+
+
+def parse_run_config(content: object, source: str) -> RunConfig:
+    """Validate plain data (from YAML) into a `RunConfig`.
+
+    Raises:
+        ConfigError: naming `source`, the key and what was expected.
+    """
+    try:
+        return RunConfig.model_validate(content)
+    except ValidationError as error:
+        raise ConfigError(f"{source}: {explain(error)}") from None
+
+
+class Execution(_Strict):
+    """How runs execute. Not part of a run's identity."""
+
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """Precision of matrix products (autocast); parameters and optimiser state stay float32."""
+    compile: bool = False
+    """torch.compile the training step, once a bundle."""
+    threads: PositiveInt = 1
+    """CPU threads a worker."""
+    checkpoint_seconds: NonNegativeFloat = 30.0
+    """Wall time between checkpoints."""

@@ -1,0 +1,29 @@
+"""The one exception that means "what you asked for is wrong", told in one line."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from pydantic import ValidationError
+
+
+class ConfigError(ValueError):
+    """A sweep file, configuration or argument is wrong.
+
+    The message is one line naming the place (file and key) and what was expected. Commands print
+    it to stderr and exit with code 2.
+    """
+
+
+def explain(error: ValidationError) -> str:
+    """The first problem of a pydantic error as `key.path: what is wrong (got value)`."""
+    problems: Iterable[Mapping[str, Any]] = error.errors(include_url=False)  # type: ignore[assignment]
+    first = next(iter(problems))
+    key = ".".join(str(part) for part in first["loc"])
+    message = str(first["msg"]).removeprefix("Value error, ")
+    if first["type"] == "extra_forbidden":
+        return f"{key}: unknown key"
+    if first["type"] == "value_error":
+        return f"{key}: {message}" if key else message
+    return f"{key}: {message} (got {first['input']!r})"
