@@ -1,0 +1,75 @@
+"""Transfer statistics as text: for the terminal and, without colours, for files."""
+
+from __future__ import annotations
+
+import math
+
+import pandas as pd
+from rich.console import Console
+from rich.table import Table
+
+from analysis.axes import Axis, arm_name
+from analysis.regime import regime
+from analysis.transfer import LR, PARAMETERIZATION, drift_summary, transfer_summary
+
+
+def print_transfer(
+    console: Console,
+    frame: pd.DataFrame,
+    axis: Axis,
+    hyperparameter: str = LR,
+    arm: str = PARAMETERIZATION,
+) -> None:
+    """Print the optima, the drifts with their verdicts, and the regime of a sweep."""
+    console.print(_optima(transfer_summary(frame, axis, hyperparameter, arm), axis, hyperparameter))
+    console.print(_drifts(drift_summary(frame, axis, hyperparameter, arm), axis))
+    console.print(str(regime(frame)), highlight=False)
+
+
+def format_interval(row: pd.Series, name: str, digits: int) -> str:
+    """`value [low, high]` of a summary's columns; `?` stands for an unknown interval."""
+    value, low, high = (float(row[name + end]) for end in ("", "_low", "_high"))
+    if math.isnan(value):
+        return "–"
+    if math.isnan(low):
+        return f"{value:.{digits}f} [?]"
+    return f"{value:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
+
+
+def _optima(summary: pd.DataFrame, axis: Axis, hyperparameter: str) -> Table:
+    table = Table(title=f"Optimal {hyperparameter} along {axis.name}")
+    for column in ("parameterization", axis.name, "seeds", "optimum (log2)", "loss (nats)"):
+        table.add_column(column, justify="left" if column == "parameterization" else "right")
+    table.add_column("shift from base (octaves)", justify="right")
+    table.add_column("regret (nats)", justify="right")
+    for _, row in summary.iterrows():
+        optimum = format_interval(row, "optimum", 2)
+        table.add_row(
+            arm_name(row["parameterization"]),
+            f"{row['scale']}{' (base)' if row['base'] else ''}",
+            str(row["seeds"]),
+            optimum if row["bracketed"] else "unbracketed",
+            format_interval(row, "loss", 3),
+            format_interval(row, "shift", 2),
+            format_interval(row, "regret", 4),
+        )
+    return table
+
+
+def _drifts(summary: pd.DataFrame, axis: Axis) -> Table:
+    table = Table(title=f"Drift of the optimum, octaves per doubling of {axis.name}")
+    for column in ("parameterization", "scales", "seeds", "drift", "regret at largest (nats)"):
+        table.add_column(column, justify="left" if column == "parameterization" else "right")
+    table.add_column("all bracketed")
+    table.add_column("verdict")
+    for _, row in summary.iterrows():
+        table.add_row(
+            arm_name(row["parameterization"]),
+            f"{row['scale_min']} … {row['scale_max']}",
+            str(row["seeds"]),
+            format_interval(row, "drift", 2),
+            format_interval(row, "regret", 4),
+            "yes" if row["bracketed"] else "no",
+            row["verdict"],
+        )
+    return table

@@ -1,0 +1,267 @@
+"""Does the optimum transfer? Optima along one axis, their drift, the regret, and a verdict.
+
+Every statistic is computed within a seed (runs that share a seed share their data) and then
+averaged over seeds with an interval: see `analysis.seeds`. Unbracketed optima are shown and
+flagged, and enter no statistic.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from analysis.axes import Axis, in_order
+from analysis.optimum import FittedCurve, fit_optimum
+from analysis.seeds import UNKNOWN, Interval, over_seeds
+from paper_repro.errors import ConfigError
+
+LR = "hyperparameters.lr"
+PARAMETERIZATION = "scaling.parameterization"
+
+#: How the names of config columns begin (the seed aside).
+CONFIG_SECTIONS = ("model.", "data.", "train.", "scaling.", "hyperparameters.")
+
+#: Octaves per doubling within which an optimum counts as stable: half of the smallest drift that
+#: theory gives Adam's hidden layers without transfer (width^-1/2 to width^-1, arXiv 2407.05872).
+DRIFT_TOLERANCE = 0.25
+
+#: Nats of regret within which transferring counts as free: half of the smallest loss that an
+#: independent user called a failure of transfer (0.040 nats, the duration rule at 125M).
+REGRET_TOLERANCE = 0.02
+
+
+@dataclass(frozen=True)
+class ScaleFit:
+    """The loss curves of one arm at one scale: their seed mean, and each seed's own."""
+
+    curves: pd.DataFrame
+    """Loss by log2 of the hyperparameter (rows, ascending) and seed (columns)."""
+    mean: FittedCurve
+    """The seed-mean curve. A rate at which any seed diverged is a diverged rate."""
+    seeds: Mapping[int, FittedCurve]
+    """Seeds that have a loss at every fitted point, fitted in the window of the mean."""
+
+    @property
+    def optimum(self) -> Interval:
+        """log2 of the optimum, over seeds; the interval is unknown if it is not bracketed."""
+        estimate = over_seeds([curve.log2 for curve in self.seeds.values()])
+        if not self.mean.bracketed:
+            return Interval(self.mean.log2, math.nan, math.nan)
+        return estimate.widened(0.0, self.slack)
+
+    @property
+    def slack(self) -> float:
+        return max((curve.slack for curve in self.seeds.values()), default=0.0)
+
+    @property
+    def loss(self) -> Interval:
+        """Loss at the optimum in nats, over seeds."""
+        return over_seeds([curve.loss for curve in self.seeds.values()])
+
+
+ScaleFits = dict[int, ScaleFit]
+
+
+def fit_arm(runs: pd.DataFrame, axis: Axis, hyperparameter: str = LR) -> ScaleFits:
+    """Fit the loss curves of one arm at every scale of an axis, ascending.
+
+    Raises:
+        ConfigError: if two runs differ in more than scale, hyperparameter and seed.
+    """
+    fits: ScaleFits = {}
+    for scale in sorted(int(scale) for scale in runs[axis.column].unique()):
+        group = runs[runs[axis.column] == scale]
+        _check_one_curve(group, hyperparameter)
+        curves = group.pivot(index=hyperparameter, columns="seed", values="val_loss").sort_index()
+        curves.index = pd.Index(np.log2(curves.index.to_numpy(dtype=float)), name="log2")
+        mean = fit_optimum(curves.index, curves.mean(axis=1))
+        seeds = {
+            seed: fit_optimum(curves.index, curves[seed], mean.window)
+            for seed in sorted(int(seed) for seed in group["seed"].unique())
+            if np.isfinite(curves[seed].iloc[mean.window.points]).all()
+        }
+        fits[scale] = ScaleFit(curves, mean, seeds)
+    return fits
+
+
+def fit_arms(
+    frame: pd.DataFrame, axis: Axis, hyperparameter: str = LR, arm: str = PARAMETERIZATION
+) -> dict[str, ScaleFits]:
+    """`fit_arm` for each value of the column `arm`, in the order of print."""
+    groups = {str(name): runs for name, runs in frame.groupby(arm)}
+    return {name: fit_arm(groups[name], axis, hyperparameter) for name in in_order(list(groups))}
+
+
+def base_scale(frame: pd.DataFrame, axis: Axis) -> int:
+    """The scale at which the hyperparameters of a sweep are stated.
+
+    Raises:
+        ConfigError: if its runs do not agree on one.
+    """
+    bases = frame[axis.base_column].unique()
+    if len(bases) != 1:
+        raise ConfigError(f"{axis.base_column}: expected one base in a sweep, got {sorted(bases)}")
+    return int(bases[0])
+
+
+def shift(fits: ScaleFits, base: int, scale: int) -> Interval:
+    """Octaves from the base's optimum to a scale's; unknown if either is not bracketed."""
+    if scale == base:
+        return UNKNOWN
+    return _combine(fits, {base: -1.0, scale: 1.0})
+
+
+def drift(fits: ScaleFits) -> Interval:
+    """Octaves per doubling of the scale: the least-squares slope of log2 optimum on log2 scale.
+
+    Over the bracketed scales, for the seeds that all of them have; unknown with fewer than two.
+    """
+    scales = [scale for scale, fit in fits.items() if fit.mean.bracketed]
+    if len(scales) < 2:
+        return UNKNOWN
+    centred = np.log2(scales) - np.mean(np.log2(scales))
+    slope_weights = centred / np.sum(centred**2)
+    return _combine(fits, dict(zip(scales, slope_weights.tolist(), strict=True)))
+
+
+def regret(fits: ScaleFits, base: int, scale: int) -> Interval:
+    """Loss at a scale with the base's optimum, minus the scale's own best loss, in nats.
+
+    Each seed tunes its own base, as a user would who can afford one run of the target; so noise in
+    the tuning counts as regret, and the estimate errs on the high side. Losses between grid points
+    are interpolated by `FittedCurve.at`. Unknown if either optimum is not bracketed or the base's
+    lies outside the scale's grid; infinite if it lies where the scale diverges.
+    """
+    if scale == base or not _bracketed(fits, [base, scale]):
+        return UNKNOWN
+    proxy, target = fits[base].seeds, fits[scale].seeds
+    return over_seeds(
+        [target[seed].at(proxy[seed].log2) - target[seed].loss for seed in proxy if seed in target]
+    )
+
+
+def transfer_summary(
+    frame: pd.DataFrame, axis: Axis, hyperparameter: str = LR, arm: str = PARAMETERIZATION
+) -> pd.DataFrame:
+    """One row an arm and scale: the optimum, its shift from the base, and the regret.
+
+    Optima are log2 of the hyperparameter, shifts octaves, losses and regrets nats. Intervals are
+    NaN where unknown: one seed, or an optimum that is not bracketed.
+    """
+    base = base_scale(frame, axis)
+    rows = []
+    for name, fits in fit_arms(frame, axis, hyperparameter, arm).items():
+        for scale, fit in fits.items():
+            rows.append(
+                {
+                    "parameterization": name,
+                    "axis": axis.name,
+                    "hyperparameter": hyperparameter,
+                    "scale": scale,
+                    "base": scale == base,
+                    "seeds": len(fit.seeds),
+                    "bracketed": fit.mean.bracketed,
+                    **fit.optimum.columns("optimum"),
+                    **fit.loss.columns("loss"),
+                    **shift(fits, base, scale).columns("shift"),
+                    **regret(fits, base, scale).columns("regret"),
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+def drift_summary(
+    frame: pd.DataFrame,
+    axis: Axis,
+    hyperparameter: str = LR,
+    arm: str = PARAMETERIZATION,
+    size: str = "cpu",
+) -> pd.DataFrame:
+    """One row an arm: drift over all bracketed scales, regret at the largest, and the verdict.
+
+    `scale_min` and `scale_max` are the bracketed scales that count; `bracketed` says whether they
+    are all scales. `seeds` are those in the drift. `size` is the size of the sweep.
+    """
+    base = base_scale(frame, axis)
+    rows = []
+    for name, fits in fit_arms(frame, axis, hyperparameter, arm).items():
+        counted = [scale for scale, fit in fits.items() if fit.mean.bracketed]
+        largest = max(counted, default=base)
+        slope, cost = drift(fits), regret(fits, base, largest)
+        seeds = len(_shared_seeds(fits, counted))
+        every = len(counted) == len(fits)
+        rows.append(
+            {
+                "parameterization": name,
+                "axis": axis.name,
+                "hyperparameter": hyperparameter,
+                "scale_min": min(counted, default=base),
+                "scale_max": largest,
+                "seeds": seeds,
+                **slope.columns("drift"),
+                **cost.columns("regret"),
+                "bracketed": every,
+                "verdict": verdict(slope, cost, seeds, every),
+                "size": size,
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def verdict(drift: Interval, regret: Interval, seeds: int, bracketed: bool) -> str:
+    """`holds`, `fails` or `not decided`: whether the optimum transfers at the measured scale.
+
+    Fails if the whole interval of the drift lies beyond `DRIFT_TOLERANCE`, or that of the regret
+    above `REGRET_TOLERANCE`, or the transferred value diverges. Holds if both intervals lie within
+    and every optimum was bracketed: one that left the grid may be the failure that was looked for.
+    Anything else, and anything seen with a single seed, is not decided.
+    """
+    if seeds < 2:
+        return "not decided"
+    drifts = drift.low > DRIFT_TOLERANCE or drift.high < -DRIFT_TOLERANCE
+    if drifts or regret.low > REGRET_TOLERANCE or math.isinf(regret.value):
+        return "fails"
+    stable = drift.low >= -DRIFT_TOLERANCE and drift.high <= DRIFT_TOLERANCE
+    return "holds" if stable and regret.high <= REGRET_TOLERANCE and bracketed else "not decided"
+
+
+def _combine(fits: ScaleFits, weights: Mapping[int, float]) -> Interval:
+    """A weighted sum of optima within each seed, over seeds; slack widens the side it pulls to."""
+    if not _bracketed(fits, weights):
+        return UNKNOWN
+    totals = [
+        sum(weight * fits[scale].seeds[seed].log2 for scale, weight in weights.items())
+        for seed in _shared_seeds(fits, weights)
+    ]
+    pulls = [weight * fits[scale].slack for scale, weight in weights.items()]
+    return over_seeds(totals).widened(
+        below=sum(-pull for pull in pulls if pull < 0),
+        above=sum(pull for pull in pulls if pull > 0),
+    )
+
+
+def _bracketed(fits: ScaleFits, scales: Iterable[int]) -> bool:
+    return all(scale in fits and fits[scale].mean.bracketed for scale in scales)
+
+
+def _shared_seeds(fits: ScaleFits, scales: Iterable[int]) -> list[int]:
+    """Seeds that every one of these scales has."""
+    seeds = [set(fits[scale].seeds) for scale in scales]
+    return sorted(set.intersection(*seeds)) if seeds else []
+
+
+def _check_one_curve(runs: pd.DataFrame, hyperparameter: str) -> None:
+    """Raise ConfigError if two runs share the hyperparameter and the seed."""
+    repeated = runs[runs.duplicated([hyperparameter, "seed"], keep=False)]
+    if repeated.empty:
+        return
+    config = [str(name) for name in runs if str(name).startswith(CONFIG_SECTIONS)]
+    differing = [name for name in config if repeated[name].nunique() > 1 and name != hyperparameter]
+    raise ConfigError(
+        f"{hyperparameter}: two runs share its value and the seed but differ in "
+        f"{', '.join(differing) or 'nothing'}; select one arm of the sweep first"
+    )
