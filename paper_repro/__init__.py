@@ -1,1 +1,1 @@
-"""Completed Hyperparameter Transfer (arXiv 2512.22382), reproduced: rules, model, training, records."""
+"""Completed Hyperparameter Transfer (arXiv 2512.22382): rules, model, training and records."""

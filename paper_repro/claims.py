@@ -74,10 +74,10 @@ def is_claimed(directory: Path) -> bool:
 
 def _latest(claims: Path) -> Path | None:
     try:
-        names = [name for name in os.listdir(claims) if name.endswith(".json")]
+        paths = [path for path in claims.iterdir() if path.suffix == ".json"]
     except FileNotFoundError:
         return None
-    return claims / max(names) if names else None
+    return max(paths, default=None)
 
 
 def _number(claim: Path | None) -> int:
@@ -120,5 +120,5 @@ def _alive(claim: Path) -> bool:
     if owner is None:
         return False
     if owner["host"] == socket.gethostname():
-        return _started(int(owner["pid"])) == owner["started"]
+        return bool(_started(int(owner["pid"])) == owner["started"])
     return age < STALE_SECONDS

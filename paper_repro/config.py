@@ -75,9 +75,7 @@ class ModelConfig(_Strict):
     @model_validator(mode="after")
     def _heads(self) -> ModelConfig:
         if self.width % self.head_dim:
-            raise ValueError(
-                f"width {self.width} is not a multiple of head_dim {self.head_dim}"
-            )
+            raise ValueError(f"width {self.width} is not a multiple of head_dim {self.head_dim}")
         if self.head_dim % 2:
             raise ValueError(f"head_dim must be even for rotary positions (got {self.head_dim})")
         return self

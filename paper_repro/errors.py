@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any
-
 from pydantic import ValidationError
 
 
@@ -18,8 +15,7 @@ class ConfigError(ValueError):
 
 def explain(error: ValidationError) -> str:
     """The first problem of a pydantic error as `key.path: what is wrong (got value)`."""
-    problems: Iterable[Mapping[str, Any]] = error.errors(include_url=False)  # type: ignore[assignment]
-    first = next(iter(problems))
+    first = error.errors(include_url=False)[0]
     key = ".".join(str(part) for part in first["loc"])
     message = str(first["msg"]).removeprefix("Value error, ")
     if first["type"] == "extra_forbidden":

@@ -2,7 +2,7 @@
 
     config.yaml     the resolved RunConfig
     run.json        what ran it: versions, git revision, corpus hash, device, optimiser groups
-    metrics.jsonl   one object a line: step, tokens, lr_scale, train_loss, and val_loss at evaluations
+    metrics.jsonl   one object a line: step, tokens, lr_scale, train_loss, at times val_loss
     checkpoint.pt   while the run is unfinished
     status.json     written last: done, diverged or failed, final losses, speed, memory
     claims/         who works on it (`paper_repro.claims`)

@@ -1,0 +1,200 @@
+"""The GPT that all runs train: decoder-only, pre-norm, QK norm, RoPE, untied embeddings.
+
+Shapes in names: B sequences, T positions, D width, H heads, K head size, F hidden size of the
+MLP, V vocabulary. Module names are the module types of `paper_repro.config.ModuleType`.
+
+What differs between runs of a bundle is data, never a constant in the graph: the multipliers of the
+residual branches and of the logits are buffers, set by `initialise`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from paper_repro.config import ModelConfig, ModuleType, RunConfig
+from paper_repro.hyperparameters import (
+    OUTSIDE_BLOCKS,
+    WEIGHT_CLASSES,
+    Label,
+    logits_multiplier,
+    residual_multiplier,
+    resolve,
+)
+
+ROPE_BASE = 10_000.0
+NORM_EPS = 1e-6
+
+
+class Norm(nn.Module):
+    """RMSNorm over the last axis, with gains (arXiv 1910.07467)."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(size))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.rms_norm(x, self.weight.shape, self.weight, NORM_EPS)
+
+
+class Block(nn.Module):
+    """x + r · Attention(x), then x + r' · MLP(x), with r and r' from `residual_multipliers`."""
+
+    residual_multipliers: Tensor
+
+    def __init__(self, model: ModelConfig) -> None:
+        super().__init__()
+        width, hidden, bias = model.width, model.mlp_ratio * model.width, model.biases
+        self.head_dim = model.head_dim
+        self.attention_norm = Norm(width)
+        self.query = nn.Linear(width, width, bias)
+        self.key = nn.Linear(width, width, bias)
+        self.value = nn.Linear(width, width, bias)
+        self.query_norm = Norm(model.head_dim) if model.qk_norm else nn.Identity()
+        self.key_norm = Norm(model.head_dim) if model.qk_norm else nn.Identity()
+        self.attention_out = nn.Linear(width, width, bias)
+        self.mlp_norm = Norm(width)
+        self.mlp_gate = nn.Linear(width, hidden, bias) if model.mlp == "swiglu" else None
+        self.mlp_in = nn.Linear(width, hidden, bias)
+        self.mlp_out = nn.Linear(hidden, width, bias)
+        self.register_buffer("residual_multipliers", torch.ones(2), persistent=False)
+
+    def forward(self, x_BTD: Tensor, rotation_2THK: Tensor) -> Tensor:
+        attention, mlp = self.residual_multipliers.unbind()
+        x_BTD = x_BTD + attention * self.attention(self.attention_norm(x_BTD), rotation_2THK)
+        return x_BTD + mlp * self.mlp(self.mlp_norm(x_BTD))
+
+    def attention(self, x_BTD: Tensor, rotation_2THK: Tensor) -> Tensor:
+        """Causal attention with fixed head size and logits scaled by 1/√K."""
+        heads = (-1, self.head_dim)
+        q_BTHK = rotate(self.query_norm(self.query(x_BTD).unflatten(-1, heads)), rotation_2THK)
+        k_BTHK = rotate(self.key_norm(self.key(x_BTD).unflatten(-1, heads)), rotation_2THK)
+        v_BTHK = self.value(x_BTD).unflatten(-1, heads)
+        y_BHTK = F.scaled_dot_product_attention(
+            q_BTHK.transpose(1, 2), k_BTHK.transpose(1, 2), v_BTHK.transpose(1, 2), is_causal=True
+        )
+        y: Tensor = self.attention_out(y_BHTK.transpose(1, 2).flatten(-2))
+        return y
+
+    def mlp(self, x_BTD: Tensor) -> Tensor:
+        """Two linear layers with GELU between them, or SwiGLU (arXiv 2002.05202)."""
+        if self.mlp_gate is None:
+            h_BTF = F.gelu(self.mlp_in(x_BTD))
+        else:
+            h_BTF = F.silu(self.mlp_gate(x_BTD)) * self.mlp_in(x_BTD)
+        y: Tensor = self.mlp_out(h_BTF)
+        return y
+
+
+class GPT(nn.Module):
+    """Tokens (B, T) to logits (B, T, V).
+
+    `labels` says of every parameter, by name, what it is. Weights are uninitialised until
+    `initialise` is called with a run's config.
+    """
+
+    rotation_2THK: Tensor
+    logits_multiplier: Tensor
+
+    def __init__(self, model: ModelConfig, vocab_size: int, context: int) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(vocab_size, model.width)
+        self.blocks = nn.ModuleList(Block(model) for _ in range(model.depth))
+        self.final_norm = Norm(model.width)
+        self.unembedding = nn.Linear(model.width, vocab_size, bias=False)
+        self.register_buffer(
+            "rotation_2THK",
+            rotation(context, model.width // model.head_dim, model.head_dim),
+            persistent=False,
+        )
+        self.register_buffer("logits_multiplier", torch.ones(()), persistent=False)
+        self.labels = {name: _label(name) for name, _ in self.named_parameters()}
+
+    def forward(self, tokens_BT: Tensor) -> Tensor:
+        x_BTD = self.embedding(tokens_BT)
+        rotation_2THK = self.rotation_2THK[:, : tokens_BT.shape[1]]
+        for block in self.blocks:
+            x_BTD = block(x_BTD, rotation_2THK)
+        logits_BTV: Tensor = self.logits_multiplier * self.unembedding(self.final_norm(x_BTD))
+        return logits_BTV.float()
+
+    def loss(self, sequences: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean cross-entropy in nats, and mean squared log-partition (the z-loss, arXiv 2204.02311).
+
+        Args:
+            sequences: tokens (B, T + 1); each position predicts the next.
+        """
+        logits_NV, targets_N = self(sequences[:, :-1]).flatten(0, 1), sequences[:, 1:].flatten()
+        losses_N = F.cross_entropy(logits_NV, targets_N, reduction="none")
+        log_z_N = losses_N + logits_NV.gather(-1, targets_N[:, None]).squeeze(-1)
+        return losses_N.mean(), log_z_N.square().mean()
+
+    @torch.no_grad()
+    def initialise(self, config: RunConfig) -> None:
+        """Draw the weights and set the multipliers that a run's config asks for.
+
+        Each parameter has a stream of random numbers of its own, from the seed and its name, so
+        runs that share a seed draw the same numbers whatever their standard deviations.
+        """
+        for name, parameter in self.named_parameters():
+            std = resolve(config, self.labels[name]).init_std
+            if std:
+                draws = torch.randn(parameter.shape, generator=_generator(config.seed, name))
+                parameter.copy_(draws * std)
+            else:
+                parameter.fill_(0.0 if name.endswith("bias") else 1.0)
+        for index, block in enumerate(self.blocks):
+            assert isinstance(block, Block)
+            block.residual_multipliers.copy_(
+                torch.tensor(
+                    [
+                        residual_multiplier(config, "attention_out", index),
+                        residual_multiplier(config, "mlp_out", index),
+                    ]
+                )
+            )
+        self.logits_multiplier.fill_(logits_multiplier(config))
+
+
+def _label(name: str) -> Label:
+    """The label of a parameter named `embedding.weight` or `blocks.3.query.bias`.
+
+    Raises:
+        KeyError: for a module that is none of the module types.
+    """
+    *path, module, kind = name.split(".")
+    module_type: ModuleType = module  # type: ignore[assignment]
+    tensor_class = WEIGHT_CLASSES[module_type]
+    if kind == "bias":
+        tensor_class = "hidden_bias"
+    if module_type in OUTSIDE_BLOCKS:
+        return Label(tensor_class, module_type)
+    return Label(tensor_class, module_type, int(path[-1]))
+
+
+def _generator(seed: int, name: str) -> torch.Generator:
+    digest = hashlib.sha256(f"{seed}/{name}".encode()).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest[:8], "little", signed=True))
+
+
+def rotation(context: int, heads: int, head_dim: int) -> Tensor:
+    """Cosines and signed sines of the rotary embedding (arXiv 2104.09864): (2, T, H, K).
+
+    Repeated for the heads, so that applying it broadcasts over the batch alone (on a CPU, far
+    faster than over the heads too).
+    """
+    frequency = ROPE_BASE ** -(torch.arange(0, head_dim, 2) / head_dim)
+    angle = torch.outer(torch.arange(context).float(), frequency)
+    table_2TK = torch.stack(
+        [angle.cos().repeat(1, 2), torch.cat([-angle.sin(), angle.sin()], dim=-1)]
+    )
+    return table_2TK[:, :, None].repeat(1, 1, heads, 1)
+
+
+def rotate(x_BTHK: Tensor, rotation_2THK: Tensor) -> Tensor:
+    """Rotate the pairs (k, k + K/2) of the last axis by the angle of their position."""
+    cos_THK, sin_THK = rotation_2THK
+    return x_BTHK * cos_THK + x_BTHK.roll(x_BTHK.shape[-1] // 2, -1) * sin_THK
