@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from paper_repro.data.tokenization import Tokens
 from paper_repro.errors import ConfigError
+
+if TYPE_CHECKING:
+    import torch
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,6 +101,8 @@ class Dataset:
         return (len(tokens) - 1) // self.context
 
     def _sequences(self, tokens: Tokens, windows: NDArray[np.integer]) -> torch.Tensor:
+        import torch  # here: plans look at token counts, and torch takes seconds to import
+
         starts = windows.astype(np.int64)[:, None] * self.context
         return torch.from_numpy(tokens[starts + np.arange(self.context + 1)].astype(np.int64))
 
