@@ -14,6 +14,7 @@ of hosts agree to well within `STALE_SECONDS`.
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import time
@@ -21,7 +22,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from paper_repro.files import read_json
-import json
 
 STALE_SECONDS = 300.0
 

@@ -114,7 +114,7 @@ class TrainConfig(_Strict):
     """Gradient norm above which gradients are rescaled."""
     z_loss: NonNegativeFloat = 1e-4
     """Coefficient of the squared log-partition in the training loss (never in reported losses)."""
-    evaluations: PositiveInt = 8
+    evaluations: PositiveInt = 4
     """Evaluations on the fixed validation batches, evenly spaced; the last is at the end."""
     eval_sequences: PositiveInt = 256
     """Sequences in the fixed validation set."""

@@ -59,6 +59,9 @@ class Exponent:
     def at(self, alpha: float) -> float:
         return float(self.constant) + float(self.slope) * alpha
 
+    def __bool__(self) -> bool:
+        return self != Exponent()
+
     def __str__(self) -> str:
         alpha = {0: "", 1: "α", -1: "−α"}.get(self.slope, f"{self.slope}α")  # type: ignore[call-overload]
         if not self.constant:
@@ -110,7 +113,7 @@ class Factor:
         return value
 
     def __str__(self) -> str:
-        parts = [_power(s, getattr(self, s)) for s in ("N", "L") if getattr(self, s) != Exponent()]
+        parts = [_power(s, getattr(self, s)) for s in ("N", "L") if getattr(self, s)]
         half = _exponent(Fraction(1, 2))
         pairs = {
             (half, -half): "√(m_B/m_D)",
@@ -120,8 +123,8 @@ class Factor:
         }
         if (self.B, self.D) in pairs:
             parts.append(pairs[self.B, self.D])
-        elif self.B != Exponent() or self.D != Exponent():
-            parts += [_power(s, getattr(self, s)) for s in ("B", "D")]
+        else:
+            parts += [_power(s, getattr(self, s)) for s in ("B", "D") if getattr(self, s)]
         return " · ".join(parts) or "1"
 
 

@@ -11,13 +11,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import chain
 from typing import Literal
 
 from paper_repro.config import ModelConfig, ModuleType, Quantity, RunConfig
 from paper_repro.errors import ConfigError
 from paper_repro.factors import Ratios
 from paper_repro.parameterization import TensorClass, forward_rule, rule_factor
-
 
 #: The quantities of AdamW that have both a table row and multipliers.
 AdamQuantity = Literal["lr", "weight_decay", "one_minus_beta1", "one_minus_beta2", "eps"]
@@ -131,11 +131,12 @@ def check(config: RunConfig) -> None:
             )
         if "init_std" in factors and modules[module] not in _DRAWN:
             raise ConfigError(f"{key}.init_std: norm gains start at 1 and have no init_std")
-    varied = [*hyperparameters.module_multipliers.values(), hyperparameters.depth_multipliers]
-    if not any(factors.keys() & {"one_minus_beta1", "one_minus_beta2"} for factors in varied):
+    depth_multipliers = hyperparameters.depth_multipliers
+    varied = {*depth_multipliers, *chain(*hyperparameters.module_multipliers.values())}
+    if not varied & {"one_minus_beta1", "one_minus_beta2"}:
         # Betas without multipliers of their own differ at most between tensor classes.
         modules = {module: c for c, module in {c: m for m, c in modules.items()}.items()}
-    blocks = range(config.model.depth) if hyperparameters.depth_multipliers else range(1)
+    blocks = range(config.model.depth) if depth_multipliers else range(1)
     for module, tensor_class in modules.items():
         for block in [None] if module in OUTSIDE_BLOCKS else blocks:
             label = Label(tensor_class, module, block)

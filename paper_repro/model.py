@@ -96,7 +96,7 @@ class GPT(nn.Module):
     `initialise` is called with a run's config.
     """
 
-    rotation_2THK: Tensor
+    rotation_2THK: Tensor  # noqa: N815 (a shape in a name)
     logits_multiplier: Tensor
 
     def __init__(self, model: ModelConfig, vocab_size: int, context: int) -> None:
@@ -122,7 +122,7 @@ class GPT(nn.Module):
         return logits_BTV.float()
 
     def loss(self, sequences: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean cross-entropy in nats, and mean squared log-partition (the z-loss, arXiv 2204.02311).
+        """Mean cross-entropy in nats, and the z-loss: mean squared log-partition (arXiv 2204.02311).
 
         Args:
             sequences: tokens (B, T + 1); each position predicts the next.
@@ -196,5 +196,5 @@ def rotation(context: int, heads: int, head_dim: int) -> Tensor:
 
 def rotate(x_BTHK: Tensor, rotation_2THK: Tensor) -> Tensor:
     """Rotate the pairs (k, k + K/2) of the last axis by the angle of their position."""
-    cos_THK, sin_THK = rotation_2THK
+    cos_THK, sin_THK = rotation_2THK.unbind()
     return x_BTHK * cos_THK + x_BTHK.roll(x_BTHK.shape[-1] // 2, -1) * sin_THK

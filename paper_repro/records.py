@@ -5,6 +5,7 @@
     metrics.jsonl   one object a line: step, tokens, lr_scale, train_loss, at times val_loss
     checkpoint.pt   while the run is unfinished
     status.json     written last: done, diverged or failed, final losses, speed, memory
+    error.txt       traceback of the last failure
     claims/         who works on it (`paper_repro.claims`)
 
 The state of a run is what these files say; nothing else remembers it.
@@ -49,6 +50,10 @@ class Record:
     @property
     def run_path(self) -> Path:
         return self.directory / "run.json"
+
+    @property
+    def error_path(self) -> Path:
+        return self.directory / "error.txt"
 
     def create(self, config: RunConfig) -> None:
         """Make the directory and write `config.yaml`, unless they are there and whole."""
