@@ -1,0 +1,1 @@
+"""Where runs execute: submitit executors and the worker that they start."""

@@ -1,0 +1,110 @@
+"""The worker: what one job, on this machine or on a cluster, does.
+
+It pulls work: it walks over the runs, the dearest bundle first, and trains each that has no outcome
+and that nobody has claimed. So any number of workers, from any number of launches, share a sweep
+and none does another's run. All it needs is in the records.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from submitit.helpers import DelayedSubmission
+
+from paper_repro.claims import take_claim
+from paper_repro.config import Execution
+from paper_repro.records import Record
+
+if TYPE_CHECKING:
+    from paper_repro.train import ClaimedRun
+
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2)
+
+
+@dataclass(frozen=True)
+class Worker:
+    """A job for submitit: picklable, called without arguments."""
+
+    sweep_dir: Path
+    bundles: tuple[tuple[str, ...], ...]
+    """Run ids, grouped by bundle; the first bundle is taken first."""
+    execution: Execution
+    index: int = 0
+    """Which of the workers of a launch this is."""
+
+    def __call__(self) -> None:
+        """Train until nothing is left to take, or until a signal asks to stop."""
+        self._choose_gpu()
+        with _stop_flag() as should_stop:
+            # Another pass, since a run passed by may have lost its worker meanwhile.
+            while self._pass(should_stop) and not should_stop():
+                pass
+
+    def checkpoint(self) -> DelayedSubmission:
+        """What SLURM requeues after a preemption or a time-out: the same work, whatever is left."""
+        return DelayedSubmission(self)
+
+    def _choose_gpu(self) -> None:
+        """Of the GPUs this job may see, take one, so that local workers spread over them."""
+        visible = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
+        if len(visible) > 1:
+            os.environ["CUDA_VISIBLE_DEVICES"] = visible[self.index % len(visible)]
+
+    def _pass(self, should_stop: Callable[[], bool]) -> bool:
+        """Go over all bundles once; whether there was anything to train."""
+        trained = False
+        for run_ids in self.bundles:
+            claimed = self._claim(run_ids, should_stop)
+            first = next(claimed, None)
+            if first is not None:
+                from paper_repro.train import train_bundle  # imports torch: only if there is work
+
+                train_bundle(itertools.chain([first], claimed), self.execution, should_stop)
+                trained = True
+        return trained
+
+    def _claim(
+        self, run_ids: tuple[str, ...], should_stop: Callable[[], bool]
+    ) -> Iterator[ClaimedRun]:
+        """Claim the runs of a bundle, one at a time, when the trainer asks for the next."""
+        from paper_repro.train import ClaimedRun
+
+        for run_id in run_ids:
+            record = Record(self.sweep_dir / run_id)
+            if should_stop():
+                return
+            if record.status() is not None or (claim := take_claim(record.directory)) is None:
+                continue
+            if record.status() is not None:  # finished between the look and the claim
+                claim.release()
+                continue
+            yield ClaimedRun(record.config(), record, claim)
+
+
+@contextmanager
+def _stop_flag() -> Iterator[Callable[[], bool]]:
+    """Signals only set a flag while the body runs, so that it can bring its runs to safety.
+
+    Afterwards each signal is delivered again, to whoever handled it before: submitit requeues a
+    SLURM job on SIGUSR2, and Ctrl-C interrupts a launcher that runs its worker in-process.
+    """
+    received: list[int] = []
+
+    def receive(number: int, _frame: object) -> None:
+        received.append(number)
+
+    previous = {number: signal.signal(number, receive) for number in STOP_SIGNALS}
+    try:
+        yield lambda: bool(received)
+    finally:
+        for stop_signal, handler in previous.items():
+            signal.signal(stop_signal, handler)
+    for number in dict.fromkeys(received):
+        signal.raise_signal(number)

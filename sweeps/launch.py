@@ -1,0 +1,234 @@
+"""`python -m sweeps.launch FILE.yaml`: train what a sweep wants and the disk does not have yet."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, get_args
+
+from rich.console import Console
+
+from paper_repro.config import DataConfig, Execution
+from paper_repro.errors import ConfigError
+from sweeps import cli
+from sweeps.plan import Plan, make_plan, refresh
+from sweeps.progress import Display
+from sweeps.report import counts, print_failures, print_plan
+from sweeps.spec import Sweep, read_sweep
+
+if TYPE_CHECKING:
+    from slurm.executors import Job
+
+STOP_SECONDS = 60.0
+"""How long a stopped launch waits for its workers to save their runs."""
+
+EXAMPLES = """\
+  python -m sweeps.launch sweeps/smoke.yaml --dry-run
+  python -m sweeps.launch sweeps/lr_width.yaml --workers 2
+  python -m sweeps.launch sweeps/lr_width.yaml --set train.tokens=200000 --runs-dir /scratch/runs
+  python -m sweeps.launch sweeps/lr_width.yaml --cluster slurm --workers 16 --device cuda
+
+exit code: 0 all runs are done (a diverged run is a result), 1 some failed or are missing,
+2 the file or an argument is wrong, 130 stopped. Launching again does only what is missing."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command; returns its exit code."""
+    return cli.run(launch, _parser(), argv)
+
+
+def launch(arguments: argparse.Namespace) -> int:
+    """Validate everything, show the plan, train what is missing, tell the result."""
+    console = Console()
+    sweep = read_sweep(arguments.file, arguments.overrides)
+    plan = make_plan(sweep, arguments.runs_dir.resolve())
+    if plan.missing:
+        _check_corpora(sweep)
+    print_plan(console, plan)
+    if arguments.dry_run:
+        return cli.OK
+    if not plan.missing:
+        console.print("Nothing to do: every run has its result.")
+        return cli.OK
+    plan, finished = _train(console, plan, arguments)
+    if not finished:
+        return cli.INTERRUPTED
+    return _conclude(console, plan, arguments)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = cli.make_parser(
+        "launch", "Train the runs of a sweep that have no result yet.", EXAMPLES
+    )
+    choices = Execution.model_fields
+    parser.add_argument(
+        "--cluster",
+        choices=["local", "slurm", "debug"],
+        default="local",
+        help="local: worker processes here; slurm: a job array; debug: in this process"
+        " (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--workers",
+        metavar="N",
+        type=_positive,
+        help="how many runs at a time (default: the number of cores, or of GPUs)",
+    )
+    parser.add_argument("--dry-run", action="store_true", help="show the plan and stop")
+    parser.add_argument(
+        "--device",
+        choices=get_args(choices["device"].annotation),
+        default=choices["device"].default,
+        help="auto takes a GPU if there is one (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--dtype",
+        choices=get_args(choices["dtype"].annotation),
+        default=choices["dtype"].default,
+        help="precision of matrix products (default: %(default)s)",
+    )
+    parser.add_argument("--compile", action="store_true", help="torch.compile, once a bundle")
+    return parser
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number above 0 (got {text!r})")
+    return int(text)
+
+
+def _check_corpora(sweep: Sweep) -> None:
+    """Check that every corpus is there and long enough; builds its token files if need be.
+
+    Raises:
+        ConfigError: naming the sweep file and the key.
+    """
+    from paper_repro.data import load_dataset
+
+    sequences: dict[DataConfig, int] = {}
+    validation: dict[DataConfig, int] = {}
+    for config in sweep.runs.values():
+        data, train = config.data, config.train
+        sequences[data] = max(sequences.get(data, 0), config.steps * train.batch_size)
+        validation[data] = max(validation.get(data, 0), train.eval_sequences)
+    try:
+        for data, wanted in sequences.items():
+            dataset = load_dataset(data)
+            dataset.check_length(sequences=wanted, max_epochs=data.max_epochs)
+            dataset.validation_batches(validation[data], batch_size=1)
+    except ConfigError as error:
+        raise ConfigError(f"{sweep.path}: {error}") from None
+
+
+def _train(console: Console, plan: Plan, arguments: argparse.Namespace) -> tuple[Plan, bool]:
+    """Submit workers and watch them; the last plan, and False if the user stopped the launch."""
+    from slurm.executors import default_workers, submit
+    from slurm.worker import Worker
+
+    _prepare_records(plan)
+    execution = Execution(device=arguments.device, dtype=arguments.dtype, compile=arguments.compile)
+    wanted = arguments.workers or default_workers(arguments.cluster, execution.device)
+    workers = 1 if arguments.cluster == "debug" else min(wanted, len(plan.missing))
+    missing = set(plan.missing)
+    bundles = tuple(
+        tuple(run_id for run_id in bundle.runs if run_id in missing) for bundle in plan.bundles
+    )
+    worker = Worker(plan.directory, tuple(filter(None, bundles)), execution)
+    jobs = submit(worker, workers, arguments.cluster, plan.directory / "jobs")
+    console.print(f"{workers} {arguments.cluster} workers, logs in {plan.directory / 'jobs'}")
+    previous = signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C
+    try:
+        with Display(console, plan, workers) as display:
+            return _watch(plan, jobs, display, arguments.cluster), True
+    except KeyboardInterrupt:
+        _interrupt(console, jobs, arguments.cluster)
+        return plan, False
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+
+
+def _prepare_records(plan: Plan) -> None:
+    """Write down what each missing run is; a run that failed starts with a clean slate."""
+    try:
+        for run_id in plan.missing:
+            plan.records[run_id].create(plan.sweep.runs[run_id])
+            if plan.states[run_id].state == "failed":
+                plan.records[run_id].status_path.unlink(missing_ok=True)
+    except OSError as error:
+        raise ConfigError(
+            f"--runs-dir: {plan.directory} cannot be written ({error.strerror})"
+        ) from None
+
+
+def _watch(plan: Plan, jobs: list[Job], display: Display, cluster: str) -> Plan:
+    """Show progress until nothing more will happen.
+
+    That is when our workers are gone and no other launch works on our runs either. What a worker
+    did is read from the records; SLURM is not asked once every run has an outcome.
+    """
+    while True:
+        workers_gone = all(job.done() for job in jobs)  # the debug cluster trains in here
+        started = time.monotonic()
+        plan = refresh(plan)
+        display.update(plan)
+        count = plan.count()
+        settled = not count["running"] and not count["pending"]
+        if (settled and cluster == "slurm") or (workers_gone and not count["running"]):
+            return plan
+        time.sleep(max(0.5, 10 * (time.monotonic() - started)))
+
+
+def _interrupt(console: Console, jobs: list[Job], cluster: str) -> None:
+    if cluster == "slurm":
+        console.print(
+            "Stopped watching; the SLURM jobs stay (scancel ends them). The same command "
+            "watches and completes the sweep."
+        )
+        return
+    if cluster == "local":
+        console.print("Stopping: workers save their runs ...")
+        _stop_workers(jobs)
+    console.print("Stopped. The same command resumes where the runs are.")
+
+
+def _stop_workers(jobs: list[Job]) -> None:
+    from slurm.executors import stop
+
+    deadline = time.monotonic() + STOP_SECONDS
+    while time.monotonic() < deadline and not all(job.done() for job in jobs):
+        stop(jobs)
+        time.sleep(0.5)
+
+
+def _conclude(console: Console, plan: Plan, arguments: argparse.Namespace) -> int:
+    """Tell the result and draw the sweep's figure if it is complete; the exit code."""
+    console.print(counts(plan), highlight=False)
+    print_failures(console, plan)
+    count = plan.count()
+    if count["pending"]:
+        console.print(
+            f"{count['pending']:,} runs have no result: their workers ended before they did "
+            f"(see {plan.directory / 'jobs'}). Launch again to do them.",
+            style="red",
+            soft_wrap=True,
+        )
+    if plan.missing:
+        return cli.FAILED
+    if plan.sweep.figure:
+        _draw(console, plan.sweep.figure, str(arguments.runs_dir))
+    return cli.OK
+
+
+def _draw(console: Console, figure: str, runs_dir: str) -> None:
+    """Draw a figure in a process of its own: sweeps must not depend on figures."""
+    command = [sys.executable, "-m", "figures", figure, "--runs-dir", runs_dir]
+    if subprocess.run(command, check=False).returncode:
+        console.print(f"The figure {figure} could not be drawn.", style="red")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,118 @@
+"""What a sweep costs and what of it is left: runs grouped into bundles, the dearest first."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from paper_repro.config import RunConfig
+from paper_repro.cost import estimated_cpu_seconds, parameters, train_flops
+from paper_repro.data.tokenization import bpe_size
+from paper_repro.records import Record
+from sweeps.spec import Sweep
+from sweeps.state import FINISHED, RunState, State, read_states
+
+BYTES = 256
+"""Vocabulary size of the tokenizer `bytes`."""
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """Runs that share every shape. Costs are those of one run."""
+
+    runs: tuple[str, ...]
+    config: RunConfig
+    """The config of one of the runs."""
+    parameters: int
+    flops: float
+    seconds: float
+    """Measured on finished runs of this bundle, estimated without any."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A sweep, its bundles (the dearest first), its records, and their states when read."""
+
+    sweep: Sweep
+    bundles: tuple[Bundle, ...]
+    directory: Path
+    """Where the sweep's records are."""
+    records: Mapping[str, Record]
+    states: Mapping[str, RunState]
+
+    @property
+    def missing(self) -> list[str]:
+        """The runs without a result, in the order in which workers take them."""
+        return [
+            run_id
+            for bundle in self.bundles
+            for run_id in bundle.runs
+            if self.states[run_id].state not in FINISHED
+        ]
+
+    @property
+    def seconds_left(self) -> float:
+        """Work left, in seconds of one worker."""
+        return sum(
+            bundle.seconds * (1 - self.share_done(run_id))
+            for bundle in self.bundles
+            for run_id in bundle.runs
+        )
+
+    @property
+    def tokens(self) -> int:
+        """Tokens trained on so far, by all runs."""
+        return sum(state.tokens for state in self.states.values())
+
+    def share_done(self, run_id: str) -> float:
+        """How much of a run is behind us, from 0 to 1 (a diverged run is finished)."""
+        config, state = self.sweep.runs[run_id], self.states[run_id]
+        if state.state in FINISHED:
+            return 1.0
+        return min(1.0, state.tokens / (config.steps * config.tokens_per_step))
+
+    def count(self, bundle: Bundle | None = None) -> Counter[State]:
+        """How many runs, of a bundle or of all, are in each state."""
+        ids = bundle.runs if bundle else self.states
+        return Counter(self.states[run_id].state for run_id in ids)
+
+
+def make_plan(sweep: Sweep, runs_dir: Path) -> Plan:
+    """Read what is on disk and work out the rest."""
+    directory = runs_dir / sweep.name
+    records = {run_id: Record(directory / run_id) for run_id in sweep.runs}
+    states = read_states(directory, records)
+    groups: dict[object, list[str]] = {}
+    for run_id, config in sweep.runs.items():
+        # The same grouping as `RunConfig.bundle_id`, without its hash.
+        groups.setdefault((config.model, config.data, config.train), []).append(run_id)
+    bundles = [_bundle(run_ids, sweep, states) for run_ids in groups.values()]
+    bundles.sort(key=lambda bundle: bundle.seconds, reverse=True)
+    return Plan(sweep, tuple(bundles), directory, records, states)
+
+
+def refresh(plan: Plan) -> Plan:
+    """The same plan with the states of unfinished runs read again."""
+    unfinished = {run_id: plan.records[run_id] for run_id in plan.missing}
+    fresh = read_states(plan.directory, unfinished)
+    return replace(plan, states={**plan.states, **fresh})
+
+
+def _bundle(run_ids: list[str], sweep: Sweep, states: Mapping[str, RunState]) -> Bundle:
+    config = sweep.runs[run_ids[0]]
+    vocabulary = bpe_size(config.data.tokenizer) or BYTES
+    measured = [
+        float(states[run_id].status["seconds"])
+        for run_id in run_ids
+        if states[run_id].state == "done"
+    ]
+    estimate = estimated_cpu_seconds(config, vocabulary)
+    return Bundle(
+        runs=tuple(run_ids),
+        config=config,
+        parameters=parameters(config.model, vocabulary),
+        flops=train_flops(config, vocabulary),
+        seconds=sum(measured) / len(measured) if measured else estimate,
+    )

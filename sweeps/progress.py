@@ -1,0 +1,83 @@
+"""The live display of a launch: a bar on a terminal, a plain line now and then elsewhere."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn
+
+from sweeps.plan import Plan
+from sweeps.report import duration, short
+
+LINE_SECONDS = 10.0
+"""Time between plain lines."""
+WINDOW_SECONDS = 30.0
+"""Time over which tokens/s is measured, and after which the ETA trusts measured progress."""
+
+
+class Display:
+    """Shows how far a launch is. A context manager; `update` it with fresh plans."""
+
+    def __init__(self, console: Console, plan: Plan, workers: int) -> None:
+        self._console = console
+        self._workers = min(workers, len(plan.missing))
+        self._work_at_start = plan.seconds_left
+        self._work = sum(bundle.seconds * len(bundle.runs) for bundle in plan.bundles)
+        self._started = self._printed = time.monotonic()
+        self._tokens = deque([(self._started, plan.tokens)])
+        self._bar = Progress(
+            BarColumn(bar_width=20),
+            TextColumn("{task.percentage:3.0f}%"),
+            TextColumn("{task.description}", markup=False),
+            console=console,
+            disable=not console.is_terminal,
+            transient=True,
+        )
+        self._task = self._bar.add_task("starting workers", total=self._work)
+
+    def __enter__(self) -> Self:
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._bar.stop()
+
+    def update(self, plan: Plan) -> None:
+        """Show the state of a plan."""
+        now = time.monotonic()
+        left = plan.seconds_left
+        line = self._line(plan, now, left)
+        self._bar.update(self._task, completed=self._work - left, description=line)
+        if not self._console.is_terminal and now - self._printed >= LINE_SECONDS:
+            self._printed = now
+            self._console.print(line, highlight=False, soft_wrap=True)
+
+    def _line(self, plan: Plan, now: float, left: float) -> str:
+        count = plan.count()
+        parts = [f"{count['done'] + count['diverged']:,}/{len(plan.states):,} runs"]
+        parts += [f"{count[s]:,} {s}" for s in ("diverged", "failed", "running") if count[s]]
+        parts.append(f"{short(self._tokens_per_second(plan, now))} tokens/s")
+        parts.append(f"ETA {duration(self._seconds_to_go(now, left))}")
+        return ", ".join(parts)
+
+    def _tokens_per_second(self, plan: Plan, now: float) -> float:
+        self._tokens.append((now, plan.tokens))
+        while len(self._tokens) > 2 and self._tokens[0][0] < now - WINDOW_SECONDS:
+            self._tokens.popleft()
+        then, tokens = self._tokens[0]
+        return max(0.0, (plan.tokens - tokens) / (now - then)) if now > then else 0.0
+
+    def _seconds_to_go(self, now: float, left: float) -> float:
+        """Work left over the speed so far; before there is one, over the number of workers."""
+        elapsed, done = now - self._started, self._work_at_start - left
+        measured = elapsed > WINDOW_SECONDS and done > 0
+        return left / (done / elapsed if measured else self._workers)

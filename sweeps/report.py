@@ -1,0 +1,122 @@
+"""What the commands print about a plan: tables of bundles, counts, and the runs that failed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import get_args
+
+from rich.console import Console
+from rich.table import Table
+
+from sweeps.plan import Bundle, Plan
+from sweeps.state import FINISHED, State
+
+ROWS = 40
+"""Bundles shown; the rest is summed up in one row."""
+FAILURES = 20
+"""Failed runs listed."""
+
+Cells = Mapping[str, Callable[[Bundle], str]]
+
+
+def print_plan(console: Console, plan: Plan) -> None:
+    """The bundles with what they cost, and the total of what is left."""
+    _print_bundles(
+        console,
+        plan,
+        {
+            "runs": lambda bundle: f"{len(bundle.runs):,}",
+            "done": lambda bundle: f"{_finished(plan, bundle):,}",
+            "FLOPs/run": lambda bundle: f"{bundle.flops:.1e}",
+            "time/run": lambda bundle: duration(bundle.seconds),
+        },
+    )
+    flops = sum(bundle.flops * len(bundle.runs) for bundle in plan.bundles)
+    tokens = sum(config.steps * config.tokens_per_step for config in plan.sweep.runs.values())
+    console.print(
+        f"{len(plan.sweep.runs):,} runs in {len(plan.bundles):,} bundles, "
+        f"{short(tokens)} tokens, {flops:.1e} FLOPs; {len(plan.missing):,} runs to do, "
+        f"about {duration(plan.seconds_left)} of one core",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+def print_states(console: Console, plan: Plan) -> None:
+    """The bundles with how many of their runs are in each state, and the failed runs."""
+
+    def column(state: State) -> Callable[[Bundle], str]:
+        return lambda bundle: f"{plan.count(bundle)[state]:,}"
+
+    _print_bundles(console, plan, {state: column(state) for state in get_args(State)})
+    console.print(counts(plan), highlight=False)
+    print_failures(console, plan)
+
+
+def counts(plan: Plan) -> str:
+    """`12 of 64 runs done, 1 diverged, 0 failed, 2 running, 49 pending`."""
+    count = plan.count()
+    others = ", ".join(f"{count[s]:,} {s}" for s in get_args(State) if s != "done")
+    return f"{count['done']:,} of {len(plan.states):,} runs done, {others}"
+
+
+def print_failures(console: Console, plan: Plan) -> None:
+    """The failed runs, each with the last line of its error and where its record is."""
+    failed = [run_id for run_id, state in plan.states.items() if state.state == "failed"]
+    for run_id in failed[:FAILURES]:
+        error = str(plan.states[run_id].status.get("error", "")).strip().splitlines() or ["?"]
+        console.print(
+            f"failed: {plan.records[run_id].directory}: {error[-1]}",
+            style="red",
+            highlight=False,
+            markup=False,
+            soft_wrap=True,
+        )
+    if len(failed) > FAILURES:
+        console.print(f"... and {len(failed) - FAILURES:,} more failed runs")
+
+
+def duration(seconds: float) -> str:
+    """`8 s`, `12 min`, `3.5 h` or `2.1 days`."""
+    for size, unit, below in ((1, "s", 100), (60, "min", 100), (3600, "h", 48)):
+        if seconds / size < below:
+            value = seconds / size
+            return f"{value:.1f} {unit}" if value < 10 and unit != "s" else f"{value:.0f} {unit}"
+    return f"{seconds / 86400:.1f} days"
+
+
+def short(number: float) -> str:
+    """`819k`, `1.2M`, `3.4B`."""
+    for size, unit in ((1e9, "B"), (1e6, "M"), (1e3, "k")):
+        if number >= size:
+            value = number / size
+            return f"{value:.3g}{unit}" if value < 999.5 else f"{value:.0f}{unit}"
+    return f"{number:.0f}"
+
+
+def _finished(plan: Plan, bundle: Bundle) -> int:
+    count = plan.count(bundle)
+    return sum(count[state] for state in FINISHED)
+
+
+def _print_bundles(console: Console, plan: Plan, cells: Cells) -> None:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    shape: Cells = {
+        "width": lambda bundle: str(bundle.config.model.width),
+        "depth": lambda bundle: str(bundle.config.model.depth),
+        "batch": lambda bundle: str(bundle.config.train.batch_size),
+        "tokens": lambda bundle: short(bundle.config.train.tokens),
+        "parameters": lambda bundle: short(bundle.parameters),
+    }
+    for name in (*shape, *cells):
+        table.add_column(name, justify="right")
+    for row in _rows(plan, {**shape, **cells}):
+        table.add_row(*row)
+    console.print(table)
+    if len(plan.bundles) > ROWS:
+        console.print(f"... and {len(plan.bundles) - ROWS:,} smaller bundles")
+
+
+def _rows(plan: Plan, cells: Cells) -> Iterator[list[str]]:
+    for bundle in plan.bundles[:ROWS]:
+        yield [cell(bundle) for cell in cells.values()]

@@ -1,0 +1,238 @@
+"""Sweep files: strict YAML that says which runs to train.
+
+    name: lr_width             # the directory under the runs directory
+    base: {...}                # a RunConfig; what is left out has its documented default
+    grid:                      # every combination of these
+      model.width: [32, 64, 128]
+      hyperparameters.lr: {log2: [-10, -3]}        # octaves, both ends included
+      scaling.alpha: [0.5, 1.0]
+    zip:                       # these advance together
+      train.batch_size: [8, 16]
+      train.tokens: [400_000, 800_000]
+    figure: lr_width           # drawn when the sweep is complete
+
+`grid` or `zip` must be there. A step other than one octave is `{log2: [low, high, step]}`; `zip`
+may be a list of such groups. Everything is checked before anything runs, and the first problem is
+told as one line `FILE: key: what was expected`.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from paper_repro.config import RunConfig, parse_run_config
+from paper_repro.data.tokenization import bpe_size
+from paper_repro.errors import ConfigError
+from paper_repro.files import parse_yaml, read_yaml
+from paper_repro.hyperparameters import check
+from sweeps.keys import check_content, check_path, suggestion
+
+MAX_RUNS = 100_000
+#: Axes of plain numbers that no rule can refuse: a point's rules are checked once for all of them.
+_NEVER_REFUSED = ("seed", *(f"hyperparameters.{name}" for name in ("lr", "weight_decay", "eps")))
+_KEYS = ["name", "base", "grid", "zip", "figure"]
+_SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
+
+@dataclass(frozen=True)
+class Axis:
+    """Dotted paths that advance together, and the values they take: one tuple a point."""
+
+    paths: tuple[str, ...]
+    points: tuple[tuple[Any, ...], ...]
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """A sweep file, read and checked. `runs` maps run id to config, in the file's order."""
+
+    path: Path
+    name: str
+    runs: Mapping[str, RunConfig]
+    figure: str | None
+
+
+def read_sweep(path: Path, overrides: Sequence[str] = ()) -> Sweep:
+    """Read a sweep file, with `key=value` overrides of its base section.
+
+    Raises:
+        ConfigError: one line naming the file, the key and what was expected.
+    """
+    content = read_yaml(path)
+    try:
+        return _parse(path, content, overrides)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from None
+
+
+def _parse(path: Path, content: Any, overrides: Sequence[str]) -> Sweep:
+    if not isinstance(content, dict):
+        raise ConfigError(f"expected a mapping with the keys {', '.join(_KEYS)}")
+    for key in content:
+        if key not in _KEYS:
+            raise ConfigError(f"{key}: unknown key{suggestion(key, _KEYS)}")
+    name = _safe_name(content.get("name"), "name")
+    figure = _safe_name(content["figure"], "figure") if "figure" in content else None
+    axes = _axes(content)
+    base = content.get("base", {})
+    check_content(base, "base")
+    for override in overrides:
+        base = _override(base, override, axes)
+    return Sweep(path, name, _expand(base, axes), figure)
+
+
+def _safe_name(value: Any, key: str) -> str:
+    if not isinstance(value, str) or not _SAFE_NAME.fullmatch(value):
+        raise ConfigError(
+            f"{key}: expected a name of letters, digits, '.', '_' and '-' (got {value!r})"
+        )
+    return value
+
+
+def _axes(content: Mapping[str, Any]) -> list[Axis]:
+    """The axes of `grid` and `zip`; no path is given twice, nor beside a part of itself."""
+    axes = [Axis((key,), tuple((v,) for v in values)) for key, values in _grid(content)]
+    axes += [_zipped(group, where) for group, where in _zips(content)]
+    if not axes:
+        raise ConfigError("grid: expected a grid or a zip section with at least one axis")
+    paths = [path for axis in axes for path in axis.paths]
+    for first, second in itertools.combinations(paths, 2):
+        if _overlap(first, second):
+            raise ConfigError(f"{second}: given twice in grid and zip (also as {first})")
+    return axes
+
+
+def _grid(content: Mapping[str, Any]) -> Iterator[tuple[str, list[Any]]]:
+    if "grid" in content:
+        yield from _group(content["grid"], "grid")
+
+
+def _zips(content: Mapping[str, Any]) -> Iterator[tuple[dict[str, list[Any]], str]]:
+    section = content.get("zip", [])
+    if "zip" in content and not section:
+        raise ConfigError("zip: expected at least one axis, it is empty")
+    if not isinstance(section, list):
+        yield dict(_group(section, "zip")), "zip"
+        return
+    for index, group in enumerate(section):
+        yield dict(_group(group, f"zip.{index}")), f"zip.{index}"
+
+
+def _group(section: Any, where: str) -> Iterator[tuple[str, list[Any]]]:
+    if not isinstance(section, dict):
+        raise ConfigError(f"{where}: expected a mapping from keys to lists of values")
+    if not section:
+        raise ConfigError(f"{where}: expected at least one axis, it is empty")
+    for key, values in section.items():
+        check_path(str(key), where)
+        yield str(key), _values(values, f"{where}.{key}")
+
+
+def _zipped(group: Mapping[str, list[Any]], where: str) -> Axis:
+    lengths = {key: len(values) for key, values in group.items()}
+    if len(set(lengths.values())) > 1:
+        listing = ", ".join(f"{key}: {length}" for key, length in lengths.items())
+        raise ConfigError(f"{where}: expected lists of equal length (got {listing})")
+    return Axis(tuple(group), tuple(zip(*group.values(), strict=True)))
+
+
+def _values(values: Any, where: str) -> list[Any]:
+    if isinstance(values, dict) and list(values) == ["log2"]:
+        return _octaves(values["log2"], f"{where}.log2")
+    if not isinstance(values, list) or not values:
+        raise ConfigError(
+            f"{where}: expected a list of values or {{log2: [low, high]}} (got {values!r})"
+        )
+    return values
+
+
+def _octaves(bounds: Any, where: str) -> list[float]:
+    """Powers of two from `[low, high]` or `[low, high, step]`, exponents with both ends."""
+    expected = f"{where}: expected [low, high] or [low, high, step] in octaves"
+    if not isinstance(bounds, list) or len(bounds) not in (2, 3):
+        raise ConfigError(f"{expected} (got {bounds!r})")
+    if not all(type(bound) in (int, float) and -1000 <= bound <= 1000 for bound in bounds):
+        raise ConfigError(f"{expected}, numbers within -1000 and 1000 (got {bounds!r})")
+    low, high, step = bounds if len(bounds) == 3 else (*bounds, 1)
+    if low > high or step <= 0:
+        raise ConfigError(f"{expected}, low to high and step above 0 (got {bounds!r})")
+    count = (high - low) / step
+    if not math.isclose(count, round(count), abs_tol=1e-6) or count > MAX_RUNS:
+        raise ConfigError(f"{expected}, high a whole number of steps above low (got {bounds!r})")
+    return [_power_of_two(low + index * step) for index in range(round(count) + 1)]
+
+
+def _power_of_two(exponent: float) -> int | float:
+    """2 ** exponent, an int where it is one, so that widths and batches can be ranges too."""
+    if exponent >= 0 and exponent == int(exponent):
+        return int(2 ** int(exponent))
+    return float(2.0**exponent)
+
+
+def _override(base: Any, override: str, axes: Sequence[Axis]) -> Any:
+    key, equals, text = override.partition("=")
+    if not equals or not key:
+        raise ConfigError(f"--set {override}: expected key=value")
+    check_path(key, "--set")
+    for path in (path for axis in axes for path in axis.paths):
+        if _overlap(key, path):
+            raise ConfigError(f"--set {key}: is varied by the sweep ({path}), cannot be set")
+    return _with(base, key.split("."), parse_yaml(text, f"--set {key}"))
+
+
+def _overlap(first: str, second: str) -> bool:
+    """Whether one dotted path is the other or a part of it."""
+    return f"{first}.".startswith(f"{second}.") or f"{second}.".startswith(f"{first}.")
+
+
+def _expand(base: Any, axes: Sequence[Axis]) -> dict[str, RunConfig]:
+    total = math.prod(len(axis.points) for axis in axes)
+    if total > MAX_RUNS:
+        raise ConfigError(f"grid: {total:,} runs, expected at most {MAX_RUNS:,}; split the sweep")
+    paths = [path for axis in axes for path in axis.paths]
+    keys = [path.split(".") for path in paths]
+    refusable = [index for index, path in enumerate(paths) if path not in _NEVER_REFUSED]
+    runs: dict[str, RunConfig] = {}
+    points: dict[str, tuple[Any, ...]] = {}
+    checked: set[str] = set()
+    for combination in itertools.product(*(axis.points for axis in axes)):
+        point = tuple(itertools.chain.from_iterable(combination))
+        content = base
+        for key, value in zip(keys, point, strict=True):
+            content = _with(content, key, value)
+        try:
+            config = parse_run_config(content, "run")
+            rules = repr([point[index] for index in refusable])
+            if rules not in checked:
+                check(config)
+                bpe_size(config.data.tokenizer)
+                checked.add(rules)
+        except ConfigError as error:
+            message = str(error).removeprefix("run: ")
+            raise ConfigError(f"{message} (at {_describe(paths, point)})") from None
+        run_id = config.run_id
+        if run_id in runs:
+            raise ConfigError(
+                f"grid: duplicate runs: {_describe(paths, points[run_id])} and "
+                f"{_describe(paths, point)} are the same run"
+            )
+        runs[run_id], points[run_id] = config, point
+    return runs
+
+
+def _with(content: Any, key: Sequence[str], value: Any) -> Any:
+    """A copy of nested mappings in which `key` is `value`; what is not on the way is shared."""
+    head, *rest = key
+    if not isinstance(content, dict):
+        content = {}
+    return {**content, head: _with(content.get(head), rest, value) if rest else value}
+
+
+def _describe(paths: Sequence[str], point: tuple[Any, ...]) -> str:
+    return ", ".join(f"{path}={value}" for path, value in zip(paths, point, strict=True))

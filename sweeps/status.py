@@ -1,0 +1,43 @@
+"""`python -m sweeps.status FILE.yaml`: where the runs of a sweep stand, read from disk alone."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from rich.console import Console
+
+from sweeps import cli
+from sweeps.plan import make_plan
+from sweeps.report import duration, print_states
+from sweeps.spec import read_sweep
+
+EXAMPLES = """\
+  python -m sweeps.status sweeps/lr_width.yaml
+  python -m sweeps.status sweeps/lr_width.yaml --runs-dir /scratch/runs"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command; returns its exit code."""
+    parser = cli.make_parser(
+        "status", "Show how many runs of a sweep are done, running, pending or failed.", EXAMPLES
+    )
+    return cli.run(status, parser, argv)
+
+
+def status(arguments: argparse.Namespace) -> int:
+    """Print the table of states, the failed runs and the time to go."""
+    console = Console()
+    plan = make_plan(read_sweep(arguments.file, arguments.overrides), arguments.runs_dir.resolve())
+    print_states(console, plan)
+    running = plan.count()["running"]
+    if plan.missing and running:
+        console.print(f"ETA {duration(plan.seconds_left / running)} with {running} running")
+    elif plan.missing:
+        console.print(f"about {duration(plan.seconds_left)} of one core left, nothing is running")
+    return cli.OK
+
+
+if __name__ == "__main__":
+    sys.exit(main())
