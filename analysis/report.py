@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import pandas as pd
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
@@ -23,7 +24,7 @@ def print_transfer(
     """Print the optima, the drifts with their verdicts, and the regime of a sweep."""
     console.print(_optima(transfer_summary(frame, axis, hyperparameter, arm), axis, hyperparameter))
     console.print(_drifts(drift_summary(frame, axis, hyperparameter, arm), axis))
-    console.print(str(regime(frame)), highlight=False)
+    console.print(str(regime(frame)), highlight=False, soft_wrap=True)
 
 
 def format_interval(row: pd.Series, name: str, digits: int) -> str:
@@ -37,39 +38,43 @@ def format_interval(row: pd.Series, name: str, digits: int) -> str:
 
 
 def _optima(summary: pd.DataFrame, axis: Axis, hyperparameter: str) -> Table:
-    table = Table(title=f"Optimal {hyperparameter} along {axis.name}")
-    for column in ("parameterization", axis.name, "seeds", "optimum (log2)", "loss (nats)"):
-        table.add_column(column, justify="left" if column == "parameterization" else "right")
-    table.add_column("shift from base (octaves)", justify="right")
-    table.add_column("regret (nats)", justify="right")
+    table = _table(
+        f"Optimal {hyperparameter} along {axis.name}",
+        ("", axis.name, "seeds", "optimum (log2)", "loss (nats)", "regret (nats)"),
+    )
     for _, row in summary.iterrows():
-        optimum = format_interval(row, "optimum", 2)
         table.add_row(
             arm_name(row["parameterization"]),
-            f"{row['scale']}{' (base)' if row['base'] else ''}",
+            f"{row['scale']}{' base' if row['base'] else ''}",
             str(row["seeds"]),
-            optimum if row["bracketed"] else "unbracketed",
+            format_interval(row, "optimum", 2) if row["bracketed"] else "unbracketed",
             format_interval(row, "loss", 3),
-            format_interval(row, "shift", 2),
-            format_interval(row, "regret", 4),
+            format_interval(row, "regret", 3),
         )
     return table
 
 
 def _drifts(summary: pd.DataFrame, axis: Axis) -> Table:
-    table = Table(title=f"Drift of the optimum, octaves per doubling of {axis.name}")
-    for column in ("parameterization", "scales", "seeds", "drift", "regret at largest (nats)"):
-        table.add_column(column, justify="left" if column == "parameterization" else "right")
-    table.add_column("all bracketed")
-    table.add_column("verdict")
+    table = _table(
+        f"Drift of the optimum, octaves per doubling of {axis.name}",
+        ("", "scales", "seeds", "drift", "regret at largest", "bracketed", "verdict"),
+    )
     for _, row in summary.iterrows():
         table.add_row(
             arm_name(row["parameterization"]),
             f"{row['scale_min']} … {row['scale_max']}",
             str(row["seeds"]),
             format_interval(row, "drift", 2),
-            format_interval(row, "regret", 4),
-            "yes" if row["bracketed"] else "no",
+            format_interval(row, "regret", 3),
+            "all" if row["bracketed"] else "not all",
             row["verdict"],
         )
+    return table
+
+
+def _table(title: str, columns: tuple[str, ...]) -> Table:
+    """An empty table: names to the left, numbers to the right."""
+    table = Table(title=title, box=SIMPLE_HEAD, title_justify="left", pad_edge=False)
+    for index, column in enumerate(columns):
+        table.add_column(column, justify="right" if index else "left")
     return table

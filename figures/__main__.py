@@ -1,0 +1,69 @@
+"""Regenerate figures: `python -m figures [NAME ...] [--runs-dir DIR]`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+from rich.console import Console
+
+from analysis.load import load_results, load_sweep, save_results
+from figures.registry import FIGURES
+from figures.style import save, style
+from paper_repro.errors import ConfigError
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Make the figures and print their numbers. Exit code 2 if what was asked for is wrong."""
+    options = _parser().parse_args(arguments)
+    console = Console(width=None if sys.stdout.isatty() else 110)
+    try:
+        unknown = [name for name in options.names if name not in FIGURES]
+        if unknown:
+            raise ConfigError(f"no figure {unknown[0]!r}; there are {', '.join(FIGURES)}")
+        for name in options.names or FIGURES:
+            path = options.results_dir / f"{FIGURES[name].sweep}.parquet"
+            if not options.names and not _available(name, path, options.runs_dir):
+                console.print(f"{name}: no results yet (sweep {FIGURES[name].sweep}), left out")
+                continue
+            _make(name, _results(name, path, options.runs_dir), options.output_dir, console)
+    except ConfigError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _available(name: str, results: Path, runs_dir: Path | None) -> bool:
+    return (runs_dir / FIGURES[name].sweep).is_dir() if runs_dir else results.exists()
+
+
+def _results(name: str, path: Path, runs_dir: Path | None) -> pd.DataFrame:
+    """The results of a figure's sweep; those of fresh runs are also written to `path`."""
+    if runs_dir:
+        save_results(load_sweep(runs_dir, FIGURES[name].sweep), path)
+        print(f"wrote {path}")
+    return load_results(path)
+
+
+def _make(name: str, results: pd.DataFrame, output_dir: Path, console: Console) -> None:
+    FIGURES[name].report(console, results)
+    with style():
+        paths = save(FIGURES[name].draw(results), output_dir, name)
+    for path in paths:
+        print(f"wrote {path}")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m figures", description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"{', '.join(FIGURES)}; none: all")
+    parser.add_argument("--runs-dir", type=Path, help="take fresh results from these records")
+    parser.add_argument("--results-dir", type=Path, default=Path("analysis/results"))
+    parser.add_argument("--output-dir", type=Path, default=Path("figures"))
+    return parser
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,65 @@
+"""How all figures look, and how they become files that are the same every time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, MultipleLocator
+
+Colour = tuple[float, float, float]
+
+FORMATS = ("svg", "png")
+
+_SETTINGS: dict[str, Any] = {
+    "font.size": 9,
+    "axes.titlesize": 10,
+    "legend.fontsize": 8.5,
+    "legend.frameon": False,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.color": "0.93",
+    "axes.axisbelow": True,
+    "lines.linewidth": 1.5,
+    "savefig.dpi": 200,
+    "svg.hashsalt": "paper_repro",  # element ids that do not change from one drawing to the next
+}
+
+
+@contextmanager
+def style() -> Iterator[None]:
+    """The look of all figures, for drawing as well as for saving."""
+    with mpl.rc_context():
+        mpl.rcdefaults()  # whatever matplotlibrc a machine has
+        mpl.rcParams.update(_SETTINGS)  # type: ignore[arg-type]
+        yield
+
+
+def sequential_palette(scales: Sequence[int]) -> dict[int, Colour]:
+    """Colours from light to dark as the scale grows; legible without colour vision, on white."""
+    shades = sns.color_palette("viridis_r", len(scales) + 1)[1:]  # the first is too pale for lines
+    return dict(zip(scales, shades, strict=True))
+
+
+def log2_axis(axes: Axes) -> None:
+    """Label an x axis that holds log2 values as powers of two, one tick every octave or two."""
+    low, high = axes.get_xlim()
+    axes.xaxis.set_major_locator(MultipleLocator(1 if high - low <= 8 else 2))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"$2^{{{value:g}}}$"))
+
+
+def save(figure: Figure, directory: Path, name: str) -> list[Path]:
+    """Write a figure in every format; the same figure gives the same bytes."""
+    directory.mkdir(parents=True, exist_ok=True)
+    paths = [directory / f"{name}.{suffix}" for suffix in FORMATS]
+    for path in paths:
+        date = {"Date": None} if path.suffix == ".svg" else None
+        figure.savefig(path, metadata=date)
+    return paths

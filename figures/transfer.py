@@ -1,0 +1,169 @@
+"""Transfer curves: final loss against a hyperparameter, one line a scale, one panel an arm."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from analysis.axes import Axis, arm_name
+from analysis.report import format_interval
+from analysis.transfer import (
+    LR,
+    PARAMETERIZATION,
+    ScaleFit,
+    ScaleFits,
+    base_scale,
+    drift_summary,
+    fit_arms,
+)
+from figures.style import Colour, log2_axis, sequential_palette
+
+PANEL_WIDTH, PANEL_HEIGHT = 3.3, 3.4  # inches
+PANELS_A_ROW = 3
+
+LABELS = {LR: "base learning rate", "hyperparameters.weight_decay": "base weight decay"}
+
+#: Nats above the highest optimum that stay in view: enough to see each curve turn.
+HEADROOM = 0.3
+
+
+def draw_transfer(
+    results: pd.DataFrame, axis: Axis, hyperparameter: str = LR, arm: str = PARAMETERIZATION
+) -> Figure:
+    """Draw the loss curves of a sweep along one axis, with their optima and drifts.
+
+    Lines are means over seeds, bands reach from the lowest to the highest seed, dots are runs.
+    """
+    arms = fit_arms(results, axis, hyperparameter, arm)
+    drifts = drift_summary(results, axis, hyperparameter, arm).set_index("parameterization")
+    scales = sorted({scale for fits in arms.values() for scale in fits})
+    palette = sequential_palette(scales)
+    columns = min(len(arms), PANELS_A_ROW)
+    rows = math.ceil(len(arms) / columns)
+    figure = Figure((PANEL_WIDTH * columns + 1.3, PANEL_HEIGHT * rows), layout="constrained")
+    panels = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).flat
+    limits = _loss_range(results, arms)
+    for (name, fits), panel in zip(arms.items(), panels, strict=False):
+        _draw_title(panel, name, format_interval(drifts[drifts.index == name].iloc[0], "drift", 2))
+        panel.set_ylim(*limits)
+        for scale, fit in fits.items():
+            _draw_curve(panel, fit, palette[scale])
+            _draw_optimum(panel, fit, palette[scale])
+        _draw_diverged(panel, fits, palette)
+        panel.set_xlabel(f"{LABELS.get(hyperparameter, hyperparameter)} (log scale)")
+        log2_axis(panel)
+    for panel in panels:  # those that no arm needs
+        panel.set_axis_off()
+    for row in range(rows):
+        figure.axes[row * columns].set_ylabel("final validation loss (nats)")
+    handles = _scale_handles(palette, base_scale(results, axis)) + _marker_handles(arms)
+    handles += _draw_bigram_entropy(figure, results)
+    figure.legend(handles=handles, title=axis.name, loc="outside right upper", alignment="left")
+    return figure
+
+
+def _loss_range(results: pd.DataFrame, arms: dict[str, ScaleFits]) -> tuple[float, float]:
+    """Limits that show every minimum and how the curves turn; worse losses leave the view."""
+    best = [fit.mean.loss for fits in arms.values() for fit in fits.values()]
+    highest = max((loss for loss in best if math.isfinite(loss)), default=1.0)
+    return min(float(results["val_loss"].min()), highest) - 0.05 * HEADROOM, highest + HEADROOM
+
+
+def _draw_title(panel: Axes, arm: str, drift: str) -> None:
+    panel.set_title(arm_name(arm), pad=18)
+    text = f"drift {drift} octaves a doubling".replace("-", "−")
+    panel.annotate(text, (0.5, 1), (0, 5), "axes fraction", "offset points", ha="center", size=8)
+
+
+def _draw_curve(panel: Axes, fit: ScaleFit, colour: Colour) -> None:
+    curves = fit.curves.where(np.isfinite(fit.curves))
+    x = curves.index.to_numpy()
+    complete = np.isfinite(fit.mean.losses)
+    panel.fill_between(
+        x,
+        curves.min(axis=1),
+        curves.max(axis=1),
+        where=complete,
+        color=colour,
+        alpha=0.15,
+        linewidth=0,
+    )
+    panel.plot(x, np.where(complete, fit.mean.losses, np.nan), color=colour)
+    for seed in curves:
+        panel.plot(x, curves[seed], ".", color=colour, markersize=2.5, alpha=0.5)
+
+
+def _draw_optimum(panel: Axes, fit: ScaleFit, colour: Colour) -> None:
+    """A diamond with its interval; hollow where the optimum is not bracketed."""
+    optimum = fit.optimum
+    if math.isnan(optimum.value):
+        return
+    loss = fit.loss.value if fit.mean.bracketed else fit.mean.loss
+    if not math.isnan(optimum.low):
+        interval = [optimum.low, optimum.high]
+        panel.plot(interval, [loss, loss], "-|", color=colour, linewidth=1.2, zorder=3)
+    panel.plot(
+        optimum.value,
+        loss,
+        "D",
+        markersize=6,
+        zorder=4,
+        color=colour if fit.mean.bracketed else "white",
+        markeredgecolor="black" if fit.mean.bracketed else colour,
+        markeredgewidth=0.7 if fit.mean.bracketed else 1.5,
+    )
+
+
+def _draw_diverged(panel: Axes, fits: ScaleFits, palette: dict[int, Colour]) -> None:
+    """Crosses along the upper edge, one row a scale, at the rates where a run diverged."""
+    for row, (scale, fit) in enumerate(fits.items()):
+        x = fit.mean.log2_lr[np.isposinf(fit.mean.losses)]
+        panel.plot(
+            x,
+            np.full(len(x), 0.975 - 0.035 * row),
+            "x",
+            color=palette[scale],
+            markersize=4.5,
+            transform=panel.get_xaxis_transform(),
+        )
+
+
+def _draw_bigram_entropy(figure: Figure, results: pd.DataFrame) -> list[Line2D]:
+    """A faint line where it is in view: curves near it say little about transfer."""
+    entropy = float(results["bigram_entropy"].max())
+    low, high = figure.axes[0].get_ylim()
+    if not low < entropy < high:
+        return []
+    look: dict[str, Any] = {"color": "0.55", "linewidth": 1, "linestyle": ":"}
+    for panel in figure.axes:
+        panel.axhline(entropy, zorder=1, **look)
+    return [Line2D([], [], label="bigram entropy", **look)]
+
+
+def _scale_handles(palette: dict[int, Colour], base: int) -> list[Line2D]:
+    return [
+        Line2D([], [], color=colour, label=f"{scale} (base)" if scale == base else str(scale))
+        for scale, colour in palette.items()
+    ]
+
+
+def _marker_handles(arms: dict[str, ScaleFits]) -> list[Line2D]:
+    """Legend entries of the markers that occur."""
+    fits = [fit for scales in arms.values() for fit in scales.values()]
+    look: dict[str, Any] = {"color": "0.5", "linestyle": "none"}
+    handles = []
+    if any(fit.mean.bracketed for fit in fits):
+        label = "optimum, 95 % interval"
+        handles.append(Line2D([], [], marker="D", markeredgecolor="black", label=label, **look))
+    if not all(fit.mean.bracketed for fit in fits):
+        label = "lowest, not bracketed"
+        handles.append(Line2D([], [], marker="D", markerfacecolor="white", label=label, **look))
+    if any(np.isposinf(fit.mean.losses).any() for fit in fits):
+        handles.append(Line2D([], [], marker="x", label="a seed diverged", **look))
+    return handles
