@@ -28,8 +28,7 @@ def default_workers(cluster: Cluster, device: str) -> int:
     """One worker a GPU where there are some and they may be used, else one a core."""
     if cluster == "debug":
         return 1
-    gpus = [] if device == "cpu" else _gpus()
-    return len(gpus) or _cores()
+    return len(_gpus(device)) or _cores()
 
 
 def submit(worker: Worker, workers: int, cluster: Cluster, folder: Path) -> list[Job]:
@@ -41,10 +40,15 @@ def submit(worker: Worker, workers: int, cluster: Cluster, folder: Path) -> list
     # Children inherit an ignored Ctrl-C: submitit's local controller would kill its worker a second
     # after one, in the middle of a checkpoint. The launcher stops its workers itself (`stop`).
     handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # submitit hides all GPUs from local jobs that ask for none: each worker is told its own.
+    gpus = _gpus(worker.execution.device) if cluster == "local" else []
     try:
         executor = _executor(cluster, folder, workers, worker.execution)
         with executor.batch():
-            return [executor.submit(replace(worker, index=index)) for index in range(workers)]
+            return [
+                executor.submit(replace(worker, gpu=gpus[index % len(gpus)] if gpus else None))
+                for index in range(workers)
+            ]
     except (RuntimeError, FailedJobError) as error:
         reason = " ".join(str(error).split())
         raise ConfigError(f"--cluster {cluster}: cannot submit: {reason}") from None
@@ -63,9 +67,6 @@ def _executor(
     cluster: Cluster, folder: Path, workers: int, execution: Execution
 ) -> submitit.AutoExecutor:
     parameters: dict[str, Any] = {"timeout_min": MINUTES[cluster]}
-    if cluster == "local":
-        parameters["gpus_per_node"] = len(_gpus()) if execution.device != "cpu" else 0
-        parameters["local_visible_gpus"] = _gpus()
     if cluster == "slurm":
         parameters["cpus_per_task"] = execution.threads
         parameters["gpus_per_node"] = 1 if execution.device == "cuda" else None
@@ -75,14 +76,15 @@ def _executor(
     return executor
 
 
-def _gpus() -> list[int]:
-    """The GPUs of this machine that this process may use, found without importing torch."""
+def _gpus(device: str) -> list[str]:
+    """The GPUs of this machine that workers may use, found without importing torch."""
+    if device == "cpu":
+        return []
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is not None:
-        return [int(index) for index in visible.split(",") if index.strip().isdigit()]
-    return sorted(
-        int(path.name.removeprefix("nvidia")) for path in Path("/dev").glob("nvidia[0-9]*")
-    )
+        return [gpu for gpu in visible.split(",") if gpu]
+    devices = Path("/dev").glob("nvidia[0-9]*")
+    return sorted(path.name.removeprefix("nvidia") for path in devices)
 
 
 def _cores() -> int:

@@ -8,6 +8,7 @@ and none does another's run. All it needs is in the records.
 from __future__ import annotations
 
 import itertools
+import logging
 import os
 import signal
 from collections.abc import Callable, Iterator
@@ -36,12 +37,14 @@ class Worker:
     bundles: tuple[tuple[str, ...], ...]
     """Run ids, grouped by bundle; the first bundle is taken first."""
     execution: Execution
-    index: int = 0
-    """Which of the workers of a launch this is."""
+    gpu: str | None = None
+    """The one GPU it may use, as in CUDA_VISIBLE_DEVICES; None leaves that to the cluster."""
 
     def __call__(self) -> None:
         """Train until nothing is left to take, or until a signal asks to stop."""
-        self._choose_gpu()
+        logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+        if self.gpu is not None:
+            os.environ["CUDA_VISIBLE_DEVICES"] = self.gpu  # torch is not imported yet
         with _stop_flag() as should_stop:
             # Another pass, since a run passed by may have lost its worker meanwhile.
             while self._pass(should_stop) and not should_stop():
@@ -50,12 +53,6 @@ class Worker:
     def checkpoint(self) -> DelayedSubmission:
         """What SLURM requeues after a preemption or a time-out: the same work, whatever is left."""
         return DelayedSubmission(self)
-
-    def _choose_gpu(self) -> None:
-        """Of the GPUs this job may see, take one, so that local workers spread over them."""
-        visible = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
-        if len(visible) > 1:
-            os.environ["CUDA_VISIBLE_DEVICES"] = visible[self.index % len(visible)]
 
     def _pass(self, should_stop: Callable[[], bool]) -> bool:
         """Go over all bundles once; whether there was anything to train."""

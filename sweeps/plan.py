@@ -104,7 +104,7 @@ def _bundle(run_ids: list[str], sweep: Sweep, states: Mapping[str, RunState]) ->
     config = sweep.runs[run_ids[0]]
     vocabulary = bpe_size(config.data.tokenizer) or BYTES
     measured = [
-        float(states[run_id].status["seconds"])
+        float(states[run_id].status["wall_seconds"])
         for run_id in run_ids
         if states[run_id].state == "done"
     ]

@@ -106,7 +106,7 @@ def _print_bundles(console: Console, plan: Plan, cells: Cells) -> None:
         "depth": lambda bundle: str(bundle.config.model.depth),
         "batch": lambda bundle: str(bundle.config.train.batch_size),
         "tokens": lambda bundle: short(bundle.config.train.tokens),
-        "parameters": lambda bundle: short(bundle.parameters),
+        "params": lambda bundle: short(bundle.parameters),
     }
     for name in (*shape, *cells):
         table.add_column(name, justify="right")
