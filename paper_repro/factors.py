@@ -107,10 +107,11 @@ class Factor:
 
     def at(self, ratios: Ratios, alpha: float) -> float:
         """The factor's value. Exactly 1.0 where all the ratios it depends on are 1."""
-        value = 1.0
-        for symbol in SYMBOLS:
-            value *= getattr(ratios, symbol) ** getattr(self, symbol).at(alpha)
-        return value
+        b, d = self.B.at(alpha), self.D.at(alpha)
+        # B^b D^d, in the form in which m_B = m_D cancels without rounding.
+        batch_and_tokens = (ratios.B / ratios.D) ** b * ratios.D ** (b + d)
+        width_and_depth = ratios.N ** self.N.at(alpha) * ratios.L ** self.L.at(alpha)
+        return float(width_and_depth * batch_and_tokens)
 
     def __str__(self) -> str:
         parts = [_power(s, getattr(self, s)) for s in ("N", "L") if getattr(self, s)]

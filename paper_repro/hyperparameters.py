@@ -187,7 +187,7 @@ def _beta(config: RunConfig, label: Label, name: Literal["beta1", "beta2"]) -> f
     if config.scaling.beta_rule == "exponential":
         return base if kappa == 1 else float(base**kappa)
     beta = base if kappa == 1 else 1 - (1 - base) * kappa
-    if beta <= 0:
+    if beta < 1e-9:  # 0 up to rounding: 1 - (1 - 0.9) * 10 is 2e-16
         raise ConfigError(
             f"hyperparameters.{name}: the linear rule turns {base:g} of {label.module_type} into "
             f"{beta:.4g}, outside (0, 1): it needs m_B/m_D times its multipliers (here {kappa:g}) "

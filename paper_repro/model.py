@@ -122,7 +122,7 @@ class GPT(nn.Module):
         return logits_BTV.float()
 
     def loss(self, sequences: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean cross-entropy in nats, and the z-loss: mean squared log-partition (arXiv 2204.02311).
+        """Mean cross-entropy in nats, and mean squared log-partition (z-loss, arXiv 2204.02311).
 
         Args:
             sequences: tokens (B, T + 1); each position predicts the next.

@@ -1,0 +1,128 @@
+"""Base value × module-type multiplier × depth multiplier × rule, and the errors on the way."""
+
+import pytest
+
+from paper_repro.config import RunConfig
+from paper_repro.errors import ConfigError
+from paper_repro.hyperparameters import (
+    Label,
+    check,
+    interpolate,
+    logits_multiplier,
+    residual_multiplier,
+    resolve,
+)
+
+
+def config(**sections) -> RunConfig:
+    return RunConfig.model_validate(sections)
+
+
+def test_defaults_at_the_base_are_the_base_values():
+    resolved = resolve(config(), Label("hidden_weight", "query", 0))
+    base = config().hyperparameters
+    assert (resolved.lr, resolved.eps, resolved.weight_decay) == (base.lr, base.eps, 0.1)
+    assert (resolved.beta1, resolved.beta2) == (base.beta1, base.beta2)
+    assert resolved.init_std == base.init_std.hidden_weight
+
+
+def test_everything_multiplies():
+    run = config(
+        model={"width": 256, "depth": 3},
+        scaling={"base_depth": 1, "alpha": 0.5},
+        hyperparameters={
+            "lr": 0.01,
+            "module_multipliers": {"query": {"lr": 3.0, "init_std": 5.0, "one_minus_beta2": 2.0}},
+            "depth_multipliers": {"lr": [1.0, 2.0], "residual": [1.0, 4.0]},
+        },
+    )
+    query = resolve(run, Label("hidden_weight", "query", 1))
+    # rule m_N⁻¹ m_L^-½ with m_N = 4, m_L = 3; the middle block's depth multiplier is 1.5
+    assert query.lr == pytest.approx(0.01 * 3 * 1.5 / 4 / 3**0.5)
+    assert query.init_std == pytest.approx(0.08 * 5 / 2)
+    assert query.beta2 == pytest.approx(1 - 2 * 0.05)
+    key = resolve(run, Label("hidden_weight", "key", 1))
+    assert key.lr == pytest.approx(query.lr / 3)
+    assert key.beta2 == 0.95
+    embedding = resolve(run, Label("embedding", "embedding"))
+    assert embedding.lr == 0.01
+    assert residual_multiplier(run, "mlp_out", 2) == pytest.approx(4 / 3**0.5)
+    assert logits_multiplier(run) == 1
+
+
+def test_completep_multiplies_the_logits():
+    run = config(model={"width": 256}, scaling={"parameterization": "completep"})
+    assert logits_multiplier(run) == 0.25
+
+
+def test_residual_multiplier_of_one_branch():
+    multipliers = {"attention_out": {"residual": 0.5}}
+    run = config(hyperparameters={"residual": 2.0, "module_multipliers": multipliers})
+    assert residual_multiplier(run, "attention_out", 0) == 1.0
+    assert residual_multiplier(run, "mlp_out", 0) == 2.0
+
+
+@pytest.mark.parametrize(
+    ("curve", "depth", "expected"),
+    [
+        ([1.0, 3.0], 3, [1, 2, 3]),
+        ([1.0, 2.0, 4.0], 3, [1, 2, 4]),
+        ([1.0, 2.0, 4.0], 5, [1, 1.5, 2, 3, 4]),
+        ([1.0, 2.0, 4.0], 2, [1, 4]),
+        ([0.7], 4, [0.7] * 4),
+        ([1.0, 2.0], 1, [1]),
+    ],
+)
+def test_depth_multipliers_interpolate_in_relative_depth(curve, depth, expected):
+    assert [interpolate(curve, block, depth) for block in range(depth)] == pytest.approx(expected)
+
+
+def test_linear_beta_rule_that_leaves_the_unit_interval_names_the_limit_and_the_way_out():
+    run = config(train={"batch_size": 160})
+    with pytest.raises(ConfigError, match=r"beta1.*below 1/\(1 - beta1\) = 10.*exponential"):
+        check(run)
+    with pytest.raises(ConfigError, match="beta1"):
+        resolve(run, Label("final_norm", "final_norm"))
+
+
+def test_just_inside_the_limit_is_fine():
+    check(config(train={"batch_size": 159}))
+
+
+def test_exponential_beta_rule():
+    run = config(train={"batch_size": 160}, scaling={"beta_rule": "exponential"})
+    check(run)
+    resolved = resolve(run, Label("hidden_weight", "query", 0))
+    assert resolved.beta1 == pytest.approx(0.9**10)
+    assert resolved.beta2 == pytest.approx(0.95**10)
+
+
+def test_beta_rules_agree_to_first_order():
+    small = {"train": {"tokens": 819_200 * 4, "batch_size": 16 * 5}}
+    linear = resolve(config(**small), Label("embedding", "embedding"))
+    exponential = resolve(
+        config(**small, scaling={"beta_rule": "exponential"}), Label("embedding", "embedding")
+    )
+    assert linear.beta2 == pytest.approx(exponential.beta2, abs=1e-3)
+    assert linear.beta2 != exponential.beta2
+
+
+@pytest.mark.parametrize(
+    ("hyperparameters", "key"),
+    [
+        ({"module_multipliers": {"query": {"one_minus_beta1": 12.0}}}, "beta1"),
+        ({"depth_multipliers": {"one_minus_beta2": [1.0, 25.0]}}, "beta2"),
+        ({"module_multipliers": {"mlp_gate": {"lr": 2.0}}}, "mlp_gate"),
+        ({"module_multipliers": {"query_norm": {"init_std": 2.0}}}, "query_norm.init_std"),
+    ],
+)
+def test_check_refuses_what_cannot_be_resolved(hyperparameters, key):
+    with pytest.raises(ConfigError, match=key):
+        check(config(hyperparameters=hyperparameters))
+
+
+def test_multiplier_of_a_module_that_qk_norm_takes_away():
+    hyperparameters = {"module_multipliers": {"key_norm": {"lr": 2.0}}}
+    check(config(hyperparameters=hyperparameters))
+    with pytest.raises(ConfigError, match="key_norm"):
+        check(config(model={"qk_norm": False}, hyperparameters=hyperparameters))
