@@ -44,8 +44,8 @@ def draw_transfer(
     drifts = drift_summary(results, axis, hyperparameter, arm).set_index("parameterization")
     scales = sorted({scale for fits in arms.values() for scale in fits})
     palette = sequential_palette(scales)
-    columns = min(len(arms), PANELS_A_ROW)
-    rows = math.ceil(len(arms) / columns)
+    rows = math.ceil(len(arms) / PANELS_A_ROW)
+    columns = math.ceil(len(arms) / rows)
     figure = Figure((PANEL_WIDTH * columns + 1.3, PANEL_HEIGHT * rows), layout="constrained")
     panels = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).flat
     limits = _loss_range(results, arms)
@@ -57,9 +57,10 @@ def draw_transfer(
             _draw_optimum(panel, fit, palette[scale])
         _draw_diverged(panel, fits, palette)
         panel.set_xlabel(f"{LABELS.get(hyperparameter, hyperparameter)} (log scale)")
+        panel.tick_params(labelbottom=True)
         log2_axis(panel)
     for panel in panels:  # those that no arm needs
-        panel.set_axis_off()
+        panel.remove()
     for row in range(rows):
         figure.axes[row * columns].set_ylabel("final validation loss (nats)")
     handles = _scale_handles(palette, base_scale(results, axis)) + _marker_handles(arms)

@@ -134,12 +134,13 @@ def test_everything_diverged_still_draws(tmp_path):
     assert not diamonds(figure.axes[0])
 
 
-def test_four_panels_hide_the_spare_ones(tmp_path):
-    arms = {name: drifting(0) for name in ("sp", "mup", "completep", "complete_d")}
+def test_five_panels_leave_no_empty_sixth(tmp_path):
+    arms = {name: drifting(0) for name in ("complete_d", "sp_fan_in", "completep", "mup", "sp")}
     write_sweep(tmp_path, "s", arms, scales=(32, 64), log2_lrs=range(-8, -3), seeds=2)
     with style():
         figure = draw_transfer(load_sweep(tmp_path, "s"), AXES["width"])
-    assert [panel.axison for panel in figure.axes] == [True] * 4 + [False] * 2
+    titles = [panel.get_title() for panel in figure.axes]
+    assert titles == ["SP", "SP (1/fan-in init)", "μP", "CompleteP", "Complete(d)P"]
 
 
 def test_palette_darkens_with_scale():
