@@ -123,14 +123,12 @@ def _write(config: DataConfig, corpus: Corpus, directory: Path) -> None:
     training, validation = split_documents(
         corpus.documents(), config.validation_fraction, config.corpus
     )
-    tokenizer = make_tokenizer(config.tokenizer, list(training.values()))
+    tokenizer = make_tokenizer(config.tokenizer, training)
     content = hashlib.sha256(f"{FORMAT} {config.tokenizer}".encode())
     for name, documents in (("train", training), ("validation", validation)):
         with (directory / f"{name}.bin").open("wb") as file:
-            tokens_of = tokenizer.encode(documents.values())
-            for digest, tokens in zip(documents, tokens_of, strict=True):
+            for tokens in tokenizer.encode(documents):
                 file.write(tokens.tobytes())
-                content.update(digest)
                 content.update(tokens.tobytes())
             os.fsync(file.fileno())
     tokenizer.save(directory)
@@ -159,8 +157,8 @@ def _write(config: DataConfig, corpus: Corpus, directory: Path) -> None:
 
 def split_documents(
     documents: Iterable[str], validation_fraction: float, corpus: str
-) -> tuple[dict[bytes, str], dict[bytes, str]]:
-    """Training and validation documents by the SHA-256 of their text, in the order of the hashes.
+) -> tuple[list[str], list[str]]:
+    """Training and validation documents, chosen and ordered by the SHA-256 of their text.
 
     A corpus is a set: the order of the documents does not matter and equal documents count once,
     so that none is on both sides. NUL characters and empty documents are dropped. At least one
@@ -171,17 +169,14 @@ def split_documents(
     """
     texts = (document.replace("\0", "") for document in documents)
     by_hash = {hashlib.sha256(text.encode()).digest(): text for text in texts if text.strip()}
-    ordered = sorted(by_hash)
+    ordered = [by_hash[key] for key in sorted(by_hash)]
     if len(ordered) < 2:
         raise ConfigError(
             f"data.corpus {corpus!r}: has {len(ordered)} different documents that are not empty, "
             "needs two: one to train on and one to validate on"
         )
     cut = min(max(1, round(validation_fraction * len(ordered))), len(ordered) - 1)
-    return (
-        {digest: by_hash[digest] for digest in ordered[cut:]},
-        {digest: by_hash[digest] for digest in ordered[:cut]},
-    )
+    return ordered[cut:], ordered[:cut]
 
 
 def entropies(tokens: Tokens) -> tuple[float, float]:

@@ -32,7 +32,7 @@ class Dataset:
     corpus: str
     tokenizer: str
     corpus_hash: str
-    """SHA-256 of texts and tokens: equal on every machine that trains on the same data."""
+    """SHA-256 of the tokens and the tokenizer's name: the same text has it on every machine."""
     context: int
     unigram_entropy: float
     """Entropy of a training token, in nats."""
