@@ -104,7 +104,7 @@ class TrainConfig(_Strict):
     tokens: PositiveInt = 819_200
     """Training duration; the number of steps is tokens // (batch_size * context)."""
     schedule: Literal["cosine", "linear", "wsd", "constant"] = "cosine"
-    warmup_fraction: Fraction = 0.05
+    warmup_fraction: Fraction = 0.1
     """Share of the steps in which the learning rate rises linearly from 0."""
     final_fraction: Fraction = 0.1
     """Learning rate at the end, over its peak (no effect with `constant`)."""
@@ -137,9 +137,9 @@ class ScalingConfig(_Strict):
 class InitStd(_Strict):
     """Standard deviation of the initial weights at the base, per tensor class."""
 
-    embedding: PositiveFloat = 0.3
-    hidden_weight: PositiveFloat = 0.08
-    unembedding: PositiveFloat = 0.02
+    embedding: PositiveFloat = 1.0
+    hidden_weight: PositiveFloat = 0.125
+    unembedding: PositiveFloat = 0.05
 
 
 class HyperparameterConfig(_Strict):

@@ -37,7 +37,7 @@ class Norm(nn.Module):
         self.weight = nn.Parameter(torch.ones(size))
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.rms_norm(x, self.weight.shape, self.weight, NORM_EPS)
+        return F.rms_norm(x, self.weight.shape, self.weight.type_as(x), NORM_EPS)
 
 
 class Block(nn.Module):

@@ -39,7 +39,7 @@ def test_everything_multiplies():
     query = resolve(run, Label("hidden_weight", "query", 1))
     # rule m_N⁻¹ m_L^-½ with m_N = 4, m_L = 3; the middle block's depth multiplier is 1.5
     assert query.lr == pytest.approx(0.01 * 3 * 1.5 / 4 / 3**0.5)
-    assert query.init_std == pytest.approx(0.08 * 5 / 2)
+    assert query.init_std == pytest.approx(0.125 * 5 / 2)
     assert query.beta2 == pytest.approx(1 - 2 * 0.05)
     key = resolve(run, Label("hidden_weight", "key", 1))
     assert key.lr == pytest.approx(query.lr / 3)

@@ -1,0 +1,52 @@
+"""What all tests share: token files in a temporary cache, and small runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from paper_repro.claims import take_claim
+from paper_repro.config import Execution, RunConfig
+from paper_repro.records import Record
+from paper_repro.train import ClaimedRun, train_bundle
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _token_cache(tmp_path_factory: pytest.TempPathFactory):
+    """Token files are built once a test session, never in the user's cache."""
+    patch = pytest.MonkeyPatch()
+    patch.setenv("PAPER_REPRO_CACHE", str(tmp_path_factory.mktemp("cache")))
+    yield
+    patch.undo()
+
+
+def small_config(**sections) -> RunConfig:
+    """A run of 12 steps of a 2-block model of width 16, a second or so; sections override."""
+    small = {
+        "model": {"width": 16, "depth": 2, "head_dim": 8},
+        "data": {"corpus": "synthetic", "context": 16},
+        "train": {"batch_size": 4, "tokens": 12 * 64, "evaluations": 3, "eval_sequences": 8},
+        "scaling": {"base_width": 16, "base_tokens": 12 * 64, "base_batch_size": 4},
+    }
+    merged = {
+        key: small.get(key, {}) | sections.get(key, {}) for key in (*small, "hyperparameters")
+    }
+    return RunConfig.model_validate(merged | {"seed": sections.get("seed", 0)})
+
+
+def train(
+    config: RunConfig, directory: Path, execution: Execution | None = None, stop_after: int = 10**9
+) -> Record:
+    """Train one run in `directory`, stopping it gracefully after a number of steps."""
+    record = Record(directory)
+    record.create(config)
+    claim = take_claim(directory)
+    assert claim is not None
+    asked = iter(range(1, stop_after + 1))
+    train_bundle(
+        [ClaimedRun(config, record, claim)],
+        execution or Execution(device="cpu"),
+        lambda: next(asked, stop_after) == stop_after,
+    )
+    return record

@@ -1,0 +1,246 @@
+"""Training on the CPU: identities, resumption to the bit, outcomes, schedules, golden numbers."""
+
+import json
+
+import pytest
+import torch
+from conftest import small_config, train
+
+from paper_repro.config import Execution, TrainConfig
+from paper_repro.model import GPT
+from paper_repro.optimizer import adamw
+from paper_repro.parameterization import COLUMNS
+from paper_repro.schedules import lr_scale
+
+
+def test_identity_at_the_base(tmp_path):
+    """At the base shape every parameterisation is the same run, to the bit."""
+    metrics = {
+        name: train(
+            small_config(scaling={"parameterization": name}), tmp_path / name
+        ).metrics_path.read_bytes()
+        for name in COLUMNS
+    }
+    assert len(set(metrics.values())) == 1
+
+
+def test_away_from_the_base_they_differ(tmp_path):
+    wide = {"model": {"width": 32, "depth": 4}}
+    losses = {
+        train(small_config(scaling={"parameterization": name}, **wide), tmp_path / name).status()[
+            "val_loss"
+        ]
+        for name in COLUMNS
+    }
+    assert len(losses) == len(COLUMNS)
+
+
+def test_cancellation_of_batch_and_tokens(tmp_path):
+    """m_B = m_D changes nothing: a run at twice base batch and tokens equals one stated there."""
+    grown = {"train": {"batch_size": 8, "tokens": 24 * 64}}
+    stated = {"scaling": {"base_batch_size": 8, "base_tokens": 24 * 64}}
+    first = train(small_config(**grown), tmp_path / "grown")
+    second = train(small_config(**grown, **stated), tmp_path / "stated")
+    assert first.metrics_path.read_bytes() == second.metrics_path.read_bytes()
+
+
+@pytest.mark.parametrize("depth", [2, 4])
+def test_output_multiplier_form_equals_absorbed_form(depth):
+    """CompleteP with its ε gaps closed is Complete(d)P, step by step.
+
+    With W = W'/m_N, (multiplier 1/m_N, σ² 1, η 1, λ 1, ε 1/m_N) and (no multiplier, σ² m_N⁻²,
+    η m_N⁻¹, λ m_N, ε 1) are one AdamW trajectory. ε is large here, so that it takes part.
+    """
+    shape = {"model": {"width": 64, "depth": depth}}
+    common = {"lr": 0.01, "eps": 1e-3, "weight_decay": 0.5}
+    closed_gaps = {
+        "unembedding": {"eps": 1 / 4},
+        "embedding": {"eps": 1 / 4},
+        "query_norm": {"eps": 4.0},
+        "key_norm": {"eps": 4.0},
+    }
+    absorbed = small_config(**shape, hyperparameters=common)
+    multiplied = small_config(
+        **shape,
+        scaling={"parameterization": "completep"},
+        hyperparameters=common | {"module_multipliers": closed_gaps},
+    )
+    with_gaps = small_config(
+        **shape, scaling={"parameterization": "completep"}, hyperparameters=common
+    )
+    reference = trajectory(absorbed)
+    torch.testing.assert_close(trajectory(multiplied), reference, rtol=1e-4, atol=1e-5)
+    assert not torch.allclose(trajectory(with_gaps), reference, rtol=1e-4, atol=1e-5)
+
+
+def trajectory(config, steps=8) -> torch.Tensor:
+    """Losses of a few full-rate AdamW steps on fixed random tokens."""
+    model = GPT(config.model, 50, config.data.context)
+    model.initialise(config)
+    optimizer = adamw(model, config)
+    generator = torch.Generator().manual_seed(0)
+    losses = []
+    for _ in range(steps):
+        cross_entropy, _ = model.loss(torch.randint(50, (4, 17), generator=generator))
+        cross_entropy.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        losses.append(cross_entropy.detach())
+    return torch.stack(losses)
+
+
+GOLDEN_FIRST = 5.631978
+GOLDEN_LAST = 3.980623
+GOLDEN_VALIDATION = 4.006806
+
+
+def test_golden_losses(tmp_path):
+    """Pins the numbers of a whole small run.
+
+    Legitimate reasons to update: a deliberate change of model, initialisation, data, optimiser or
+    schedule, named in the commit. Tolerance: kernels differ between CPUs in the last digits.
+    """
+    record = train(small_config(), tmp_path)
+    first, *_, last = record.metrics()
+    assert first["train_loss"] == pytest.approx(GOLDEN_FIRST, abs=2e-5)
+    assert last["train_loss"] == pytest.approx(GOLDEN_LAST, abs=2e-3)
+    assert last["val_loss"] == pytest.approx(GOLDEN_VALIDATION, abs=2e-3)
+
+
+def test_stopped_and_resumed_equals_undisturbed(tmp_path):
+    config = small_config()
+    whole = train(config, tmp_path / "whole")
+    train(config, tmp_path / "parts", stop_after=5)
+    parts = train(config, tmp_path / "parts", stop_after=4)
+    assert parts.status() is None
+    assert parts.checkpoint_path.exists()
+    train(config, tmp_path / "parts")
+    assert parts.metrics_path.read_bytes() == whole.metrics_path.read_bytes()
+    assert parts.status()["val_loss"] == whole.status()["val_loss"]
+    assert not parts.checkpoint_path.exists()
+
+
+def test_crash_after_a_checkpoint_leaves_no_double_lines(tmp_path):
+    """Lines written after the checkpoint that survived a kill are written again, once."""
+    config = small_config()
+    whole = train(config, tmp_path / "whole")
+    record = train(config, tmp_path / "killed", stop_after=6)
+    with record.metrics_path.open("a") as file:
+        for step in (7, 8):
+            file.write(json.dumps({"step": step, "train_loss": 9.9}) + "\n")
+        file.write('{"step": 9, "train_')
+    train(config, tmp_path / "killed")
+    assert record.metrics_path.read_bytes() == whole.metrics_path.read_bytes()
+
+
+@pytest.mark.parametrize("damage", ["truncated", "garbage", "empty", "other data"])
+def test_damaged_checkpoint_starts_anew(tmp_path, damage):
+    config = small_config()
+    whole = train(config, tmp_path / "whole")
+    record = train(config, tmp_path / "run", stop_after=6)
+    content = record.checkpoint_path.read_bytes()
+    if damage == "other data":
+        checkpoint = torch.load(record.checkpoint_path, weights_only=True)
+        torch.save(checkpoint | {"corpus_hash": "other"}, record.checkpoint_path)
+    else:
+        broken = {"truncated": content[: len(content) // 2], "garbage": b"x" * 100, "empty": b""}
+        record.checkpoint_path.write_bytes(broken[damage])
+    train(config, tmp_path / "run")
+    assert record.metrics_path.read_bytes() == whole.metrics_path.read_bytes()
+
+
+def test_divergence_is_an_outcome(tmp_path):
+    record = train(small_config(hyperparameters={"lr": 1e5}), tmp_path)
+    status = record.status()
+    assert status["status"] == "diverged"
+    assert status["val_loss"] is None
+    assert status["step"] < status["steps"]
+    assert record.finished
+    assert record.metrics()
+
+
+def test_failure_is_recorded_with_its_reason_and_tried_again(tmp_path):
+    too_long = small_config(data={"corpus": "sotu"}, train={"tokens": 10**9})
+    record = train(too_long, tmp_path)
+    assert record.status()["status"] == "failed"
+    assert "max_epochs" in record.status()["error"]
+    assert "Traceback" in record.error_path.read_text()
+    assert not record.finished
+
+
+def test_record_says_what_a_reader_needs(tmp_path):
+    record = train(small_config(), tmp_path)
+    run = json.loads(record.run_path.read_text())
+    assert run["data"]["corpus_hash"]
+    assert 0 < run["data"]["bigram_entropy"] < run["data"]["unigram_entropy"]
+    assert run["versions"]["torch"] == torch.__version__
+    assert {group["tensor_class"] for group in run["groups"]} >= {"embedding", "qk_norm"}
+    assert record.status()["tokens"] == 12 * 64
+    assert record.status()["tokens_per_second"] > 0
+    assert record.config() == small_config()
+
+
+def test_metrics_hold_evaluations_and_schedule(tmp_path):
+    lines = train(small_config(), tmp_path).metrics()
+    assert [line["step"] for line in lines] == list(range(1, 13))
+    assert [line["step"] for line in lines if "val_loss" in line] == [4, 8, 12]
+    assert lines[0]["lr_scale"] == 1.0  # a warm-up of 10 % of 12 steps is one step
+    assert lines[-1]["lr_scale"] < 0.2
+
+
+def test_runs_that_share_a_seed_see_the_same_data(tmp_path):
+    """With a vanishing learning rate the training losses are those of the initial model."""
+    frozen = {"lr": 1e-30, "weight_decay": 0.0}
+    seeds = {}
+    for name, seed, decay in (("a", 0, 0.0), ("b", 0, 0.3), ("c", 1, 0.0)):
+        config = small_config(hyperparameters=frozen | {"weight_decay": decay}, seed=seed)
+        seeds[name] = [line["train_loss"] for line in train(config, tmp_path / name).metrics()]
+    assert seeds["a"] == seeds["b"] != seeds["c"]
+
+
+def test_clipping_changes_the_run_only_if_it_bites(tmp_path):
+    def loss(clip):
+        # ε above the gradients: Adam would otherwise undo the rescaling
+        config = small_config(train={"clip": clip}, hyperparameters={"eps": 1.0, "lr": 1.0})
+        return train(config, tmp_path / str(clip)).status()["val_loss"]
+
+    assert loss(1e9) == pytest.approx(loss(None), rel=1e-6)
+    assert abs(loss(1e-3) - loss(None)) > 1e-3
+
+
+@pytest.mark.parametrize(
+    ("schedule", "scales"),
+    [
+        ("constant", [0.5, 1, 1, 1, 1, 1, 1, 1, 1, 1]),
+        ("linear", [0.5, 1, 1, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3]),
+        ("wsd", [0.5, 1, 1, 1, 1, 1, 1, 0.8, 0.6, 0.4]),
+        ("cosine", [0.5, 1, 1, None, None, None, 0.6, None, None, None]),
+    ],
+)
+def test_schedules(schedule, scales):
+    train_config = TrainConfig(
+        schedule=schedule, warmup_fraction=0.2, final_fraction=0.2, decay_fraction=0.4
+    )
+    computed = [lr_scale(train_config, step, 10) for step in range(10)]
+    for got, wanted in zip(computed, scales, strict=True):
+        if wanted is not None:
+            assert got == pytest.approx(wanted)
+    assert all(0 < scale <= 1 for scale in computed)
+
+
+@pytest.mark.slow
+def test_compiled_equals_eager(tmp_path):
+    eager = train(small_config(), tmp_path / "eager").status()["val_loss"]
+    compiled = train(
+        small_config(), tmp_path / "compiled", Execution(device="cpu", compile=True)
+    ).status()["val_loss"]
+    assert compiled == pytest.approx(eager, abs=1e-3)
+
+
+def test_autocast_stays_close_to_float32(tmp_path):
+    full = train(small_config(), tmp_path / "full").status()["val_loss"]
+    half = train(
+        small_config(), tmp_path / "half", Execution(device="cpu", dtype="bfloat16")
+    ).status()["val_loss"]
+    assert half == pytest.approx(full, abs=0.05)
+    assert half != full
