@@ -8,8 +8,8 @@ Gone means: on this host, the process does not exist (or its id was reused); on 
 file was not touched for `STALE_SECONDS`. Owners touch their claim as they make progress, and ask
 `holds` before they write, so a frozen owner that wakes up after a take-over stops by itself.
 
-Assumed of the file system: exclusive creation is atomic (local disks, NFS v3 and later), and clocks
-of hosts agree to well within `STALE_SECONDS`.
+Assumed of the file system: making a hard link is atomic and fails if the name exists (local disks,
+NFS), and clocks of hosts agree to well within `STALE_SECONDS`.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import json
 import os
 import socket
 import time
+import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,7 +56,7 @@ def take_claim(directory: Path) -> Claim | None:
         return None
     path = claims / f"{_number(latest) + 1:04d}.json"
     # Written whole under another name and linked into place: a claim is never seen half-written.
-    temporary = claims / f".{socket.gethostname()}.{os.getpid()}.tmp"
+    temporary = claims / f".{uuid.uuid4().hex}.tmp"
     temporary.write_text(json.dumps(_identity()), encoding="utf-8")
     try:
         os.link(temporary, path)

@@ -1,0 +1,94 @@
+"""Claims between real processes: one winner, dead owners are followed, living ones respected."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from paper_repro import claims
+from paper_repro.claims import is_claimed, take_claim
+from paper_repro.files import write_json
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from paper_repro.claims import take_claim
+claim = take_claim(Path(sys.argv[1]))
+print("took" if claim else "refused", flush=True)
+time.sleep(float(sys.argv[2]))
+"""
+ROOT = Path(__file__).parent.parent
+
+
+def holder(directory: Path, seconds: float) -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", HOLD, str(directory), str(seconds)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT)
+
+
+def test_a_claim_excludes_others_until_released(tmp_path):
+    claim = take_claim(tmp_path)
+    assert claim is not None
+    assert is_claimed(tmp_path)
+    assert take_claim(tmp_path) is None
+    claim.release()
+    assert not is_claimed(tmp_path)
+    assert take_claim(tmp_path) is not None
+
+
+def test_of_many_takers_one_wins(tmp_path):
+    for attempt in range(20):
+        directory = tmp_path / str(attempt)
+        with ThreadPoolExecutor(8) as pool:
+            taken = list(pool.map(lambda _, d=directory: take_claim(d), range(8)))
+        assert sum(claim is not None for claim in taken) == 1
+
+
+def test_a_living_process_keeps_its_claim(tmp_path):
+    with holder(tmp_path, 30) as process:
+        assert process.stdout.readline() == "took\n"
+        assert take_claim(tmp_path) is None
+        process.kill()
+
+
+def test_a_killed_process_is_followed_by_exactly_one(tmp_path):
+    with holder(tmp_path, 30) as process:
+        assert process.stdout.readline() == "took\n"
+        process.send_signal(signal.SIGKILL)
+    assert not is_claimed(tmp_path)
+    followers = [holder(tmp_path, 3) for _ in range(4)]
+    answers = sorted(process.communicate()[0] for process in followers)
+    assert answers == ["refused\n"] * 3 + ["took\n"]
+
+
+def test_a_reused_process_id_is_not_the_owner(tmp_path):
+    claim = take_claim(tmp_path)
+    identity = claims._identity() | {"started": "1"}
+    write_json(claim.path, identity)
+    assert not is_claimed(tmp_path)
+
+
+@pytest.mark.parametrize(("age", "alive"), [(0.0, True), (2 * claims.STALE_SECONDS, False)])
+def test_on_another_host_the_heartbeat_decides(tmp_path, age, alive):
+    claim = take_claim(tmp_path)
+    write_json(claim.path, claims._identity() | {"host": "elsewhere"})
+    then = time.time() - age
+    os.utime(claim.path, (then, then))
+    assert is_claimed(tmp_path) is alive
+    claim.touch()
+    assert is_claimed(tmp_path)
+
+
+def test_an_owner_that_was_taken_over_sees_it(tmp_path):
+    first = take_claim(tmp_path)
+    write_json(first.path, claims._identity() | {"pid": 2**22 + 1})
+    second = take_claim(tmp_path)
+    assert second is not None
+    assert second.holds()
+    assert not first.holds()
+    first.release()
+    assert is_claimed(tmp_path)
