@@ -23,7 +23,7 @@ def test_a_row_has_config_outcome_and_data(tmp_path):
     assert row["model.width"] == 64
     assert row["scaling.parameterization"] == "complete_d"
     assert row["hyperparameters.lr"] == 2**-7
-    assert row["hyperparameters.init_std.embedding"] == 0.3
+    assert row["hyperparameters.init_std.embedding"] == config.hyperparameters.init_std.embedding
     assert row["hyperparameters.module_multipliers"] == '{"query": {"lr": 2.0}}'
     assert row["seed"] == 3
     assert (row["status"], row["val_loss"], row["tokens_per_second"]) == ("done", 1.5, 9e4)

@@ -158,6 +158,7 @@ def test_mixed_arms_are_an_error_that_names_them(frame):
         ((-0.6, -0.9, -0.3), (0.001, 0.0, 0.002), 3, True, "fails"),
         ((0.6, 0.3, 0.9), (0.001, 0.0, 0.002), 3, False, "fails"),
         ((0.0, -0.1, 0.1), (0.05, 0.03, 0.07), 3, True, "fails"),
+        ((0.0, -0.1, 0.1), (math.inf, math.nan, math.nan), 3, True, "fails"),
         ((math.nan,) * 3, (math.nan,) * 3, 3, True, "not decided"),
     ],
 )
