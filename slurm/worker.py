@@ -42,7 +42,9 @@ class Worker:
 
     def __call__(self) -> None:
         """Train until nothing is left to take, or until a signal asks to stop."""
-        logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+        # Into the job's log: submitit catches stderr, and on the debug cluster has its own handlers.
+        logging.basicConfig(format="%(asctime)s %(message)s")
+        logging.getLogger("paper_repro").setLevel(logging.INFO)
         if self.gpu is not None:
             os.environ["CUDA_VISIBLE_DEVICES"] = self.gpu  # torch is not imported yet
         with _stop_flag() as should_stop:

@@ -139,7 +139,11 @@ def _train(console: Console, plan: Plan, arguments: argparse.Namespace) -> tuple
     )
     worker = Worker(plan.directory, tuple(filter(None, bundles)), execution)
     jobs = submit(worker, workers, arguments.cluster, plan.directory / "jobs")
-    console.print(f"{workers} {arguments.cluster} workers, logs in {plan.directory / 'jobs'}")
+    console.print(
+        f"workers ({arguments.cluster}): {workers}, logs in {plan.directory / 'jobs'}",
+        highlight=False,
+        soft_wrap=True,
+    )
     previous = signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C
     try:
         with Display(console, plan, workers) as display:

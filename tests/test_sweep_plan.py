@@ -1,0 +1,152 @@
+"""A plan is what the file wants against what the disk has."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from paper_repro.claims import take_claim
+from paper_repro.cost import estimated_cpu_seconds
+from sweeps import launch, status
+from sweeps.plan import make_plan, refresh
+from sweeps.report import duration, short
+from sweeps.spec import read_sweep
+
+SWEEP = """\
+name: planned
+base:
+  model: {depth: 1, head_dim: 8}
+  data: {corpus: synthetic, context: 16}
+  train: {batch_size: 2, tokens: 640, eval_sequences: 8}
+  scaling: {base_width: 16, base_depth: 1, base_batch_size: 2, base_tokens: 640}
+grid:
+  seed: [0, 1]
+  model.width: [16, 64, 32]
+"""
+RESULT = {"val_loss": 2.0, "tokens": 640, "wall_seconds": 50.0, "error": None}
+
+
+@pytest.fixture
+def path(tmp_path):
+    path = tmp_path / "planned.yaml"
+    path.write_text(SWEEP, encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def runs_dir(tmp_path):
+    return tmp_path / "runs"
+
+
+@pytest.fixture
+def plan(path, runs_dir):
+    plan = make_plan(read_sweep(path), runs_dir)
+    for run_id, record in plan.records.items():
+        record.create(plan.sweep.runs[run_id])
+    return plan
+
+
+def test_bundles_share_shapes_and_the_dearest_comes_first(plan):
+    assert [bundle.config.model.width for bundle in plan.bundles] == [64, 32, 16]
+    for bundle in plan.bundles:
+        configs = [plan.sweep.runs[run_id] for run_id in bundle.runs]
+        assert {config.bundle_id for config in configs} == {bundle.config.bundle_id}
+        assert [config.seed for config in configs] == [0, 1]
+    assert len({bundle.config.bundle_id for bundle in plan.bundles}) == 3
+
+
+def test_the_same_file_gives_the_same_plan(path, runs_dir):
+    assert make_plan(read_sweep(path), runs_dir) == make_plan(read_sweep(path), runs_dir)
+
+
+def test_states_are_those_of_the_records(plan):
+    done, diverged, failed, running, dead, pending = plan.missing
+    plan.records[done].finish("done", **RESULT)
+    plan.records[diverged].finish("diverged", **(RESULT | {"tokens": 320}))
+    plan.records[failed].finish("failed", error="ValueError: bad")
+    take_claim(plan.records[running].directory)
+    plan.records[running].append_metrics({"step": 5, "tokens": 160})
+    claim = take_claim(plan.records[dead].directory)  # of a process that is no more
+    claim.path.write_text(json.dumps(json.loads(claim.path.read_text()) | {"started": "0"}))
+
+    plan = refresh(plan)
+    assert {run_id: state.state for run_id, state in plan.states.items()} == {
+        done: "done",
+        diverged: "diverged",
+        failed: "failed",
+        running: "running",
+        dead: "pending",
+        pending: "pending",
+    }
+    assert set(plan.missing) == {failed, running, dead, pending}
+    assert plan.tokens == 640 + 320 + 160
+    assert plan.share_done(diverged) == 1
+    assert plan.share_done(running) == 0.25
+
+
+def test_a_failed_run_that_is_tried_again_is_running(plan):
+    record = plan.records[plan.missing[0]]
+    record.finish("failed", error="ValueError: bad")
+    take_claim(record.directory)
+    assert refresh(plan).count() == {"running": 1, "pending": 5}
+
+
+def test_half_a_line_of_metrics_is_not_read(plan):
+    record = plan.records[plan.missing[0]]
+    record.append_metrics({"step": 5, "tokens": 160})
+    with record.metrics_path.open("a") as file:
+        file.write('{"step": 6, "tok')
+    assert refresh(plan).tokens == 160
+
+
+def test_measured_times_replace_the_estimate_within_a_bundle(plan, runs_dir):
+    largest, second, _ = plan.bundles
+    assert largest.seconds == estimated_cpu_seconds(largest.config, 256)
+    plan.records[second.runs[0]].finish("done", **RESULT)
+    measured = make_plan(plan.sweep, runs_dir)
+    assert [b.config.model.width for b in measured.bundles] == [32, 64, 16]  # 50 s are the most
+    assert measured.bundles[0].seconds == 50.0
+    assert measured.bundles[1].seconds == largest.seconds
+    rest = 2 * measured.bundles[1].seconds + 2 * measured.bundles[2].seconds
+    assert measured.seconds_left == pytest.approx(50.0 + rest)
+
+
+def test_dry_run_touches_nothing(path, tmp_path, capsys):
+    runs_dir = tmp_path / "none"
+    assert launch.main([str(path), "--dry-run", "--runs-dir", str(runs_dir)]) == 0
+    assert "6 runs in 3 bundles, 3.84k tokens" in capsys.readouterr().out
+    assert not runs_dir.exists()
+
+
+def test_status_counts_and_lists_failures(plan, path, runs_dir, capsys):
+    failed, done, *_ = plan.missing
+    plan.records[failed].finish("failed", error="ValueError: too bad")
+    plan.records[done].finish("done", **RESULT)
+    assert status.main([str(path), "--runs-dir", str(runs_dir)]) == 0
+    out = capsys.readouterr().out
+    assert "1 of 6 runs done, 0 diverged, 1 failed, 0 running, 4 pending" in out
+    assert f"{plan.records[failed].directory}: ValueError: too bad" in out
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0, "0 s"),
+        (99, "99 s"),
+        (150, "2.5 min"),
+        (3000, "50 min"),
+        (7200, "2.0 h"),
+        (3e5, "3.5 days"),
+    ],
+)
+def test_durations(seconds, text):
+    assert duration(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("number", "text"),
+    [(0, "0"), (999, "999"), (819_200, "819k"), (1_709_056, "1.71M"), (4e9, "4B")],
+)
+def test_short_numbers(number, text):
+    assert short(number) == text

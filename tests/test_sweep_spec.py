@@ -1,0 +1,130 @@
+"""Sweep files expand into exactly the runs that they say."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from paper_repro.config import RunConfig
+from paper_repro.errors import ConfigError
+from sweeps.keys import suggestion
+from sweeps.spec import Sweep, read_sweep
+
+SWEEPS = Path(__file__).parent.parent / "sweeps"
+
+
+@pytest.fixture
+def read(tmp_path):
+    def read(content: dict, *overrides: str) -> Sweep:
+        path = tmp_path / "sweep.yaml"
+        path.write_text(
+            yaml.safe_dump({"name": "sweep", **content}, sort_keys=False), encoding="utf-8"
+        )
+        return read_sweep(path, overrides)
+
+    return read
+
+
+def test_grid_is_every_combination_in_the_order_of_the_file(read):
+    sweep = read({"grid": {"model.width": [32, 64], "seed": [0, 1, 2]}})
+    points = [(config.model.width, config.seed) for config in sweep.runs.values()]
+    assert points == [(w, s) for w in (32, 64) for s in (0, 1, 2)]
+    assert list(sweep.runs) == [config.run_id for config in sweep.runs.values()]
+
+
+def test_what_is_not_varied_comes_from_base_or_has_its_default(read):
+    sweep = read({"base": {"model": {"depth": 3}}, "grid": {"model.width": [32]}})
+    (config,) = sweep.runs.values()
+    assert config == RunConfig.model_validate({"model": {"depth": 3, "width": 32}})
+
+
+def test_zip_advances_together_and_multiplies_the_grid(read):
+    sweep = read(
+        {
+            "grid": {"seed": [0, 1]},
+            "zip": {"train.batch_size": [8, 32], "train.tokens": [400_000, 800_000]},
+        }
+    )
+    points = {(c.train.batch_size, c.train.tokens, c.seed) for c in sweep.runs.values()}
+    assert points == {(8, 400_000, 0), (8, 400_000, 1), (32, 800_000, 0), (32, 800_000, 1)}
+
+
+def test_several_zips_multiply(read):
+    sweep = read(
+        {
+            "zip": [
+                {"model.width": [32, 64], "scaling.base_width": [16, 32]},
+                {"model.depth": [2, 4], "scaling.base_depth": [1, 2]},
+            ]
+        }
+    )
+    points = {(c.model.width, c.scaling.base_width, c.model.depth) for c in sweep.runs.values()}
+    assert points == {(32, 16, 2), (32, 16, 4), (64, 32, 2), (64, 32, 4)}
+
+
+def test_log2_ranges_include_both_ends(read):
+    sweep = read({"grid": {"hyperparameters.lr": {"log2": [-10, -7]}}})
+    assert [c.hyperparameters.lr for c in sweep.runs.values()] == [2**-10, 2**-9, 2**-8, 2**-7]
+    halves = read({"grid": {"hyperparameters.lr": {"log2": [-1, 0, 0.5]}}})
+    assert [c.hyperparameters.lr for c in halves.runs.values()] == [0.5, 2**-0.5, 1.0]
+
+
+def test_log2_ranges_suit_whole_numbers(read):
+    sweep = read({"grid": {"model.width": {"log2": [5, 7]}}})
+    assert [c.model.width for c in sweep.runs.values()] == [32, 64, 128]
+
+
+def test_two_spellings_of_a_value_are_one_run(read):
+    """An id is the content's: octaves, decimals and the default give the same run."""
+    ids = [
+        set(read({"grid": {"hyperparameters.lr": values}}).runs)
+        for values in ({"log2": [-6, -6]}, [0.015625], [2**-6])
+    ]
+    assert ids[0] == ids[1] == ids[2] == {RunConfig().run_id}
+
+
+def test_axes_reach_into_multipliers(read):
+    key = "hyperparameters.module_multipliers.query.lr"
+    sweep = read({"grid": {key: [1.0, 2.0]}})
+    factors = [c.hyperparameters.module_multipliers["query"]["lr"] for c in sweep.runs.values()]
+    assert factors == [1.0, 2.0]
+
+
+def test_set_overrides_base_alone(read):
+    content = {"base": {"train": {"tokens": 400_000, "clip": 1.0}}, "grid": {"seed": [5]}}
+    sweep = read(content, "train.tokens=800_000", "hyperparameters.eps=1e-12", "train.clip=null")
+    (config,) = sweep.runs.values()
+    assert config.train.tokens == 800_000
+    assert config.hyperparameters.eps == 1e-12
+    assert config.train.clip is None
+    assert config.seed == 5
+
+
+def test_set_changes_the_ids(read):
+    content = {"grid": {"seed": [0]}}
+    assert set(read(content).runs) != set(read(content, "hyperparameters.beta2=0.99").runs)
+
+
+def test_rules_are_checked_for_every_value_that_they_can_refuse(read):
+    """The check is skipped between runs that differ only in learning rate, decay, ε or seed."""
+    grid = {"seed": [0, 1], "hyperparameters.beta1": [0.99, 0.5], "hyperparameters.lr": [0.1, 0.2]}
+    base = {"train": {"batch_size": 64}, "scaling": {"base_batch_size": 16}}
+    with pytest.raises(ConfigError, match=r"beta1: .*\(at seed=0, hyperparameters.beta1=0.5"):
+        read({"base": base, "grid": grid})
+    assert len(read({"grid": grid}).runs) == 8
+
+
+def test_suggestions():
+    assert suggestion("widht", ["width", "depth"]) == ", did you mean 'width'?"
+    assert suggestion("zzz", ["width", "depth"]) == ", expected one of width, depth"
+
+
+@pytest.mark.parametrize("path", sorted(SWEEPS.glob("*.yaml")), ids=lambda path: path.stem)
+def test_the_sweeps_of_this_project_are_valid_and_say_why(path):
+    sweep = read_sweep(path)
+    assert sweep.name == path.stem
+    opening = path.read_text(encoding="utf-8").split("name:")[0]
+    for word in ("# Why:", "# Cost:", "# Run:", "# Read:"):
+        assert word in opening
