@@ -43,6 +43,14 @@ def test_diverged_is_infinite_failed_is_unknown_and_unfinished_is_absent(tmp_pat
     assert math.isnan(frame.loc["failed", "val_loss"])
 
 
+def test_a_run_that_failed_before_its_first_step_has_a_loss_column_too(tmp_path):
+    config = run_config("sp", 64, -6, 0)
+    record = record_of(tmp_path, "s", config)
+    record.create(config)
+    record.finish("failed", error="RuntimeError: no memory")
+    assert load_sweep(tmp_path, "s")["val_loss"].isna().tolist() == [True]
+
+
 def test_curves_are_long(tmp_path):
     config = run_config("sp", 64, -6, 0)
     write_run(tmp_path, "s", config, 1.5)
