@@ -42,7 +42,7 @@ class Worker:
 
     def __call__(self) -> None:
         """Train until nothing is left to take, or until a signal asks to stop."""
-        # Into the job's log: submitit catches stderr, and on the debug cluster has its own handlers.
+        # Into the job's log: its stderr, or submitit's own handlers on the debug cluster.
         logging.basicConfig(format="%(asctime)s %(message)s")
         logging.getLogger("paper_repro").setLevel(logging.INFO)
         if self.gpu is not None:

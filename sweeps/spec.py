@@ -206,16 +206,12 @@ def _expand(base: Any, axes: Sequence[Axis]) -> dict[str, RunConfig]:
         content = base
         for key, value in zip(keys, point, strict=True):
             content = _with(content, key, value)
+        rules = repr([point[index] for index in refusable])
         try:
-            config = parse_run_config(content, "run")
-            rules = repr([point[index] for index in refusable])
-            if rules not in checked:
-                check(config)
-                bpe_size(config.data.tokenizer)
-                checked.add(rules)
+            config = _run_config(content, rules_known=rules in checked)
         except ConfigError as error:
-            message = str(error).removeprefix("run: ")
-            raise ConfigError(f"{message} (at {_describe(paths, point)})") from None
+            raise ConfigError(f"{error} (at {_describe(paths, point)})") from None
+        checked.add(rules)
         run_id = config.run_id
         if run_id in runs:
             raise ConfigError(
@@ -224,6 +220,18 @@ def _expand(base: Any, axes: Sequence[Axis]) -> dict[str, RunConfig]:
             )
         runs[run_id], points[run_id] = config, point
     return runs
+
+
+def _run_config(content: Any, rules_known: bool) -> RunConfig:
+    """A valid config; `rules_known` skips the checks that a run like it has passed."""
+    try:
+        config = parse_run_config(content, "run")
+    except ConfigError as error:
+        raise ConfigError(str(error).removeprefix("run: ")) from None
+    if not rules_known:
+        check(config)
+        bpe_size(config.data.tokenizer)
+    return config
 
 
 def _with(content: Any, key: Sequence[str], value: Any) -> Any:
