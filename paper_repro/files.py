@@ -48,6 +48,10 @@ def read_json(path: Path) -> dict[str, Any] | None:
     return content if isinstance(content, dict) else None
 
 
+#: libyaml's where PyYAML has it: plans write thousands of files.
+_Dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
+
+
 class _StrictLoader(yaml.SafeLoader):
     """Safe YAML that reads 1e-8 as a number and refuses a key given twice."""
 
@@ -98,5 +102,5 @@ def parse_yaml(text: str, source: str) -> Any:
 
 def write_yaml(path: Path, content: dict[str, Any]) -> None:
     """Write plain data as YAML, atomically, keys in the order given."""
-    text = yaml.safe_dump(content, sort_keys=False)
+    text = yaml.dump(content, Dumper=_Dumper, sort_keys=False)
     write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
