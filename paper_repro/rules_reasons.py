@@ -86,12 +86,14 @@ REASONS: dict[tuple[str, str], Reason] = {
     ("eps", "hidden_bias"): Reason("As hidden weights.", READ),
     ("eps", "hidden_norm"): Reason("As hidden weights.", READ),
     ("eps", "qk_norm"): Reason(
-        "The heads share the gains: a gradient sums over m_N heads, each part of size m_N⁻¹.",
+        "The heads share the gains: a gradient sums over m_N heads, each part of size m_N⁻¹. "
+        "At the start the parts do not add up like that yet ([measured](../notes/eps_rows.md)).",
         f"{READ_D}; {QK_OTHERS}",
     ),
     ("eps", "final_norm"): Reason(
         "Grouped with the output rows, as printed. By the argument of the embedding one would "
-        "expect m_N⁻¹ (inference); `python -m paper_repro.coordinate_check` measures gradients.",
+        "expect m_N⁻¹ (inference), and so [we measure](../notes/eps_rows.md): in width this row "
+        "looks inconsistent. We keep the paper's.",
         READ,
     ),
     ("eps", "unembedding"): Reason(
