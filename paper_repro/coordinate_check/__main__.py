@@ -1,0 +1,155 @@
+"""`python -m paper_repro.coordinate_check`: table, plot, PASS or FAIL, exit code."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import get_args
+
+import pandas as pd
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from paper_repro.coordinate_check.judge import BOUND, GradientSlope, Verdict, gradient_slopes, judge
+from paper_repro.coordinate_check.measure import Axis, check_config, measure
+from paper_repro.coordinate_check.plot import plot
+from paper_repro.errors import ConfigError
+from paper_repro.parameterization import COLUMNS
+
+SIZES: dict[Axis, tuple[int, ...]] = {"width": (32, 64, 128, 256), "depth": (2, 4, 8, 16)}
+
+EPS = 1e-8
+#: Above the gradient RMS of every tensor class at the base before training (0.0006 to 0.009), so
+#: that ε decides the size of updates and a wrong ε row shows.
+LARGE_EPS = 1e-2
+
+CANNOT_SEE = (
+    "Not seen by this check: weight decay (off here), the batch and duration rules (both ratios "
+    "are 1), anything that shows only in long training, and ε unless --eps makes it large."
+)
+ROWS_IN_DOUBT = (
+    "With a large ε, complete_d is flagged on width at final_norm and qk_norm: their gradients do "
+    "not scale as the paper's own ε rows; see notes/eps_rows.md."
+)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Exit code 0 for PASS, 1 for FAIL, 2 for wrong arguments."""
+    options = _parser().parse_args(arguments)
+    try:
+        return _run(options, Console(width=None if sys.stdout.isatty() else 110))
+    except ConfigError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+
+
+def _run(options: argparse.Namespace, console: Console) -> int:
+    axes: tuple[Axis, ...] = (options.axis,) if options.axis else get_args(Axis)
+    if options.sizes and not options.axis:
+        raise ConfigError("--sizes: needs --axis width or --axis depth")
+    torch.set_num_threads(1)  # models this small are slower on more
+    title = f"{options.parameterization}, α = {options.alpha:g}, ε = {options.eps:g}"
+    measurements = pd.concat([_measure(options, axis, console) for axis in axes])
+    verdicts = judge(measurements)
+    console.print(_verdict_table(verdicts, title))
+    if options.gradients:
+        slopes = gradient_slopes(measurements, options.parameterization, options.alpha)
+        console.print(_gradient_table(slopes, title))
+    if options.plot:
+        plot(measurements, options.plot, title)
+        console.print(f"wrote {options.plot}")
+    console.print(CANNOT_SEE)
+    if options.eps > EPS:
+        console.print(ROWS_IN_DOUBT)
+    failed = [verdict for verdict in verdicts if not verdict.passed]
+    console.print(f"FAIL ({len(failed)} of {len(verdicts)} slopes)" if failed else "PASS")
+    return 1 if failed else 0
+
+
+def _measure(options: argparse.Namespace, axis: Axis, console: Console) -> pd.DataFrame:
+    sizes = sorted(options.sizes or SIZES[axis])
+    config = check_config(options.parameterization, axis, sizes[0], options.alpha, options.eps)
+    with console.status(f"training at {axis} {', '.join(map(str, sizes))} ..."):
+        return measure(config, axis, sizes, range(options.seeds), options.steps)
+
+
+def _verdict_table(verdicts: list[Verdict], title: str) -> Table:
+    table = Table(title=f"{title}\nslope of log RMS against log size, mean over seeds ± 95 %")
+    for heading in ("axis", "RMS of", "quantity"):
+        table.add_column(heading)
+    for heading in ("slope", "bound"):
+        table.add_column(heading, justify="right")
+    table.add_column("verdict")
+    previous = None
+    for verdict in verdicts:
+        check, place = verdict.check, (verdict.axis, verdict.check)
+        if previous not in (None, place):
+            table.add_section()
+        previous = place
+        table.add_row(
+            verdict.axis,
+            check.name,
+            verdict.quantity,
+            str(verdict.slope),
+            f"{'≤ ' if verdict.may_shrink else '±'}{BOUND:g}",
+            "pass" if verdict.passed else "FAIL",
+        )
+    return table
+
+
+def _gradient_table(slopes: list[GradientSlope], title: str) -> Table:
+    table = Table(title=f"{title}\nslope of gradient RMS; NO: not the exponent of the ε row")
+    for heading in ("axis", "tensor class"):
+        table.add_column(heading)
+    for heading in ("ε row", "at the start", "at the end"):
+        table.add_column(heading, justify="right")
+    for slope in slopes:
+        measured = (
+            f"{'' if slope.agrees(measured) else 'NO '}{measured}"
+            for measured in (slope.start, slope.end)
+        )
+        table.add_row(slope.axis, slope.tensor_class, f"{slope.row:+g}", *measured)
+    return table
+
+
+def _plot_path(text: str) -> Path:
+    path = Path(text)
+    if path.suffix not in (".png", ".svg", ".pdf") or not path.parent.is_dir():
+        raise argparse.ArgumentTypeError(
+            f"must be a .png, .svg or .pdf in a directory that exists, got {text}"
+        )
+    return path
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m paper_repro.coordinate_check",
+        description="Train a few steps at growing sizes; PASS if nothing grows or vanishes.",
+    )
+    parser.add_argument("--parameterization", choices=COLUMNS, default="complete_d")
+    parser.add_argument("--axis", choices=get_args(Axis), help="default: both")
+    parser.add_argument(
+        "--sizes", type=int, nargs="+", metavar="N", help="of the axis; the smallest is the base"
+    )
+    parser.add_argument("--alpha", type=float, default=1.0, help="depth exponent α, default 1")
+    parser.add_argument(
+        "--eps",
+        type=float,
+        nargs="?",
+        default=EPS,
+        const=LARGE_EPS,
+        help=f"ε at the base, default {EPS:g}; without a number {LARGE_EPS:g}, to show the ε rows",
+    )
+    parser.add_argument("--seeds", type=int, default=3, help="number of seeds, default 3")
+    parser.add_argument("--steps", type=int, default=6, help="AdamW steps, default 6")
+    parser.add_argument(
+        "--gradients", action="store_true", help="also compare gradients with the ε rows"
+    )
+    parser.add_argument("--plot", type=_plot_path, metavar="FILE", help="a .png, .svg or .pdf")
+    return parser
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,149 @@
+"""Slopes in log-log of what was measured, and whether they are within their bounds."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from paper_repro.config import Parameterization
+from paper_repro.coordinate_check.measure import ACTIVATIONS, BRANCHES, Axis, Kind
+from paper_repro.parameterization import TENSOR_CLASSES, TensorClass, rule
+
+#: The exponents of the rules are multiples of 1/2, so a wrong rule shifts the slope of what it
+#: governs by 1/2 or more: the bound is half way. Measured with three seeds at the command's sizes,
+#: right rules stay within 0.15, while SP on width and SP and μP on depth reach 0.9 and more.
+BOUND = 0.25
+CONFIDENCE = 0.95
+
+
+@dataclass(frozen=True)
+class Check:
+    """What is judged: a kind of measurement, before the first update or after the last."""
+
+    name: str
+    kind: Kind
+    when: Literal["start", "end"]
+    may_shrink: tuple[str, ...]
+    """Quantities that must not grow but may shrink. The others may do neither."""
+
+
+#: Activations may shrink (initial logits do in μP, as m_N^-1/2). Changes and updates may not: where
+#: they vanish nothing is learned. But a branch of many, each changing less, is right for α < 1: its
+#: own updates shrink as m_L^(α-1), their sum over blocks (residual stream, update rows) does not.
+CHECKS = (
+    Check("initial activation", "activation", "start", may_shrink=ACTIVATIONS),
+    Check("activation", "activation", "end", may_shrink=ACTIVATIONS),
+    Check("change", "change", "end", may_shrink=BRANCHES),
+    Check("update", "update", "end", may_shrink=()),
+)
+
+
+@dataclass(frozen=True)
+class Slope:
+    """Mean over seeds of d log(value) / d log(size), and half its 95 % t-interval.
+
+    The half-width is NaN with one seed; both are NaN where a value is zero or not finite.
+    """
+
+    value: float
+    half_width: float
+
+    def __str__(self) -> str:
+        half_width = "?" if math.isnan(self.half_width) else f"{self.half_width:.2f}"
+        return f"{self.value:+.2f} ± {half_width}"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The slope of one quantity against its bound."""
+
+    axis: Axis
+    check: Check
+    quantity: str
+    slope: Slope
+
+    @property
+    def may_shrink(self) -> bool:
+        return self.quantity in self.check.may_shrink
+
+    @property
+    def passed(self) -> bool:
+        low = -math.inf if self.may_shrink else -BOUND
+        return low <= self.slope.value <= BOUND  # False for NaN
+
+
+@dataclass(frozen=True)
+class GradientSlope:
+    """How the gradient of a tensor class scales, and what its ε row says.
+
+    Adam divides by √v + ε, so ε must scale as the gradient does.
+    """
+
+    axis: Axis
+    tensor_class: TensorClass
+    row: float
+    """Exponent of m_N (or m_L) in the ε row."""
+    start: Slope
+    end: Slope
+
+    def agrees(self, measured: Slope) -> bool:
+        """Whether a measured exponent is the row's, within the bound."""
+        return abs(measured.value - self.row) <= BOUND
+
+
+def judge(measurements: pd.DataFrame) -> list[Verdict]:
+    """Verdicts on every quantity that `measure` returned, in the order of `CHECKS`."""
+    return [
+        Verdict(axis, check, quantity, slope)
+        for axis in measurements.axis.unique()
+        for check in CHECKS
+        for quantity, slope in _slopes(measurements, axis, check.kind, check.when).items()
+    ]
+
+
+def gradient_slopes(
+    measurements: pd.DataFrame, parameterization: Parameterization, alpha: float
+) -> list[GradientSlope]:
+    """Exponents of the gradient RMS of each tensor class, beside those of the ε rows."""
+    slopes = []
+    for axis in measurements.axis.unique():
+        start = _slopes(measurements, axis, "gradient", "start")
+        end = _slopes(measurements, axis, "gradient", "end")
+        for tensor_class in (name for name in TENSOR_CLASSES if name in start):
+            factor = rule("eps", tensor_class, parameterization)
+            row = (factor.N if axis == "width" else factor.L).at(alpha)
+            slopes.append(
+                GradientSlope(axis, tensor_class, row, start[tensor_class], end[tensor_class])
+            )
+    return slopes
+
+
+def _slopes(
+    measurements: pd.DataFrame, axis: Axis, kind: Kind, when: Literal["start", "end"]
+) -> dict[str, Slope]:
+    chosen = measurements[(measurements.axis == axis) & (measurements.kind == kind)]
+    step = chosen.step.min() if when == "start" else chosen.step.max()
+    at_step = chosen[chosen.step == step]
+    return {
+        quantity: fit(at_step[at_step.quantity == quantity])
+        for quantity in at_step.quantity.unique()
+    }
+
+
+def fit(rows: pd.DataFrame) -> Slope:
+    """Slope of log(value) against log(size), a line for each seed."""
+    if not (np.isfinite(rows.value) & (rows.value > 0)).all():
+        return Slope(math.nan, math.nan)
+    slopes = [
+        float(np.polyfit(np.log(seed["size"]), np.log(seed["value"]), 1)[0])
+        for _, seed in rows.groupby("seed")
+    ]
+    if len(slopes) == 1:
+        return Slope(slopes[0], math.nan)
+    quantile = float(stats.t.ppf((1 + CONFIDENCE) / 2, len(slopes) - 1))
+    return Slope(float(np.mean(slopes)), quantile * float(stats.sem(slopes)))

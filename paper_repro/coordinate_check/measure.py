@@ -1,0 +1,198 @@
+"""Train a few steps at several sizes and measure what a parameterisation should keep stable.
+
+Every value is a root mean square (RMS), of one of four kinds:
+
+- `activation`: embedding output, outputs of the residual branches (before their multiplier, over
+  all blocks), residual stream after the last block, output of the final norm, logits;
+- `change`: of the same activations since step 0;
+- `update`: how far the weights of a tensor class moved since step 0, times their reach;
+- `gradient`: of the weights of a tensor class, on a training batch.
+
+Activations are those of a probe batch, the same at all sizes, seeds and steps. A reach turns an
+update into the most it can add to activations. Updates all point where the loss falls, so their
+effects add up instead of averaging out (arXiv 2310.17813): over the inputs of a neuron, so a weight
+matrix reaches fan-in times its update; and over blocks, so what is in a residual branch reaches
+the sum of the residual multipliers.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
+from typing import Any, Literal
+
+import pandas as pd
+import torch
+from torch import Tensor
+
+from paper_repro.config import Parameterization, RunConfig, parse_run_config
+from paper_repro.data import Dataset, load_dataset
+from paper_repro.errors import ConfigError
+from paper_repro.model import GPT
+from paper_repro.optimizer import adamw
+from paper_repro.parameterization import TensorClass
+
+Axis = Literal["width", "depth"]
+Kind = Literal["activation", "change", "update", "gradient"]
+COLUMNS = ("axis", "size", "seed", "step", "kind", "quantity", "value")
+
+BRANCHES = ("attention", "mlp")
+ACTIVATIONS = ("embedding", *BRANCHES, "residual", "final_norm", "logits")
+#: Modules whose output is an activation, and the activation's name.
+WATCHED = {
+    "embedding": "embedding",
+    "attention_out": "attention",
+    "mlp_out": "mlp",
+    "final_norm": "final_norm",
+}
+#: Tensor classes of matrices that act on a whole activation: an update sums over its entries.
+MATRICES: tuple[TensorClass, ...] = ("hidden_weight", "unembedding")
+
+
+def check_config(
+    parameterization: Parameterization, axis: Axis, base: int, alpha: float, eps: float
+) -> RunConfig:
+    """The model that the command checks: small, with biases so that every tensor class is in it.
+
+    Args:
+        base: the width or depth at which every multiplier is 1.
+
+    Raises:
+        ConfigError: the base makes no model.
+    """
+    shape = {"width": 32, "depth": 2} | {axis: base}
+    train = {"batch_size": 8, "tokens": 2**16}
+    content = {
+        "model": shape | {"biases": True},
+        "data": {"context": 64},
+        "train": train,
+        "scaling": {f"base_{key}": value for key, value in (shape | train).items()}
+        | {"parameterization": parameterization, "alpha": alpha},
+        "hyperparameters": {"eps": eps, "weight_decay": 0.0},
+    }
+    return parse_run_config(content, "coordinate check")
+
+
+def measure(
+    config: RunConfig, axis: Axis, sizes: Sequence[int], seeds: Sequence[int], steps: int
+) -> pd.DataFrame:
+    """Train at each size with each seed, at constant learning rate.
+
+    Args:
+        config: everything but the size and the seed.
+        steps: AdamW steps.
+
+    Returns:
+        One measurement a row: axis, size, seed, step (the updates made before: 0 to `steps`),
+        kind, quantity, value.
+
+    Raises:
+        ConfigError: a size makes no model, or the data cannot be loaded.
+    """
+    if len(set(sizes)) < 2:
+        raise ConfigError(f"coordinate check: a slope needs two sizes or more, got {list(sizes)}")
+    if not seeds or steps < 1:
+        raise ConfigError("coordinate check: needs at least one seed and one step")
+    configs = [_resized(config, axis, size, seed) for size in sizes for seed in seeds]
+    dataset = load_dataset(config.data)
+    rows = [
+        (axis, getattr(run.model, axis), run.seed, *row)
+        for run in configs
+        for row in _train(run, dataset, steps)
+    ]
+    return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def _resized(config: RunConfig, axis: Axis, size: int, seed: int) -> RunConfig:
+    content: dict[str, Any] = config.model_dump()
+    content["model"][axis] = size
+    content["seed"] = seed
+    return parse_run_config(content, f"coordinate check, {axis} {size}")
+
+
+def _train(
+    config: RunConfig, dataset: Dataset, steps: int
+) -> Iterator[tuple[int, Kind, str, float]]:
+    """Rows (step, kind, quantity, value)."""
+    model = GPT(config.model, dataset.vocab_size, config.data.context)
+    model.initialise(config)
+    optimizer = adamw(model, config)
+    batch_size = config.train.batch_size
+    probe_BT = next(dataset.validation_batches(batch_size, batch_size))[:, :-1]
+    first = activations(model, probe_BT)
+    first_weights = {name: weight.detach().clone() for name, weight in model.named_parameters()}
+    for step in range(steps + 1):
+        loss, _ = model.loss(dataset.training_batch(config.seed, step, batch_size))
+        loss.backward()  # type: ignore[no-untyped-call]
+        for quantity, value in activations(model, probe_BT).items():
+            yield step, "activation", quantity, _rms([value])
+            if step:
+                yield step, "change", quantity, _rms([value - first[quantity]])
+        for tensor_class, weights in _by_class(model).items():
+            gradients = [weight.grad for weight in weights.values() if weight.grad is not None]
+            yield step, "gradient", tensor_class, _rms(gradients)
+            if step:
+                updates = (
+                    (weight.detach() - first_weights[name]) * _reach(model, name)
+                    for name, weight in weights.items()
+                )
+                yield step, "update", tensor_class, _rms(updates)
+        optimizer.step()
+        optimizer.zero_grad()
+
+
+@torch.no_grad()
+def activations(model: GPT, tokens_BT: Tensor) -> dict[str, Tensor]:
+    """The watched activations of a forward pass, those of blocks stacked along a first axis."""
+    seen: dict[str, list[Tensor]] = defaultdict(list)
+
+    def watch(name: str, module: torch.nn.Module) -> None:
+        def keep(_module: object, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+            if name == "final_norm":
+                seen["residual"].append(inputs[0])
+            seen[name].append(output)
+
+        hooks.enter_context(module.register_forward_hook(keep))
+
+    with ExitStack() as hooks:
+        for path, module in model.named_modules():
+            module_type = path.rpartition(".")[2]
+            if module_type in WATCHED:
+                watch(WATCHED[module_type], module)
+        seen["logits"] = [model(tokens_BT)]
+    return {name: torch.stack(seen[name]) for name in ACTIVATIONS}
+
+
+def _by_class(model: GPT) -> dict[TensorClass, dict[str, Tensor]]:
+    classes: dict[TensorClass, dict[str, Tensor]] = defaultdict(dict)
+    for name, weight in model.named_parameters():
+        classes[model.labels[name].tensor_class][name] = weight
+    return classes
+
+
+def _reach(model: GPT, name: str) -> float:
+    """The reach of a parameter's update (see the module's docstring)."""
+    label = model.labels[name]
+    reach = 1.0
+    if label.tensor_class in MATRICES:
+        reach *= model.get_parameter(name).shape[1]
+    if label.tensor_class == "unembedding":
+        reach *= model.logits_multiplier.item()
+    if label.block is not None:
+        reach *= _blocks_reach(model)
+    return reach
+
+
+def _blocks_reach(model: GPT) -> float:
+    """Sum over blocks of the mean of their two residual multipliers."""
+    named = model.named_buffers()
+    return sum(buffer.mean().item() for name, buffer in named if "residual_multipliers" in name)
+
+
+def _rms(tensors: Iterable[Tensor]) -> float:
+    squares, count = 0.0, 0
+    for tensor in tensors:
+        squares += tensor.double().square().sum().item()
+        count += tensor.numel()
+    return float((squares / count) ** 0.5)
