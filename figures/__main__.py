@@ -24,42 +24,46 @@ def main(arguments: Sequence[str] | None = None) -> int:
         unknown = [name for name in options.names if name not in FIGURES]
         if unknown:
             raise ConfigError(f"no figure {unknown[0]!r}; there are {', '.join(FIGURES)}")
+        if options.sweep and len(options.names) != 1:
+            raise ConfigError("--sweep: needs the name of one figure")
         for name in options.names or FIGURES:
-            path = options.results_dir / f"{FIGURES[name].sweep}.parquet"
-            if not options.names and not _available(name, path, options.runs_dir):
-                console.print(f"{name}: no results yet (sweep {FIGURES[name].sweep}), left out")
+            sweep = options.sweep or FIGURES[name].sweep
+            path = options.results_dir / f"{sweep}.parquet"
+            if not options.names and not _available(sweep, path, options.runs_dir):
+                console.print(f"{name}: no results yet (sweep {sweep}), left out")
                 continue
-            _make(name, _results(name, path, options.runs_dir), options.output_dir, console)
+            results = _results(sweep, path, options.runs_dir)
+            output = options.sweep or name
+            FIGURES[name].report(console, results)
+            with style():
+                paths = save(FIGURES[name].draw(results), options.output_dir, output)
+            for written in paths:
+                print(f"wrote {written}")
     except ConfigError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     return 0
 
 
-def _available(name: str, results: Path, runs_dir: Path | None) -> bool:
-    return (runs_dir / FIGURES[name].sweep).is_dir() if runs_dir else results.exists()
+def _available(sweep: str, results: Path, runs_dir: Path | None) -> bool:
+    return (runs_dir / sweep).is_dir() if runs_dir else results.exists()
 
 
-def _results(name: str, path: Path, runs_dir: Path | None) -> pd.DataFrame:
-    """The results of a figure's sweep; those of fresh runs are also written to `path`."""
+def _results(sweep: str, path: Path, runs_dir: Path | None) -> pd.DataFrame:
+    """The results of a sweep; those of fresh runs are also written to `path`."""
     if runs_dir:
-        save_results(load_sweep(runs_dir, FIGURES[name].sweep), path)
+        save_results(load_sweep(runs_dir, sweep), path)
         print(f"wrote {path}")
     return load_results(path)
-
-
-def _make(name: str, results: pd.DataFrame, output_dir: Path, console: Console) -> None:
-    FIGURES[name].report(console, results)
-    with style():
-        paths = save(FIGURES[name].draw(results), output_dir, name)
-    for path in paths:
-        print(f"wrote {path}")
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m figures", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"{', '.join(FIGURES)}; none: all")
     parser.add_argument("--runs-dir", type=Path, help="take fresh results from these records")
+    parser.add_argument(
+        "--sweep", help="draw another sweep this way; outputs take its name (with one NAME)"
+    )
     parser.add_argument("--results-dir", type=Path, default=Path("analysis/results"))
     parser.add_argument("--output-dir", type=Path, default=Path("figures"))
     return parser

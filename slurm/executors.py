@@ -39,6 +39,8 @@ def submit(worker: Worker, workers: int, cluster: Cluster, folder: Path) -> list
     """
     # Children inherit an ignored Ctrl-C: submitit's local controller would kill its worker a second
     # after one, in the middle of a checkpoint. The launcher stops its workers itself (`stop`).
+    if worker.execution.device == "cuda" and cluster != "slurm" and not _gpus("cuda"):
+        raise ConfigError("--device cuda: this machine shows no GPU (CUDA_VISIBLE_DEVICES, /dev)")
     handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
     # submitit hides all GPUs from local jobs that ask for none: each worker is told its own.
     gpus = _gpus(worker.execution.device) if cluster == "local" else []

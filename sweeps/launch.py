@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
 from rich.console import Console
@@ -45,6 +47,7 @@ def launch(arguments: argparse.Namespace) -> int:
     """Validate everything, show the plan, train what is missing, tell the result."""
     console = Console()
     sweep = read_sweep(arguments.file, arguments.overrides)
+    _check_figure(sweep)
     plan = make_plan(sweep, arguments.runs_dir.resolve())
     if plan.missing:
         _check_corpora(sweep)
@@ -99,6 +102,16 @@ def _positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"expected a whole number above 0 (got {text!r})")
     return int(text)
+
+
+def _check_figure(sweep: Sweep) -> None:
+    """Check that the figure to be drawn in the end exists, without depending on its code.
+
+    Raises:
+        ConfigError: naming the sweep file and the key.
+    """
+    if sweep.figure and importlib.util.find_spec(f"figures.{sweep.figure}") is None:
+        raise ConfigError(f"{sweep.path}: figure: there is no figure {sweep.figure!r}")
 
 
 def _check_corpora(sweep: Sweep) -> None:
@@ -223,15 +236,15 @@ def _conclude(console: Console, plan: Plan, arguments: argparse.Namespace) -> in
     if plan.missing:
         return cli.FAILED
     if plan.sweep.figure:
-        _draw(console, plan.sweep.figure, str(arguments.runs_dir))
+        _draw(console, plan.sweep, arguments.runs_dir)
     return cli.OK
 
 
-def _draw(console: Console, figure: str, runs_dir: str) -> None:
-    """Draw a figure in a process of its own: sweeps must not depend on figures."""
-    command = [sys.executable, "-m", "figures", figure, "--runs-dir", runs_dir]
-    if subprocess.run(command, check=False).returncode:
-        console.print(f"The figure {figure} could not be drawn.", style="red")
+def _draw(console: Console, sweep: Sweep, runs_dir: Path) -> None:
+    """Draw a sweep's figure in a process of its own: sweeps must not depend on figures."""
+    command = [sys.executable, "-m", "figures", str(sweep.figure), "--sweep", sweep.name]
+    if subprocess.run([*command, "--runs-dir", str(runs_dir)], check=False).returncode:
+        console.print(f"The figure {sweep.figure} could not be drawn.", style="red")
 
 
 if __name__ == "__main__":

@@ -46,6 +46,14 @@ def test_fresh_results_become_parquet_figures_and_tables(runs, tmp_path, capsys)
         assert str(tmp_path / path) in printed
 
 
+def test_another_sweep_is_drawn_the_same_way_under_its_own_name(tmp_path):
+    write_sweep(tmp_path / "runs", "mine", ARMS)
+    arguments = ["lr_width", "--sweep", "mine", "--runs-dir", str(tmp_path / "runs")]
+    assert run_main(tmp_path, *arguments) == 0
+    assert (tmp_path / "out" / "mine.png").exists()
+    assert (tmp_path / "results" / "mine.parquet").exists()
+
+
 def test_committed_results_give_the_same_bytes_every_time(runs, tmp_path):
     save_results(load_sweep(runs, "lr_width"), tmp_path / "results" / "lr_width.parquet")
     images = []
@@ -78,6 +86,7 @@ def test_lr_depth_has_a_line_a_depth(tmp_path):
     [
         (["lr_widht"], "no figure 'lr_widht'; there are lr_width, lr_depth"),
         (["lr_width"], "lr_width.parquet: no such results"),
+        (["--sweep", "mine"], "--sweep: needs the name of one figure"),
         (["lr_width", "--runs-dir", "nowhere"], "no records of sweep 'lr_width'"),
     ],
 )

@@ -256,6 +256,24 @@ def test_slurm_without_slurm(tmp_path, capsys, monkeypatch):
     assert error.count("\n") == 1
 
 
+def test_cuda_without_a_gpu(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    path = tmp_path / "good.yaml"
+    path.write_text(GOOD, encoding="utf-8")
+    code = launch.main([str(path), "--runs-dir", str(tmp_path / "runs"), "--device", "cuda"])
+    error = capsys.readouterr().err
+    assert code == 2
+    assert error.startswith("error: --device cuda")
+    assert error.count("\n") == 1
+
+
+def test_a_figure_that_does_not_exist(tmp_path, capsys):
+    path = tmp_path / "bad.yaml"
+    path.write_text(f"{GOOD}\nfigure: lr_widht\n", encoding="utf-8")
+    code = launch.main([str(path), "--runs-dir", str(tmp_path / "runs")])
+    _fails_in_one_line(capsys, code, [str(path), "figure", "'lr_widht'"])
+
+
 @pytest.mark.parametrize("module", ["sweeps.launch", "sweeps.status"])
 def test_the_commands_as_processes(module, tmp_path):
     path = tmp_path / "bad.yaml"

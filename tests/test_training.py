@@ -1,16 +1,21 @@
 """Training on the CPU: identities, resumption to the bit, outcomes, schedules, golden numbers."""
 
 import json
+import os
 
 import pytest
 import torch
 from conftest import small_config, train
 
+from paper_repro.claims import take_claim
 from paper_repro.config import Execution, TrainConfig
+from paper_repro.files import write_json
 from paper_repro.model import GPT
 from paper_repro.optimizer import adamw
 from paper_repro.parameterization import COLUMNS
+from paper_repro.records import Record
 from paper_repro.schedules import lr_scale
+from paper_repro.train import ClaimedRun, train_bundle
 
 
 def test_identity_at_the_base(tmp_path):
@@ -166,6 +171,27 @@ def test_failure_is_recorded_with_its_reason_and_tried_again(tmp_path):
     assert "max_epochs" in record.status()["error"]
     assert "Traceback" in record.error_path.read_text()
     assert not record.finished
+
+
+def test_a_worker_that_was_taken_over_leaves_the_record_alone(tmp_path):
+    config, record = small_config(), Record(tmp_path)
+    record.create(config)
+    claim = take_claim(tmp_path)
+    steps = []
+
+    def taken_over_at_the_fifth_step():
+        steps.append(record.metrics())
+        if len(steps) == 5:
+            write_json(claim.path, {"host": "elsewhere", "pid": 1, "started": "1"})
+            os.utime(claim.path, (0, 0))
+            assert take_claim(tmp_path) is not None
+        return False
+
+    run = ClaimedRun(config, record, claim)
+    train_bundle([run], Execution(device="cpu"), taken_over_at_the_fifth_step)
+    assert len(steps) == 5
+    assert record.metrics() == steps[-1]
+    assert record.status() is None
 
 
 def test_record_says_what_a_reader_needs(tmp_path):
