@@ -11,9 +11,10 @@
       train.tokens: [400_000, 800_000]
     figure: lr_width           # drawn when the sweep is complete
 
-`grid` or `zip` must be there. A step other than one octave is `{log2: [low, high, step]}`; `zip`
-may be a list of such groups. Everything is checked before anything runs, and the first problem is
-told as one line `FILE: key: what was expected`.
+`grid` or `zip` must be there. A step other than one octave is `{log2: [low, high, step]}`. `grid`
+may be a list of grids, all of which are run: arms with ranges of their own. `zip` may be a list of
+groups, each advancing by itself. Everything is checked before anything runs, and the first
+problem is told as one line `FILE: key: what was expected`.
 """
 
 from __future__ import annotations
@@ -38,6 +39,10 @@ MAX_RUNS = 100_000
 _NEVER_REFUSED = ("seed", *(f"hyperparameters.{name}" for name in ("lr", "weight_decay", "eps")))
 _KEYS = ["name", "base", "grid", "zip", "figure"]
 _SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
+
+#: The value of each dotted path that a sweep varies, for one run.
+Point = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -79,12 +84,13 @@ def _parse(path: Path, content: Any, overrides: Sequence[str]) -> Sweep:
             raise ConfigError(f"{key}: unknown key{suggestion(key, _KEYS)}")
     name = _safe_name(content.get("name"), "name")
     figure = _safe_name(content["figure"], "figure") if "figure" in content else None
-    axes = _axes(content)
+    grids = _grids(content)
     base = content.get("base", {})
     check_content(base, "base")
+    varied = {path for axes in grids for axis in axes for path in axis.paths}
     for override in overrides:
-        base = _override(base, override, axes)
-    return Sweep(path, name, _expand(base, axes), figure)
+        base = _override(base, override, sorted(varied))
+    return Sweep(path, name, _expand(base, grids), figure)
 
 
 def _safe_name(value: Any, key: str) -> str:
@@ -95,22 +101,33 @@ def _safe_name(value: Any, key: str) -> str:
     return value
 
 
-def _axes(content: Mapping[str, Any]) -> list[Axis]:
-    """The axes of `grid` and `zip`; no path is given twice, nor beside a part of itself."""
-    axes = [Axis((key,), tuple((v,) for v in values)) for key, values in _grid(content)]
-    axes += [_zipped(group, where) for group, where in _zips(content)]
+def _grids(content: Mapping[str, Any]) -> list[list[Axis]]:
+    """The axes of each grid, those of `zip` among them.
+
+    In a grid no path is given twice, nor beside a part of itself.
+    """
+    zipped = [_zipped(group, where) for group, where in _zips(content)]
+    section = content.get("grid", {})
+    if "grid" in content and not section:
+        raise ConfigError("grid: expected at least one axis, it is empty")
+    named = {f"grid.{i}": s for i, s in enumerate(section)} if isinstance(section, list) else None
+    groups = named or ({"grid": section} if section else {})
+    grids = [
+        [Axis((key,), tuple((v,) for v in values)) for key, values in _group(group, where)] + zipped
+        for where, group in groups.items()
+    ] or [zipped]
+    for axes in grids:
+        _check_axes(axes)
+    return grids
+
+
+def _check_axes(axes: Sequence[Axis]) -> None:
     if not axes:
         raise ConfigError("grid: expected a grid or a zip section with at least one axis")
     paths = [path for axis in axes for path in axis.paths]
     for first, second in itertools.combinations(paths, 2):
         if _overlap(first, second):
             raise ConfigError(f"{second}: given twice in grid and zip (also as {first})")
-    return axes
-
-
-def _grid(content: Mapping[str, Any]) -> Iterator[tuple[str, list[Any]]]:
-    if "grid" in content:
-        yield from _group(content["grid"], "grid")
 
 
 def _zips(content: Mapping[str, Any]) -> Iterator[tuple[dict[str, list[Any]], str]]:
@@ -175,12 +192,12 @@ def _power_of_two(exponent: float) -> int | float:
     return float(2.0**exponent)
 
 
-def _override(base: Any, override: str, axes: Sequence[Axis]) -> Any:
+def _override(base: Any, override: str, varied: Sequence[str]) -> Any:
     key, equals, text = override.partition("=")
     if not equals or not key:
         raise ConfigError(f"--set {override}: expected key=value")
     check_path(key, "--set")
-    for path in (path for axis in axes for path in axis.paths):
+    for path in varied:
         if _overlap(key, path):
             raise ConfigError(f"--set {key}: is varied by the sweep ({path}), cannot be set")
     return _with(base, key.split("."), parse_yaml(text, f"--set {key}"))
@@ -191,35 +208,38 @@ def _overlap(first: str, second: str) -> bool:
     return f"{first}.".startswith(f"{second}.") or f"{second}.".startswith(f"{first}.")
 
 
-def _expand(base: Any, axes: Sequence[Axis]) -> dict[str, RunConfig]:
-    total = math.prod(len(axis.points) for axis in axes)
+def _expand(base: Any, grids: Sequence[Sequence[Axis]]) -> dict[str, RunConfig]:
+    total = sum(math.prod(len(axis.points) for axis in axes) for axes in grids)
     if total > MAX_RUNS:
         raise ConfigError(f"grid: {total:,} runs, expected at most {MAX_RUNS:,}; split the sweep")
-    paths = [path for axis in axes for path in axis.paths]
-    keys = [path.split(".") for path in paths]
-    refusable = [index for index, path in enumerate(paths) if path not in _NEVER_REFUSED]
     runs: dict[str, RunConfig] = {}
-    points: dict[str, tuple[Any, ...]] = {}
+    points: dict[str, Point] = {}
     checked: set[str] = set()
-    for combination in itertools.product(*(axis.points for axis in axes)):
-        point = tuple(itertools.chain.from_iterable(combination))
+    for point in itertools.chain.from_iterable(map(_points, grids)):
         content = base
-        for key, value in zip(keys, point, strict=True):
-            content = _with(content, key, value)
-        rules = repr([point[index] for index in refusable])
+        for path, value in point.items():
+            content = _with(content, path.split("."), value)
+        rules = repr([item for item in point.items() if item[0] not in _NEVER_REFUSED])
         try:
             config = _run_config(content, rules_known=rules in checked)
         except ConfigError as error:
-            raise ConfigError(f"{error} (at {_describe(paths, point)})") from None
+            raise ConfigError(f"{error} (at {_describe(point)})") from None
         checked.add(rules)
         run_id = config.run_id
         if run_id in runs:
             raise ConfigError(
-                f"grid: duplicate runs: {_describe(paths, points[run_id])} and "
-                f"{_describe(paths, point)} are the same run"
+                f"grid: duplicate runs: {_describe(points[run_id])} and {_describe(point)} "
+                "are the same run"
             )
         runs[run_id], points[run_id] = config, point
     return runs
+
+
+def _points(axes: Sequence[Axis]) -> Iterator[Point]:
+    """Every combination of the axes' points."""
+    paths = [path for axis in axes for path in axis.paths]
+    for combination in itertools.product(*(axis.points for axis in axes)):
+        yield dict(zip(paths, itertools.chain.from_iterable(combination), strict=True))
 
 
 def _run_config(content: Any, rules_known: bool) -> RunConfig:
@@ -242,5 +262,5 @@ def _with(content: Any, key: Sequence[str], value: Any) -> Any:
     return {**content, head: _with(content.get(head), rest, value) if rest else value}
 
 
-def _describe(paths: Sequence[str], point: tuple[Any, ...]) -> str:
-    return ", ".join(f"{path}={value}" for path, value in zip(paths, point, strict=True))
+def _describe(point: Point) -> str:
+    return ", ".join(f"{path}={value}" for path, value in point.items())

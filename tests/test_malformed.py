@@ -56,6 +56,16 @@ FILES = {
     ),
     "no axes": ("name: bad\nbase: {}\n", ["grid"]),
     "empty grid": (_with_axes("grid: {}"), ["grid", "empty"]),
+    "empty list of grids": (_with_axes("grid: []"), ["grid", "empty"]),
+    "empty grid in a list": (_with_axes("grid: [{seed: [0]}, {}]"), ["grid.1", "empty"]),
+    "unknown key in a list of grids": (
+        _with_axes("grid: [{seed: [0]}, {sede: [1]}]"),
+        ["grid.1.sede", "did you mean 'seed'"],
+    ),
+    "the same run in two grids": (
+        _with_axes("grid: [{seed: [0, 1]}, {seed: [1]}]"),
+        ["duplicate runs", "seed=1"],
+    ),
     "empty zip": (_with_axes("zip: {}"), ["zip", "empty"]),
     "empty list": (_with_axes("grid: {seed: []}"), ["grid.seed", "list of values"]),
     "value without a list": (_with_axes("grid: {seed: 3}"), ["grid.seed", "list of values"]),

@@ -40,6 +40,32 @@ def test_what_is_not_varied_comes_from_base_or_has_its_default(read):
     assert config == RunConfig.model_validate({"model": {"depth": 3, "width": 32}})
 
 
+def test_a_list_of_grids_is_all_of_them_each_multiplied_by_zip(read):
+    sweep = read(
+        {
+            "grid": [
+                {"scaling.parameterization": ["sp"], "hyperparameters.lr": [0.5, 0.25]},
+                {"scaling.parameterization": ["complete_d"], "model.width": [32]},
+            ],
+            "zip": {"seed": [0, 1]},
+        }
+    )
+    runs = [
+        (run.scaling.parameterization, run.hyperparameters.lr, run.model.width, run.seed)
+        for run in sweep.runs.values()
+    ]
+    default = RunConfig()
+    lr, width = default.hyperparameters.lr, default.model.width
+    assert runs == [
+        ("sp", 0.5, width, 0),
+        ("sp", 0.5, width, 1),
+        ("sp", 0.25, width, 0),
+        ("sp", 0.25, width, 1),
+        ("complete_d", lr, 32, 0),
+        ("complete_d", lr, 32, 1),
+    ]
+
+
 def test_zip_advances_together_and_multiplies_the_grid(read):
     sweep = read(
         {
