@@ -49,9 +49,11 @@ def draw_transfer(
     figure = Figure((PANEL_WIDTH * columns + 1.3, PANEL_HEIGHT * rows), layout="constrained")
     panels = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).flat
     limits = _loss_range(results, arms)
+    grid = np.log2(results[hyperparameter].to_numpy(dtype=float))
     for (name, fits), panel in zip(arms.items(), panels, strict=False):
         _draw_title(panel, name, format_interval(drifts[drifts.index == name].iloc[0], "drift", 2))
         panel.set_ylim(*limits)
+        panel.set_xlim(grid.min() - 0.4, grid.max() + 0.4)  # wide intervals leave the view
         for scale, fit in fits.items():
             _draw_curve(panel, fit, palette[scale])
             _draw_optimum(panel, fit, palette[scale])

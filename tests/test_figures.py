@@ -110,6 +110,13 @@ def test_each_panel_marks_the_optima_of_its_parameterisation(figure):
         assert all(low < line.get_ydata()[0] < high - 0.1 for line in diamonds(panel))
 
 
+def test_the_grid_fills_the_width_however_wide_an_interval_is(figure):
+    for panel in figure.axes:
+        low, high = panel.get_xlim()
+        rates = [x for line in panel.lines if line.get_marker() == "." for x in line.get_xdata()]
+        assert (low, high) == pytest.approx((min(rates) - 0.4, max(rates) + 0.4))
+
+
 def test_diverged_rates_are_crossed_at_the_upper_edge(figure):
     for panel in figure.axes:
         crosses = [line for line in panel.lines if line.get_marker() == "x"]
