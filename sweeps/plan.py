@@ -43,6 +43,11 @@ class Plan:
     states: Mapping[str, RunState]
 
     @property
+    def jobs(self) -> Path:
+        """Where the workers' logs are, and submitit's own files."""
+        return self.directory / "jobs"
+
+    @property
     def missing(self) -> list[str]:
         """The runs without a result, in the order in which workers take them."""
         return [

@@ -55,6 +55,7 @@ FILES = {
         ["model", "width 72", "head_dim 16", "at model.width=72"],
     ),
     "no axes": ("name: bad\nbase: {}\n", ["grid"]),
+    "profile as a mapping": (GOOD + "profile: {cpus: 1}\n", ["profile", "path"]),
     "empty grid": (_with_axes("grid: {}"), ["grid", "empty"]),
     "empty zip": (_with_axes("zip: {}"), ["zip", "empty"]),
     "empty list": (_with_axes("grid: {seed: []}"), ["grid.seed", "list of values"]),
@@ -164,6 +165,12 @@ LAUNCH_ARGUMENTS = {
     "workers as text": (["--workers", "two"], ["--workers", "'two'"]),
     "unknown device": (["--device", "tpu"], ["--device", "tpu", "cuda"]),
     "unknown dtype": (["--dtype", "float16"], ["--dtype", "float16"]),
+    "slurm without a profile": (["--cluster", "slurm"], ["--cluster slurm", "--profile FILE"]),
+    "profile without slurm": (["--profile", "x.yaml"], ["--profile", "--cluster slurm only"]),
+    "profile that is not there": (
+        ["--cluster", "slurm", "--profile", "no.yaml"],
+        ["no.yaml", "cannot be read"],
+    ),
 }
 
 
@@ -247,9 +254,11 @@ def test_runs_dir_that_is_a_file(tmp_path, capsys):
 
 def test_slurm_without_slurm(tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
-    path = tmp_path / "good.yaml"
+    path, profile = tmp_path / "good.yaml", tmp_path / "profile.yaml"
     path.write_text(GOOD, encoding="utf-8")
-    code = launch.main([str(path), "--runs-dir", str(tmp_path / "runs"), "--cluster", "slurm"])
+    profile.write_text("cpus: 1\n", encoding="utf-8")
+    arguments = ["--runs-dir", str(tmp_path / "runs"), "--cluster", "slurm"]
+    code = launch.main([str(path), *arguments, "--profile", str(profile)])
     error = capsys.readouterr().err
     assert code == 2
     assert error.startswith("error: --cluster slurm")
