@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import shlex
 import sys
 from collections.abc import Sequence
+from contextlib import redirect_stderr
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +55,8 @@ def submit(
     try:
         executor = submitit.SlurmExecutor(folder, max_num_timeout=REQUEUES)
         executor.update_parameters(**_parameters(profile, name, sizes))
-        return QueuedWorkers([_submit_array(executor, worker, size) for size in sizes])
+        with redirect_stderr(io.StringIO()):  # where submitit copies what sbatch says to
+            return QueuedWorkers([_submit_array(executor, worker, size) for size in sizes])
     except (RuntimeError, FailedJobError) as error:
         reason = " ".join(str(error).split())
         raise ConfigError(f"--cluster slurm: cannot submit: {reason}") from None
