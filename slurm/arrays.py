@@ -16,7 +16,7 @@ from submitit.slurm.slurm import _make_sbatch_string
 
 from paper_repro.errors import ConfigError
 from slurm.profiles import Profile
-from slurm.queue import QueuedWorkers
+from slurm.queue import QueuedWorkers, note_submission
 from slurm.worker import Worker
 
 REQUEUES = 100
@@ -56,17 +56,20 @@ def submit(
         executor = submitit.SlurmExecutor(folder, max_num_timeout=REQUEUES)
         executor.update_parameters(**_parameters(profile, name, sizes))
         with redirect_stderr(io.StringIO()):  # where submitit copies what sbatch says to
-            return QueuedWorkers([_submit_array(executor, worker, size) for size in sizes])
+            ids = [_submit_array(executor, worker, size) for size in sizes]
+        return QueuedWorkers(ids, name)
     except (RuntimeError, FailedJobError) as error:
         reason = " ".join(str(error).split())
         raise ConfigError(f"--cluster slurm: cannot submit: {reason}") from None
 
 
 def _submit_array(executor: submitit.SlurmExecutor, worker: Worker, size: int) -> str:
-    """The id of the array, or of the single job."""
+    """The id of the array, or of the single job; noted on disk before the next is submitted."""
     with executor.batch():
         jobs = [executor.submit(worker) for _ in range(size)]
-    return str(jobs[0].job_id).partition("_")[0]
+    job_id = str(jobs[0].job_id).partition("_")[0]
+    note_submission(Path(executor.folder), job_id, size)
+    return job_id
 
 
 def _parameters(profile: Profile, name: str, sizes: Sequence[int]) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, get_args
 
 from rich.console import Console
 
+from paper_repro.claims import expire_claim
 from paper_repro.config import DataConfig, Execution
 from paper_repro.errors import ConfigError
 from sweeps import cli
@@ -21,6 +22,7 @@ from sweeps.plan import Plan, make_plan, refresh
 from sweeps.progress import Display
 from sweeps.report import counts, print_failures, print_plan
 from sweeps.spec import Sweep, read_sweep
+from sweeps.state import UNSETTLED
 from sweeps.workers import choose_profile, print_jobs, submit, worker_count
 
 if TYPE_CHECKING:
@@ -174,12 +176,15 @@ def _train(
 
 
 def _prepare_records(plan: Plan) -> None:
-    """Write down what each missing run is; a run that failed starts with a clean slate."""
+    """Write down what each missing run is; what failed or was lost is free again."""
     try:
         for run_id in plan.missing:
             plan.records[run_id].create(plan.sweep.runs[run_id])
-            if plan.states[run_id].state == "failed":
+            state = plan.states[run_id]
+            if state.state == "failed":
                 plan.records[run_id].status_path.unlink(missing_ok=True)
+            if state.state == "lost" and state.job:
+                expire_claim(plan.records[run_id].directory, state.job)
     except OSError as error:
         raise ConfigError(
             f"--runs-dir: {plan.directory} cannot be written ({error.strerror})"
@@ -198,7 +203,7 @@ def _watch(plan: Plan, workers: Workers, display: Display, cluster: str) -> Plan
         plan = refresh(plan)
         display.update(plan)
         count = plan.count()
-        settled = not count["running"] and not count["pending"]
+        settled = not any(count[state] for state in UNSETTLED)
         if (settled and cluster == "slurm") or (gone and not count["running"]):
             return plan
         time.sleep(max(0.5, 10 * (time.monotonic() - started)))
@@ -209,8 +214,8 @@ def _interrupt(console: Console, workers: Workers, cluster: str) -> None:
 
     if not isinstance(workers, WorkersHere):
         console.print(
-            "Stopped watching; the SLURM jobs stay (scancel ends them). The same command "
-            "watches and completes the sweep."
+            "Stopped watching; the SLURM jobs stay (python -m sweeps.cancel ends them). The same "
+            "command watches and completes the sweep."
         )
         return
     if cluster == "local":
@@ -231,9 +236,9 @@ def _conclude(console: Console, plan: Plan, arguments: argparse.Namespace) -> in
     console.print(counts(plan), highlight=False)
     print_failures(console, plan)
     count = plan.count()
-    if count["pending"]:
+    if without_result := sum(count[state] for state in UNSETTLED):
         console.print(
-            f"{count['pending']:,} runs have no result: their workers ended before they did "
+            f"{without_result:,} runs have no result: their workers ended before they did "
             f"(see {plan.jobs}). Launch again to do them.",
             style="red",
             soft_wrap=True,

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from sweeps import launch, status
+from slurm.queue import note_submission
+from sweeps import cancel, launch, status
 
 GOOD = """\
 name: good
@@ -226,7 +227,7 @@ def test_malformed_arguments(main, arguments, named, tmp_path, capsys):
     assert not (tmp_path / "runs").exists()
 
 
-@pytest.mark.parametrize("main", [launch.main, status.main])
+@pytest.mark.parametrize("main", [launch.main, status.main, cancel.main])
 def test_missing_file(main, tmp_path, capsys):
     path = tmp_path / "none.yaml"
     _fails_in_one_line(capsys, main([str(path)]), [str(path), "cannot be read"])
@@ -265,6 +266,18 @@ def test_slurm_without_slurm(tmp_path, capsys, monkeypatch):
     assert error.count("\n") == 1
 
 
+def test_cancel_without_slurm(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    path, jobs = tmp_path / "good.yaml", tmp_path / "runs" / "good" / "jobs"
+    path.write_text(GOOD, encoding="utf-8")
+    arguments = [str(path), "--runs-dir", str(tmp_path / "runs")]
+    assert cancel.main(arguments) == 0  # nothing was ever submitted
+    assert "Nothing to cancel" in capsys.readouterr().out
+    jobs.mkdir(parents=True)
+    note_submission(jobs, "17", 4)
+    _fails_in_one_line(capsys, cancel.main(arguments), ["SLURM does not answer", "squeue"])
+
+
 def test_cuda_without_a_gpu(tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     path = tmp_path / "good.yaml"
@@ -283,7 +296,7 @@ def test_a_figure_that_does_not_exist(tmp_path, capsys):
     _fails_in_one_line(capsys, code, [str(path), "figure", "'lr_widht'"])
 
 
-@pytest.mark.parametrize("module", ["sweeps.launch", "sweeps.status"])
+@pytest.mark.parametrize("module", ["sweeps.launch", "sweeps.status", "sweeps.cancel"])
 def test_the_commands_as_processes(module, tmp_path):
     path = tmp_path / "bad.yaml"
     path.write_text(_with_base("model: {widht: 64}"), encoding="utf-8")

@@ -15,12 +15,13 @@ from pathlib import Path
 import pytest
 from tiny_sweep import ROOT, STEPS, numbers, only_record, start, sweep_file, wait_until_training
 
+from paper_repro.claims import is_claimed, owner_of
 from paper_repro.config import Execution
 from slurm import arrays
 from slurm.profiles import read_profile
-from slurm.queue import live_jobs
+from slurm.queue import live_jobs, note_submission
 from slurm.worker import Worker
-from sweeps import launch
+from sweeps import cancel, launch, status
 from sweeps.plan import make_plan
 from sweeps.spec import read_sweep
 
@@ -69,7 +70,7 @@ class Job:
 
     @property
     def gone(self) -> bool:
-        live = live_jobs()
+        live = live_jobs("tiny")
         return live is not None and self.id not in live
 
 
@@ -117,6 +118,43 @@ def test_a_killed_worker_then_a_relaunch_gives_equal_numbers(job, undisturbed, t
     assert (job.record / "checkpoint.pt").exists()
     assert not (job.record / "status.json").exists()
     assert _launch(tmp_path / "tiny.yaml", tmp_path / "runs", *ON_SLURM) == 0
+    assert numbers(job.record) == undisturbed
+
+
+def test_a_job_that_vanished_with_its_node_is_lost_and_then_taken_up(
+    job, undisturbed, tmp_path, capsys
+):
+    """The claim is made to come from another machine, so that SLURM is asked."""
+    path, runs_dir = tmp_path / "tiny.yaml", tmp_path / "runs"
+    claim = max((job.record / "claims").glob("*.json"))
+    assert status.main([str(path), "--runs-dir", str(runs_dir)]) == 0
+    assert "1 running, 0 lost" in capsys.readouterr().out
+    os.kill(job.worker, signal.SIGKILL)
+    _wait(lambda: job.gone)
+    claim.write_text(json.dumps(json.loads(claim.read_text()) | {"host": "elsewhere"}))
+    assert is_claimed(job.record)
+    assert status.main([str(path), "--runs-dir", str(runs_dir)]) == 0
+    out = capsys.readouterr().out
+    assert "0 running, 1 lost" in out
+    assert f"{job.record}: its job {job.id} is gone" in out
+    assert _launch(path, runs_dir, *ON_SLURM) == 0
+    assert numbers(job.record) == undisturbed
+
+
+def test_cancel_saves_the_runs_and_the_next_launch_goes_on(job, undisturbed, tmp_path, capsys):
+    path, runs_dir = tmp_path / "tiny.yaml", tmp_path / "runs"
+    other = ["sbatch", "--parsable", "--hold", "--job-name=other", "--wrap=true"]
+    held = subprocess.check_output(other, text=True, cwd=tmp_path).strip()
+    note_submission(job.record.parent / "jobs", held, 1)  # an id that another job now has
+    assert cancel.main([str(path), "--runs-dir", str(runs_dir)]) == 0
+    assert capsys.readouterr().out == f"Cancelled: {job.id}\n"
+    _wait(lambda: job.gone)
+    assert held in live_jobs("other")
+    assert (job.record / "checkpoint.pt").exists()
+    assert owner_of(job.record) is None
+    assert cancel.main([str(path), "--runs-dir", str(runs_dir)]) == 0
+    assert "Nothing to cancel" in capsys.readouterr().out
+    assert _launch(path, runs_dir, *ON_SLURM) == 0
     assert numbers(job.record) == undisturbed
 
 
