@@ -6,8 +6,8 @@ of several takers one wins. Nothing is locked and nothing is renamed.
 
 Gone means: on this host, the process does not exist (or its id was reused); on another host, the
 file was not touched for `STALE_SECONDS`, or the owner was this very SLURM job before it was queued
-again. Owners touch their claim as they make progress, and ask
-`holds` before they write, so a frozen owner that wakes up after a take-over stops by itself.
+again. Owners touch their claim as they make progress, and ask `holds` before they write, so a
+frozen owner that wakes up after a take-over stops by itself.
 
 Assumed of the file system: making a hard link is atomic and fails if the name exists (local disks,
 NFS), and clocks of hosts agree to well within `STALE_SECONDS`.

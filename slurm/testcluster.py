@@ -183,22 +183,25 @@ def _start(
 
 def _wait_until_idle(cluster: PrivateCluster) -> None:
     deadline = time.monotonic() + START_SECONDS
-    wanted = ["idle"] * (len(cluster.daemons) - 1)
-    while _node_states(cluster) != wanted:
-        dead = [name for name, daemon in cluster.daemons.items() if daemon.poll() is not None]
-        if dead or time.monotonic() > deadline:
-            name = dead[0] if dead else "slurmctld"
-            log = (cluster.folder / f"{name}.out").read_text(errors="replace").strip()
-            reason = log.splitlines()[-1] if log else "it says nothing"
-            raise ConfigError(f"the test cluster did not start: {name}: {reason}")
+    wanted = {f"{name} idle" for name in cluster.daemons if name != "slurmctld"}
+    while (found := _node_states(cluster)) != wanted:
+        for name, daemon in cluster.daemons.items():
+            if daemon.poll() is not None:
+                log = (cluster.folder / f"{name}.out").read_text(errors="replace").strip()
+                last = log.splitlines()[-1] if log else "it says nothing"
+                raise ConfigError(f"the test cluster did not start: {name}: {last}")
+        if time.monotonic() > deadline:
+            states = ", ".join(sorted(found)) or "no answer"
+            raise ConfigError(f"the test cluster did not start: {states} after {START_SECONDS} s")
         time.sleep(0.1)
 
 
-def _node_states(cluster: PrivateCluster) -> list[str]:
-    command = ["sinfo", "-h", "-N", "-o", "%t"]
+def _node_states(cluster: PrivateCluster) -> set[str]:
+    """`n1 idle` and so on."""
+    command = ["sinfo", "-h", "-N", "-o", "%N %t"]
     environment = {**os.environ, **cluster.environment}
     result = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    return result.stdout.split()
+    return set(result.stdout.splitlines())
 
 
 def _kill_all(configuration: str) -> None:

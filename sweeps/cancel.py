@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from paper_repro.errors import ConfigError
-from slurm.queue import cancel, live_jobs, submitted
+from slurm.jobs import cancel, live_jobs, submitted
 from sweeps import cli
 from sweeps.plan import make_plan
 from sweeps.spec import read_sweep

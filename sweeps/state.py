@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from paper_repro.claims import owner_of
 from paper_repro.records import Record
-from slurm.queue import live_jobs
+from slurm.jobs import live_jobs
 
 State = Literal["done", "diverged", "failed", "running", "lost", "pending"]
 FINISHED: tuple[State, ...] = ("done", "diverged")

@@ -18,8 +18,8 @@ from tiny_sweep import ROOT, STEPS, numbers, only_record, start, sweep_file, wai
 from paper_repro.claims import is_claimed, owner_of
 from paper_repro.config import Execution
 from slurm import arrays
+from slurm.jobs import live_jobs, note_submission
 from slurm.profiles import read_profile
-from slurm.queue import live_jobs, note_submission
 from slurm.worker import Worker
 from sweeps import cancel, launch, status
 from sweeps.plan import make_plan
