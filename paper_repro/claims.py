@@ -5,8 +5,9 @@ A claim whose owner is gone is taken over by creating the next number, again exc
 of several takers one wins. Nothing is locked and nothing is renamed.
 
 Gone means: on this host, the process does not exist (or its id was reused); on another host, the
-file was not touched for `STALE_SECONDS`. Owners touch their claim as they make progress, and ask
-`holds` before they write, so a frozen owner that wakes up after a take-over stops by itself.
+file was not touched for `STALE_SECONDS`, or the owner was this very SLURM job before it was queued
+again. Owners touch their claim as they make progress, and ask `holds` before they write, so a
+frozen owner that wakes up after a take-over stops by itself.
 
 Assumed of the file system: making a hard link is atomic and fails if the name exists (local disks,
 NFS), and clocks of hosts agree to well within `STALE_SECONDS`.
@@ -47,12 +48,22 @@ class Claim:
         self.path.unlink(missing_ok=True)
 
 
+@dataclass(frozen=True)
+class Owner:
+    """Who holds, or held to its end, the claim in force."""
+
+    alive: bool
+    job: str | None
+    """Its SLURM job, if it is one."""
+
+
 def take_claim(directory: Path) -> Claim | None:
     """Claim the run whose record is `directory`; None if a living process has it."""
     claims = directory / "claims"
     claims.mkdir(parents=True, exist_ok=True)
     latest = _latest(claims)
-    if latest is not None and _alive(latest):
+    owner = _owner(latest) if latest else None
+    if owner and owner.alive:
         return None
     path = claims / f"{_number(latest) + 1:04d}.json"
     # Written whole under another name and linked into place: a claim is never seen half-written.
@@ -67,10 +78,27 @@ def take_claim(directory: Path) -> Claim | None:
     return Claim(path)
 
 
+def owner_of(directory: Path) -> Owner | None:
+    """Who claimed the run whose record is `directory`; None if nobody did or it was released."""
+    latest = _latest(directory / "claims")
+    return _owner(latest) if latest else None
+
+
 def is_claimed(directory: Path) -> bool:
     """Whether a living process works on the run whose record is `directory`."""
+    owner = owner_of(directory)
+    return owner is not None and owner.alive
+
+
+def expire_claim(directory: Path, job: str) -> None:
+    """Let a claim be taken over at once, since its SLURM job is known to be gone.
+
+    Harmless if that is wrong, or a newer claim is in force: a living owner touches its claim.
+    """
     latest = _latest(directory / "claims")
-    return latest is not None and _alive(latest)
+    owner = _owner(latest) if latest else None
+    if latest and owner and owner.job == job:
+        os.utime(latest, (0, 0))
 
 
 def _latest(claims: Path) -> Path | None:
@@ -87,7 +115,14 @@ def _number(claim: Path | None) -> int:
 
 def _identity() -> dict[str, object]:
     pid = os.getpid()
-    return {"host": socket.gethostname(), "pid": pid, "started": _started(pid)}
+    host = socket.gethostname()
+    return {"host": host, "pid": pid, "started": _started(pid), "job": _slurm_job()}
+
+
+def _slurm_job() -> str | None:
+    """The job whose only worker this process is; None too where a user launches within a job."""
+    submitted = os.environ.get("SUBMITIT_EXECUTOR") == "slurm"
+    return os.environ.get("SLURM_JOB_ID") if submitted else None
 
 
 def _started(pid: int) -> str | None:
@@ -112,14 +147,17 @@ def _started(pid: int) -> str | None:
     return None if state == "Z" else rest[18]
 
 
-def _alive(claim: Path) -> bool:
+def _owner(claim: Path) -> Owner | None:
+    """None if it was released this moment."""
     try:
         age = time.time() - claim.stat().st_mtime
-    except FileNotFoundError:  # released this moment
-        return False
-    owner = read_json(claim)
-    if owner is None:
-        return False
-    if owner["host"] == socket.gethostname():
-        return bool(_started(int(owner["pid"])) == owner["started"])
-    return age < STALE_SECONDS
+    except FileNotFoundError:
+        return None
+    identity = read_json(claim)
+    if identity is None:
+        return Owner(False, None)
+    job = identity.get("job")
+    if identity["host"] == socket.gethostname():
+        return Owner(_started(int(identity["pid"])) == identity["started"], job)
+    requeued = job is not None and job == _slurm_job()
+    return Owner(age < STALE_SECONDS and not requeued, job)

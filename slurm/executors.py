@@ -1,81 +1,80 @@
-"""Starting workers: one code path for this machine (`local`), this process (`debug`) and SLURM."""
+"""Starting workers on this machine (`local`) or in this process (`debug`).
+
+On SLURM, `slurm.arrays` does it.
+"""
 
 from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal, Protocol
 
 import submitit
-from submitit.core.utils import FailedJobError
 
-from paper_repro.config import Execution
 from paper_repro.errors import ConfigError
 from slurm.worker import Worker
 
-Cluster = Literal["local", "slurm", "debug"]
-Job = submitit.Job[None]
-
-MINUTES = {"local": 365 * 24 * 60, "debug": 365 * 24 * 60, "slurm": 24 * 60}
-"""Time limits. On SLURM a job that reaches it checkpoints and is requeued."""
-REQUEUES = 100
+MINUTES = 365 * 24 * 60
+"""Time limit of workers here: none to speak of."""
 
 
-def default_workers(cluster: Cluster, device: str) -> int:
+class Workers(Protocol):
+    """Workers that were started, here or on a cluster."""
+
+    def gone(self) -> bool:
+        """Whether all of them have ended, in whatever way."""
+
+
+@dataclass(frozen=True)
+class WorkersHere:
+    """Workers on this machine, or in this process."""
+
+    jobs: list[submitit.Job[None]]
+
+    def gone(self) -> bool:
+        """Whether all have ended. Workers in this process do their work in here."""
+        return all(job.done() for job in self.jobs)
+
+    def stop(self) -> None:
+        """Ask the workers of this machine to save their runs and end. Harmless to repeat."""
+        for job in self.jobs:
+            if not job.done():
+                os.kill(int(job.job_id), signal.SIGTERM)  # to its controller, which hands it on
+
+
+def default_workers(device: str) -> int:
     """One worker a GPU where there are some and they may be used, else one a core."""
-    if cluster == "debug":
-        return 1
     return len(_gpus(device)) or _cores()
 
 
-def submit(worker: Worker, workers: int, cluster: Cluster, folder: Path) -> list[Job]:
+def submit(
+    worker: Worker, workers: int, cluster: Literal["local", "debug"], folder: Path
+) -> WorkersHere:
     """Start that many workers; `folder` gets their logs and submitit's own files.
 
     Raises:
-        ConfigError: the cluster is not there or refuses the jobs.
+        ConfigError: they need a GPU and there is none.
     """
+    if worker.execution.device == "cuda" and not _gpus("cuda"):
+        raise ConfigError("--device cuda: this machine shows no GPU (CUDA_VISIBLE_DEVICES, /dev)")
     # Children inherit an ignored Ctrl-C: submitit's local controller would kill its worker a second
     # after one, in the middle of a checkpoint. The launcher stops its workers itself (`stop`).
-    if worker.execution.device == "cuda" and cluster != "slurm" and not _gpus("cuda"):
-        raise ConfigError("--device cuda: this machine shows no GPU (CUDA_VISIBLE_DEVICES, /dev)")
     handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
     # submitit hides all GPUs from local jobs that ask for none: each worker is told its own.
     gpus = _gpus(worker.execution.device) if cluster == "local" else []
     try:
-        executor = _executor(cluster, folder, workers, worker.execution)
+        executor = submitit.AutoExecutor(folder, cluster)
+        executor.update_parameters(name="sweep", timeout_min=MINUTES)
         with executor.batch():
-            return [
+            jobs = [
                 executor.submit(replace(worker, gpu=gpus[index % len(gpus)] if gpus else None))
                 for index in range(workers)
             ]
-    except (RuntimeError, FailedJobError) as error:
-        reason = " ".join(str(error).split())
-        raise ConfigError(f"--cluster {cluster}: cannot submit: {reason}") from None
+        return WorkersHere(jobs)
     finally:
         signal.signal(signal.SIGINT, handler)
-
-
-def stop(jobs: Sequence[Job]) -> None:
-    """Ask local workers to save their runs and end. Harmless to repeat."""
-    for job in jobs:
-        if not job.done():
-            os.kill(int(job.job_id), signal.SIGTERM)  # to its controller, which hands it on
-
-
-def _executor(
-    cluster: Cluster, folder: Path, workers: int, execution: Execution
-) -> submitit.AutoExecutor:
-    parameters: dict[str, Any] = {"timeout_min": MINUTES[cluster]}
-    if cluster == "slurm":
-        parameters["cpus_per_task"] = execution.threads
-        parameters["gpus_per_node"] = 1 if execution.device == "cuda" else None
-        parameters["slurm_array_parallelism"] = workers
-    executor = submitit.AutoExecutor(folder, cluster, slurm_max_num_timeout=REQUEUES)
-    executor.update_parameters(name="sweep", **parameters)
-    return executor
 
 
 def _gpus(device: str) -> list[str]:

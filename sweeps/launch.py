@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, get_args
 
 from rich.console import Console
 
+from paper_repro.claims import expire_claim
 from paper_repro.config import DataConfig, Execution
 from paper_repro.errors import ConfigError
 from sweeps import cli
@@ -21,9 +22,12 @@ from sweeps.plan import Plan, make_plan, refresh
 from sweeps.progress import Display
 from sweeps.report import counts, print_failures, print_plan
 from sweeps.spec import Sweep, read_sweep
+from sweeps.state import UNSETTLED
+from sweeps.workers import choose_profile, print_jobs, submit, worker_count
 
 if TYPE_CHECKING:
-    from slurm.executors import Job
+    from slurm.executors import Workers, WorkersHere
+    from slurm.profiles import Profile
 
 STOP_SECONDS = 60.0
 """How long a stopped launch waits for its workers to save their runs."""
@@ -32,7 +36,7 @@ EXAMPLES = """\
   python -m sweeps.launch sweeps/smoke.yaml --dry-run
   python -m sweeps.launch sweeps/lr_width.yaml --workers 2
   python -m sweeps.launch sweeps/lr_width.yaml --set train.tokens=200000 --runs-dir /scratch/runs
-  python -m sweeps.launch sweeps/lr_width.yaml --cluster slurm --workers 16 --device cuda
+  python -m sweeps.launch sweeps/lr_width.yaml --cluster slurm --profile slurm/gpu_site.yaml
 
 exit code: 0 all runs are done (a diverged run is a result), 1 some failed or are missing,
 2 the file or an argument is wrong, 130 stopped. Launching again does only what is missing."""
@@ -47,17 +51,20 @@ def launch(arguments: argparse.Namespace) -> int:
     """Validate everything, show the plan, train what is missing, tell the result."""
     console = Console()
     sweep = read_sweep(arguments.file, arguments.overrides)
+    profile = choose_profile(sweep, arguments)
     _check_figure(sweep)
     plan = make_plan(sweep, arguments.runs_dir.resolve())
     if plan.missing:
         _check_corpora(sweep)
     print_plan(console, plan)
     if arguments.dry_run:
+        if profile and plan.missing:
+            print_jobs(console, plan, profile, arguments)
         return cli.OK
     if not plan.missing:
         console.print("Nothing to do: every run has its result.")
         return cli.OK
-    plan, finished = _train(console, plan, arguments)
+    plan, finished = _train(console, plan, profile, arguments)
     if not finished:
         return cli.INTERRUPTED
     return _conclude(console, plan, arguments)
@@ -76,10 +83,18 @@ def _parser() -> argparse.ArgumentParser:
         " (default: %(default)s)",
     )
     parser.add_argument(
+        "--profile",
+        metavar="FILE",
+        type=Path,
+        help="what --cluster slurm asks the site for, see slurm/README.md (default: the sweep"
+        " file's key profile)",
+    )
+    parser.add_argument(
         "--workers",
         metavar="N",
         type=_positive,
-        help="how many runs at a time (default: the number of cores, or of GPUs)",
+        help="how many runs at a time (default: the number of cores, or of GPUs; on slurm the"
+        " profile's concurrency)",
     )
     parser.add_argument("--dry-run", action="store_true", help="show the plan and stop")
     parser.add_argument(
@@ -137,87 +152,82 @@ def _check_corpora(sweep: Sweep) -> None:
         raise ConfigError(f"{sweep.path}: {error}") from None
 
 
-def _train(console: Console, plan: Plan, arguments: argparse.Namespace) -> tuple[Plan, bool]:
+def _train(
+    console: Console, plan: Plan, profile: Profile | None, arguments: argparse.Namespace
+) -> tuple[Plan, bool]:
     """Submit workers and watch them; the last plan, and False if the user stopped the launch."""
-    from slurm.executors import default_workers, submit
-    from slurm.worker import Worker
-
     _prepare_records(plan)
-    execution = Execution(device=arguments.device, dtype=arguments.dtype, compile=arguments.compile)
-    wanted = arguments.workers or default_workers(arguments.cluster, execution.device)
-    workers = 1 if arguments.cluster == "debug" else min(wanted, len(plan.missing))
-    missing = set(plan.missing)
-    bundles = tuple(
-        tuple(run_id for run_id in bundle.runs if run_id in missing) for bundle in plan.bundles
-    )
-    worker = Worker(plan.directory, tuple(filter(None, bundles)), execution)
-    jobs = submit(worker, workers, arguments.cluster, plan.directory / "jobs")
+    count = worker_count(plan, profile, arguments)
+    workers = submit(plan, profile, arguments)
     console.print(
-        f"workers ({arguments.cluster}): {workers}, logs in {plan.directory / 'jobs'}",
+        f"workers ({arguments.cluster}): {count}, logs in {plan.jobs}",
         highlight=False,
         soft_wrap=True,
     )
     previous = signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C
     try:
-        with Display(console, plan, workers) as display:
-            return _watch(plan, jobs, display, arguments.cluster), True
+        with Display(console, plan, count) as display:
+            return _watch(plan, workers, display, arguments.cluster), True
     except KeyboardInterrupt:
-        _interrupt(console, jobs, arguments.cluster)
+        _interrupt(console, workers, arguments.cluster)
         return plan, False
     finally:
         signal.signal(signal.SIGTERM, previous)
 
 
 def _prepare_records(plan: Plan) -> None:
-    """Write down what each missing run is; a run that failed starts with a clean slate."""
+    """Write down what each missing run is; what failed or was lost is free again."""
     try:
         for run_id in plan.missing:
             plan.records[run_id].create(plan.sweep.runs[run_id])
-            if plan.states[run_id].state == "failed":
+            state = plan.states[run_id]
+            if state.state == "failed":
                 plan.records[run_id].status_path.unlink(missing_ok=True)
+            if state.state == "lost" and state.job:
+                expire_claim(plan.records[run_id].directory, state.job)
     except OSError as error:
         raise ConfigError(
             f"--runs-dir: {plan.directory} cannot be written ({error.strerror})"
         ) from None
 
 
-def _watch(plan: Plan, jobs: list[Job], display: Display, cluster: str) -> Plan:
+def _watch(plan: Plan, workers: Workers, display: Display, cluster: str) -> Plan:
     """Show progress until nothing more will happen.
 
     That is when our workers are gone and no other launch works on our runs either. What a worker
-    did is read from the records; SLURM is not asked once every run has an outcome.
+    did is read from the records; jobs of SLURM are not waited for once every run has an outcome.
     """
     while True:
-        workers_gone = all(job.done() for job in jobs)  # the debug cluster trains in here
+        gone = workers.gone()  # the debug cluster trains in here
         started = time.monotonic()
         plan = refresh(plan)
         display.update(plan)
         count = plan.count()
-        settled = not count["running"] and not count["pending"]
-        if (settled and cluster == "slurm") or (workers_gone and not count["running"]):
+        settled = not any(count[state] for state in UNSETTLED)
+        if (settled and cluster == "slurm") or (gone and not count["running"]):
             return plan
         time.sleep(max(0.5, 10 * (time.monotonic() - started)))
 
 
-def _interrupt(console: Console, jobs: list[Job], cluster: str) -> None:
-    if cluster == "slurm":
+def _interrupt(console: Console, workers: Workers, cluster: str) -> None:
+    from slurm.executors import WorkersHere
+
+    if not isinstance(workers, WorkersHere):
         console.print(
-            "Stopped watching; the SLURM jobs stay (scancel ends them). The same command "
-            "watches and completes the sweep."
+            "Stopped watching; the SLURM jobs stay (python -m sweeps.cancel ends them). The same "
+            "command watches and completes the sweep."
         )
         return
     if cluster == "local":
         console.print("Stopping: workers save their runs ...")
-        _stop_workers(jobs)
+        _stop(workers)
     console.print("Stopped. The same command resumes where the runs are.")
 
 
-def _stop_workers(jobs: list[Job]) -> None:
-    from slurm.executors import stop
-
+def _stop(workers: WorkersHere) -> None:
     deadline = time.monotonic() + STOP_SECONDS
-    while time.monotonic() < deadline and not all(job.done() for job in jobs):
-        stop(jobs)
+    while time.monotonic() < deadline and not workers.gone():
+        workers.stop()
         time.sleep(0.5)
 
 
@@ -226,10 +236,10 @@ def _conclude(console: Console, plan: Plan, arguments: argparse.Namespace) -> in
     console.print(counts(plan), highlight=False)
     print_failures(console, plan)
     count = plan.count()
-    if count["pending"]:
+    if without_result := sum(count[state] for state in UNSETTLED):
         console.print(
-            f"{count['pending']:,} runs have no result: their workers ended before they did "
-            f"(see {plan.directory / 'jobs'}). Launch again to do them.",
+            f"{without_result:,} runs have no result: their workers ended before they did "
+            f"(see {plan.jobs}). Launch again to do them.",
             style="red",
             soft_wrap=True,
         )

@@ -12,7 +12,7 @@ from paper_repro.cost import estimated_cpu_seconds, parameters, train_flops
 from paper_repro.data.tokenization import bpe_size
 from paper_repro.records import Record
 from sweeps.spec import Sweep
-from sweeps.state import FINISHED, RunState, State, read_states
+from sweeps.state import FINISHED, RunState, State, read_states, without_jobs
 
 BYTES = 256
 """Vocabulary size of the tokenizer `bytes`."""
@@ -41,6 +41,11 @@ class Plan:
     """Where the sweep's records are."""
     records: Mapping[str, Record]
     states: Mapping[str, RunState]
+
+    @property
+    def jobs(self) -> Path:
+        """Where the workers' logs are, and submitit's own files."""
+        return self.directory / "jobs"
 
     @property
     def missing(self) -> list[str]:
@@ -84,6 +89,7 @@ def make_plan(sweep: Sweep, runs_dir: Path) -> Plan:
     directory = runs_dir / sweep.name
     records = {run_id: Record(directory / run_id) for run_id in sweep.runs}
     states = read_states(directory, records)
+    states |= without_jobs(records, states, sweep.name)
     groups: dict[object, list[str]] = {}
     for run_id, config in sweep.runs.items():
         # The same grouping as `RunConfig.bundle_id`, without its hash.

@@ -9,12 +9,12 @@ from rich.console import Console
 from rich.table import Table
 
 from sweeps.plan import Bundle, Plan
-from sweeps.state import FINISHED, State
+from sweeps.state import FINISHED, RunState, State
 
 ROWS = 40
 """Bundles shown; the rest is summed up in one row."""
-FAILURES = 20
-"""Failed runs listed."""
+LISTED = 20
+"""Failed runs listed, and lost ones."""
 
 Cells = Mapping[str, Callable[[Bundle], str]]
 
@@ -51,6 +51,12 @@ def print_states(console: Console, plan: Plan) -> None:
     _print_bundles(console, plan, {state: column(state) for state in get_args(State)})
     console.print(counts(plan), highlight=False)
     print_failures(console, plan)
+    _list_runs(
+        console,
+        plan,
+        "lost",
+        lambda s: f"its {f'job {s.job}' if s.job else 'worker'} is gone; the next launch does it",
+    )
 
 
 def counts(plan: Plan) -> str:
@@ -62,18 +68,29 @@ def counts(plan: Plan) -> str:
 
 def print_failures(console: Console, plan: Plan) -> None:
     """The failed runs, each with the last line of its error and where its record is."""
-    failed = [run_id for run_id, state in plan.states.items() if state.state == "failed"]
-    for run_id in failed[:FAILURES]:
-        error = str(plan.states[run_id].status.get("error", "")).strip().splitlines() or ["?"]
+    _list_runs(console, plan, "failed", _last_line)
+
+
+def _last_line(state: RunState) -> str:
+    lines = str(state.status.get("error", "")).strip().splitlines()
+    return lines[-1] if lines else "?"
+
+
+def _list_runs(
+    console: Console, plan: Plan, wanted: State, text: Callable[[RunState], str]
+) -> None:
+    """The runs in a state, each with its record's place and a text."""
+    found = [run_id for run_id, state in plan.states.items() if state.state == wanted]
+    for run_id in found[:LISTED]:
         console.print(
-            f"failed: {plan.records[run_id].directory}: {error[-1]}",
+            f"{wanted}: {plan.records[run_id].directory}: {text(plan.states[run_id])}",
             style="red",
             highlight=False,
             markup=False,
             soft_wrap=True,
         )
-    if len(failed) > FAILURES:
-        console.print(f"... and {len(failed) - FAILURES:,} more failed runs")
+    if len(found) > LISTED:
+        console.print(f"... and {len(found) - LISTED:,} more {wanted} runs")
 
 
 def duration(seconds: float) -> str:

@@ -10,6 +10,7 @@
       train.batch_size: [8, 16]
       train.tokens: [400_000, 800_000]
     figure: lr_width           # drawn when the sweep is complete
+    profile: slurm/gpu_site.yaml     # for --cluster slurm, where --profile is not given
 
 `grid` or `zip` must be there. A step other than one octave is `{log2: [low, high, step]}`. `grid`
 may be a list of grids, all of which are run: arms with ranges of their own. `zip` may be a list of
@@ -37,7 +38,7 @@ from sweeps.keys import check_content, check_path, suggestion
 MAX_RUNS = 100_000
 #: Axes of plain numbers that no rule can refuse: a point's rules are checked once for all of them.
 _NEVER_REFUSED = ("seed", *(f"hyperparameters.{name}" for name in ("lr", "weight_decay", "eps")))
-_KEYS = ["name", "base", "grid", "zip", "figure"]
+_KEYS = ["name", "base", "grid", "zip", "figure", "profile"]
 _SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
@@ -61,6 +62,8 @@ class Sweep:
     name: str
     runs: Mapping[str, RunConfig]
     figure: str | None
+    profile: Path | None
+    """Cluster profile; relative to the working directory, as on the command line."""
 
 
 def read_sweep(path: Path, overrides: Sequence[str] = ()) -> Sweep:
@@ -90,7 +93,14 @@ def _parse(path: Path, content: Any, overrides: Sequence[str]) -> Sweep:
     varied = {path for axes in grids for axis in axes for path in axis.paths}
     for override in overrides:
         base = _override(base, override, sorted(varied))
-    return Sweep(path, name, _expand(base, grids), figure)
+    return Sweep(path, name, _expand(base, grids), figure, _profile(content))
+
+
+def _profile(content: Mapping[str, Any]) -> Path | None:
+    profile = content.get("profile")
+    if "profile" in content and not isinstance(profile, str):
+        raise ConfigError(f"profile: expected the path of a cluster profile (got {profile!r})")
+    return Path(profile) if profile else None
 
 
 def _safe_name(value: Any, key: str) -> str:

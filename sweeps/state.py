@@ -1,29 +1,36 @@
-"""The state of a sweep's runs, read from their records and from nothing else."""
+"""The state of a sweep's runs, read from their records; SLURM tells which jobs are gone."""
 
 from __future__ import annotations
 
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from paper_repro.claims import is_claimed
+from paper_repro.claims import owner_of
 from paper_repro.records import Record
+from slurm.jobs import live_jobs
 
-State = Literal["done", "diverged", "failed", "running", "pending"]
+State = Literal["done", "diverged", "failed", "running", "lost", "pending"]
 FINISHED: tuple[State, ...] = ("done", "diverged")
+UNSETTLED: tuple[State, ...] = ("running", "lost", "pending")
 
 
 @dataclass(frozen=True)
 class RunState:
-    """Where a run stands; `status` is the content of its `status.json`."""
+    """Where a run stands; `status` is the content of its `status.json`.
+
+    A lost run has no outcome, and the worker that had claimed it is gone.
+    """
 
     state: State
     status: Mapping[str, Any]
     tokens: int
     """Tokens it was trained on so far."""
+    job: str | None = None
+    """The SLURM job that has, or had, claimed it."""
 
 
 PENDING = RunState("pending", {}, 0)
@@ -41,15 +48,39 @@ def read_states(directory: Path, records: Mapping[str, Record]) -> dict[str, Run
     }
 
 
+def without_jobs(
+    records: Mapping[str, Record], states: Mapping[str, RunState], sweep: str
+) -> dict[str, RunState]:
+    """The runs that seem to be running but whose SLURM job is no more, as lost.
+
+    A worker on another machine is trusted for minutes by its claim alone; SLURM knows at once.
+    """
+    jobs = {run_id: s.job for run_id, s in states.items() if s.state == "running" and s.job}
+    live = live_jobs(sweep) if jobs else None
+    if live is None:
+        return {}
+    gone = {run_id: job for run_id, job in jobs.items() if job not in live}
+    # Read again: before SLURM was asked, the job may have finished this run and then ended.
+    again = {run_id: _read_state(records[run_id]) for run_id in gone}
+    return {
+        run_id: replace(state, state="lost")
+        for run_id, state in again.items()
+        if state.state == "running" and state.job == gone[run_id]
+    }
+
+
 def _read_state(record: Record) -> RunState:
     # The claim first: a run that is released between the two reads has its outcome by then.
-    claimed = is_claimed(record.directory)
+    owner = owner_of(record.directory)
     status = record.status() or {}
     outcome: State | None = status.get("status")
     if outcome in FINISHED:
         return RunState(outcome, status, int(status["tokens"]))
-    state: State = "running" if claimed else outcome or "pending"
-    return RunState(state, status, _tokens(record.metrics_path))
+    if owner and owner.alive:
+        state: State = "running"
+    else:
+        state = outcome or ("lost" if owner else "pending")
+    return RunState(state, status, _tokens(record.metrics_path), owner.job if owner else None)
 
 
 def _tokens(metrics: Path) -> int:

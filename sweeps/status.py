@@ -1,4 +1,7 @@
-"""`python -m sweeps.status FILE.yaml`: where the runs of a sweep stand, read from disk alone."""
+"""`python -m sweeps.status FILE.yaml`: where the runs of a sweep stand, read from disk.
+
+SLURM, where it is there, only tells whether the job of a run that seems to be running still exists.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,7 @@ EXAMPLES = """\
 def main(argv: Sequence[str] | None = None) -> int:
     """The command; returns its exit code."""
     parser = cli.make_parser(
-        "status", "Show how many runs of a sweep are done, running, pending or failed.", EXAMPLES
+        "status", "Show how many runs of a sweep are done, running, lost or failed.", EXAMPLES
     )
     return cli.run(status, parser, argv)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,25 @@ from paper_repro.claims import take_claim
 from paper_repro.config import Execution, RunConfig
 from paper_repro.records import Record
 from paper_repro.train import ClaimedRun, train_bundle
+from slurm.testcluster import missing_programs, private_cluster
+
+
+# Who runs the tests in the background may have Ctrl-C ignored, and every child would inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.get_closest_marker("slurm") and (missing := missing_programs()):
+        pytest.skip(f"SLURM is not installed: no {', '.join(missing)}")
+
+
+@pytest.fixture(scope="module")
+def slurm_cluster():
+    """A cluster of two nodes; this process and its children use it."""
+    with private_cluster(nodes=2) as cluster, pytest.MonkeyPatch.context() as patch:
+        for name, value in cluster.environment.items():
+            patch.setenv(name, value)
+        yield cluster
 
 
 @pytest.fixture(scope="session", autouse=True)

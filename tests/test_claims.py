@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from paper_repro import claims
-from paper_repro.claims import is_claimed, take_claim
+from paper_repro.claims import expire_claim, is_claimed, owner_of, take_claim
 from paper_repro.files import write_json
 
 HOLD = """
@@ -91,4 +91,55 @@ def test_an_owner_that_was_taken_over_sees_it(tmp_path):
     assert second.holds()
     assert not first.holds()
     first.release()
+    assert is_claimed(tmp_path)
+
+
+@pytest.fixture
+def job(monkeypatch):
+    """This process is the worker of SLURM job 17."""
+    monkeypatch.setenv("SUBMITIT_EXECUTOR", "slurm")
+    monkeypatch.setenv("SLURM_JOB_ID", "17")
+
+
+def _on_another_host(claim):
+    write_json(claim.path, claims._identity() | {"host": "elsewhere"})
+
+
+def test_a_requeued_job_takes_its_own_claim_over_on_another_host(tmp_path, job, monkeypatch):
+    first = take_claim(tmp_path)
+    _on_another_host(first)
+    monkeypatch.setenv("SLURM_JOB_ID", "18")
+    assert take_claim(tmp_path) is None
+    monkeypatch.setenv("SLURM_JOB_ID", "17")
+    second = take_claim(tmp_path)
+    assert second is not None
+    assert second.holds()
+    assert not first.holds()
+
+
+def test_a_launch_within_a_job_is_not_the_job(tmp_path, job, monkeypatch):
+    monkeypatch.delenv("SUBMITIT_EXECUTOR")
+    _on_another_host(take_claim(tmp_path))
+    assert owner_of(tmp_path).job is None
+    assert take_claim(tmp_path) is None
+
+
+def test_the_claim_of_a_job_that_is_gone_can_be_expired(tmp_path, job, monkeypatch):
+    claim = take_claim(tmp_path)
+    _on_another_host(claim)
+    monkeypatch.delenv("SUBMITIT_EXECUTOR")
+    assert owner_of(tmp_path).job == "17"
+    expire_claim(tmp_path, "16")
+    assert owner_of(tmp_path).alive
+    expire_claim(tmp_path, "17")
+    assert not owner_of(tmp_path).alive
+    claim.touch()  # it was alive after all
+    assert owner_of(tmp_path).alive
+
+
+def test_a_claim_written_before_jobs_were_in_it(tmp_path):
+    claim = take_claim(tmp_path)
+    identity = claims._identity()
+    del identity["job"]
+    write_json(claim.path, identity)
     assert is_claimed(tmp_path)

@@ -11,7 +11,11 @@ import pytest
 from sweeps.spec import read_sweep
 
 ROOT = Path(__file__).parent.parent
-DOCS = ["README.md", *(f"docs/{path.name}" for path in sorted((ROOT / "docs").glob("*.md")))]
+DOCS = [
+    "README.md",
+    "slurm/README.md",
+    *(f"docs/{path.name}" for path in sorted((ROOT / "docs").glob("*.md"))),
+]
 ROOMS = ("paper_repro", "slurm", "sweeps", "analysis", "figures")
 
 LINK = re.compile(r"\]\((?!https?://)([^)#\s]*)(#[^)\s]*)?\)")

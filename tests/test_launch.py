@@ -15,35 +15,14 @@ from multiprocessing import get_context
 from pathlib import Path
 
 import pytest
+from tiny_sweep import ROOT, STEPS, numbers, only_record, start, sweep_file, wait_until_training
 
 from paper_repro.claims import is_claimed
 from paper_repro.config import Execution
-from paper_repro.files import read_json
 from slurm.worker import Worker
 from sweeps import launch
 from sweeps.plan import make_plan
 from sweeps.spec import read_sweep
-
-ROOT = Path(__file__).parent.parent
-SWEEP = """\
-name: tiny
-base:
-  model: {width: 8, depth: 1, head_dim: 8}
-  data: {corpus: synthetic, context: 16}
-  train: {batch_size: 2, tokens: TOKENS, evaluations: 1, eval_sequences: 8}
-  scaling: {base_width: 8, base_depth: 1, base_batch_size: 2, base_tokens: TOKENS}
-grid:
-  seed: SEEDS
-"""
-STEPS = 400
-"""Of the runs that are killed: long enough to be hit in the middle."""
-
-
-def _sweep_file(folder: Path, seeds: list[int], steps: int) -> Path:
-    path = folder / "tiny.yaml"
-    text = SWEEP.replace("TOKENS", str(steps * 32)).replace("SEEDS", str(seeds))
-    path.write_text(text, encoding="utf-8")
-    return path
 
 
 def _launch(path: Path, runs_dir: Path, *arguments: str) -> int:
@@ -62,55 +41,17 @@ def _launch(path: Path, runs_dir: Path, *arguments: str) -> int:
     )
 
 
-def _start(path: Path, runs_dir: Path, *arguments: str) -> subprocess.Popen[str]:
-    """A launcher as a user starts it, with workers of its own."""
-    command = [sys.executable, "-m", "sweeps.launch", str(path), "--runs-dir", str(runs_dir)]
-    return subprocess.Popen(
-        [*command, "--device", "cpu", *arguments],
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,  # a process group of its own, as a terminal gives it
-    )
-
-
-def _wait_until_training(record: Path) -> None:
-    """Until a run is some steps into its training."""
-    metrics = record / "metrics.jsonl"
-    deadline = time.monotonic() + 60
-    while not metrics.exists() or metrics.read_text().count("\n") < 3:
-        assert time.monotonic() < deadline, "the run did not start"
-        time.sleep(0.01)
-
-
-def _numbers(record: Path) -> tuple[str, list[dict]]:
-    """What must not depend on how often a run was interrupted: its losses, to the bit."""
-    status = read_json(record / "status.json")
-    assert status is not None
-    assert status["status"] == "done"
-    assert not (record / "checkpoint.pt").exists()
-    lines = (record / "metrics.jsonl").read_text().splitlines()
-    return status["val_loss"], [json.loads(line) for line in lines]
-
-
-def _record(runs_dir: Path) -> Path:
-    """The only run's record."""
-    (config,) = (runs_dir / "tiny").glob("*/config.yaml")
-    return config.parent
-
-
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory):
     """The numbers of the run that the tests below disturb."""
     folder = tmp_path_factory.mktemp("undisturbed")
-    assert _launch(_sweep_file(folder, [0], STEPS), folder / "runs") == 0
-    return _numbers(_record(folder / "runs"))
+    assert _launch(sweep_file(folder, [0], STEPS), folder / "runs") == 0
+    return numbers(only_record(folder / "runs"))
 
 
 def test_launch_trains_all_and_a_relaunch_nothing(tmp_path):
-    path, runs_dir = _sweep_file(tmp_path, [0, 1, 2], 20), tmp_path / "runs"
-    process = _start(path, runs_dir, "--workers", "2")
+    path, runs_dir = sweep_file(tmp_path, [0, 1, 2], 20), tmp_path / "runs"
+    process = start(path, runs_dir, "--workers", "2")
     out, _ = process.communicate(timeout=120)
     assert process.returncode == 0
     assert "workers (local): 2" in out
@@ -138,18 +79,18 @@ def test_launch_trains_all_and_a_relaunch_nothing(tmp_path):
 
 def test_a_larger_sweep_trains_only_what_is_new(tmp_path, capsys):
     runs_dir = tmp_path / "runs"
-    assert _launch(_sweep_file(tmp_path, [0], 10), runs_dir) == 0
-    old = _record(runs_dir) / "status.json"
+    assert _launch(sweep_file(tmp_path, [0], 10), runs_dir) == 0
+    old = only_record(runs_dir) / "status.json"
     written = old.stat().st_mtime_ns
-    assert _launch(_sweep_file(tmp_path, [0, 1], 10), runs_dir) == 0
+    assert _launch(sweep_file(tmp_path, [0, 1], 10), runs_dir) == 0
     assert "2 of 2 runs done" in capsys.readouterr().out
     assert old.stat().st_mtime_ns == written
     assert len(list((runs_dir / "tiny").glob("*/status.json"))) == 2
 
 
 def test_two_launchers_at_once_train_each_run_once(tmp_path):
-    path, runs_dir = _sweep_file(tmp_path, list(range(6)), 50), tmp_path / "runs"
-    launchers = [_start(path, runs_dir, "--cluster", "debug") for _ in range(2)]
+    path, runs_dir = sweep_file(tmp_path, list(range(6)), 50), tmp_path / "runs"
+    launchers = [start(path, runs_dir, "--cluster", "debug") for _ in range(2)]
     for launcher in launchers:
         out, _ = launcher.communicate(timeout=120)
         assert launcher.returncode == 0
@@ -162,7 +103,7 @@ def test_two_launchers_at_once_train_each_run_once(tmp_path):
 
 def test_killed_worker_then_relaunch_gives_equal_numbers(tmp_path, undisturbed):
     """Killed in the middle, after a checkpoint; `kill -9` leaves no chance to clean up."""
-    path, runs_dir = _sweep_file(tmp_path, [0], STEPS), tmp_path / "runs"
+    path, runs_dir = sweep_file(tmp_path, [0], STEPS), tmp_path / "runs"
     plan = make_plan(read_sweep(path), runs_dir)
     (run_id,) = plan.missing
     plan.records[run_id].create(plan.sweep.runs[run_id])
@@ -170,7 +111,7 @@ def test_killed_worker_then_relaunch_gives_equal_numbers(tmp_path, undisturbed):
     worker = get_context("fork").Process(target=Worker(plan.directory, ((run_id,),), execution))
     worker.start()
     record = plan.records[run_id].directory
-    _wait_until_training(record)
+    wait_until_training(record)
     while not (record / "checkpoint.pt").exists():
         assert worker.is_alive()
         time.sleep(0.01)
@@ -181,17 +122,17 @@ def test_killed_worker_then_relaunch_gives_equal_numbers(tmp_path, undisturbed):
     assert list((record / "claims").glob("*.json"))
 
     assert _launch(path, runs_dir) == 0
-    assert _numbers(record) == undisturbed
+    assert numbers(record) == undisturbed
 
 
 def test_ctrl_c_leaves_everything_resumable(tmp_path, undisturbed):
-    path, runs_dir = _sweep_file(tmp_path, [0], STEPS), tmp_path / "runs"
-    launcher = _start(path, runs_dir, "--workers", "1")
+    path, runs_dir = sweep_file(tmp_path, [0], STEPS), tmp_path / "runs"
+    launcher = start(path, runs_dir, "--workers", "1")
     while not list((runs_dir / "tiny").glob("*/metrics.jsonl")):
         assert launcher.poll() is None
         time.sleep(0.01)
-    record = _record(runs_dir)
-    _wait_until_training(record)
+    record = only_record(runs_dir)
+    wait_until_training(record)
     os.killpg(launcher.pid, signal.SIGINT)  # what a terminal does: to the workers too
     out, err = launcher.communicate(timeout=60)
     assert launcher.returncode == 130
@@ -202,17 +143,17 @@ def test_ctrl_c_leaves_everything_resumable(tmp_path, undisturbed):
     assert not is_claimed(record)
 
     assert _launch(path, runs_dir) == 0
-    assert _numbers(record) == undisturbed
+    assert numbers(record) == undisturbed
 
 
 def test_ctrl_c_in_process(tmp_path, undisturbed, capsys):
     """On the debug cluster the signal meets the worker, which hands it on when all is safe."""
-    path, runs_dir = _sweep_file(tmp_path, [0], STEPS), tmp_path / "runs"
+    path, runs_dir = sweep_file(tmp_path, [0], STEPS), tmp_path / "runs"
     (run_id,) = read_sweep(path).runs
     record = runs_dir / "tiny" / run_id
 
     def press_ctrl_c() -> None:
-        _wait_until_training(record)
+        wait_until_training(record)
         os.kill(os.getpid(), signal.SIGINT)
 
     presser = threading.Thread(target=press_ctrl_c)
@@ -224,16 +165,16 @@ def test_ctrl_c_in_process(tmp_path, undisturbed, capsys):
     assert not is_claimed(record)
 
     assert _launch(path, runs_dir) == 0
-    assert _numbers(record) == undisturbed
+    assert numbers(record) == undisturbed
 
 
 def test_a_dead_worker_is_noticed(tmp_path):
-    path, runs_dir = _sweep_file(tmp_path, [0], 20_000), tmp_path / "runs"
-    launcher = _start(path, runs_dir, "--workers", "1")
+    path, runs_dir = sweep_file(tmp_path, [0], 20_000), tmp_path / "runs"
+    launcher = start(path, runs_dir, "--workers", "1")
     while not list((runs_dir / "tiny").glob("*/metrics.jsonl")):
         assert launcher.poll() is None
         time.sleep(0.01)
-    (claim,) = (_record(runs_dir) / "claims").glob("*.json")
+    (claim,) = (only_record(runs_dir) / "claims").glob("*.json")
     os.kill(json.loads(claim.read_text())["pid"], signal.SIGKILL)
     out, _ = launcher.communicate(timeout=60)
     assert launcher.returncode == 1
@@ -242,7 +183,7 @@ def test_a_dead_worker_is_noticed(tmp_path):
 
 
 def test_a_failed_run_is_told_and_tried_again(tmp_path, capsys):
-    path, runs_dir = _sweep_file(tmp_path, [0, 1], 10), tmp_path / "runs"
+    path, runs_dir = sweep_file(tmp_path, [0, 1], 10), tmp_path / "runs"
     plan = make_plan(read_sweep(path), runs_dir)
     obstacle = plan.records[plan.missing[0]].checkpoint_path
     obstacle.mkdir(parents=True)  # where the run looks for a file
@@ -258,7 +199,7 @@ def test_a_failed_run_is_told_and_tried_again(tmp_path, capsys):
 
 
 def test_a_diverged_run_is_a_result(tmp_path, capsys):
-    path, runs_dir = _sweep_file(tmp_path, [0], 100), tmp_path / "runs"
+    path, runs_dir = sweep_file(tmp_path, [0], 100), tmp_path / "runs"
     overrides = ["--set", "hyperparameters.lr=1e6"]
     assert _launch(path, runs_dir, *overrides) == 0
     assert "0 of 1 runs done, 1 diverged" in capsys.readouterr().out
@@ -267,7 +208,7 @@ def test_a_diverged_run_is_a_result(tmp_path, capsys):
 
 
 def test_a_figure_that_fails_does_not_change_the_result(tmp_path, capfd):
-    path = _sweep_file(tmp_path, [0], 10)
-    path.write_text(path.read_text() + "figure: no_such_figure\n")
+    path = sweep_file(tmp_path, [0], 10)
+    path.write_text(path.read_text() + "figure: style\n")  # a module there, but no figure
     assert _launch(path, tmp_path / "runs") == 0
-    assert "The figure no_such_figure could not be drawn" in capfd.readouterr().out
+    assert "The figure style could not be drawn" in capfd.readouterr().out

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from sweeps import launch, status
+from slurm.jobs import note_submission
+from sweeps import cancel, launch, status
 
 GOOD = """\
 name: good
@@ -55,6 +56,7 @@ FILES = {
         ["model", "width 72", "head_dim 16", "at model.width=72"],
     ),
     "no axes": ("name: bad\nbase: {}\n", ["grid"]),
+    "profile as a mapping": (GOOD + "profile: {cpus: 1}\n", ["profile", "path"]),
     "empty grid": (_with_axes("grid: {}"), ["grid", "empty"]),
     "empty list of grids": (_with_axes("grid: []"), ["grid", "empty"]),
     "empty grid in a list": (_with_axes("grid: [{seed: [0]}, {}]"), ["grid.1", "empty"]),
@@ -174,6 +176,12 @@ LAUNCH_ARGUMENTS = {
     "workers as text": (["--workers", "two"], ["--workers", "'two'"]),
     "unknown device": (["--device", "tpu"], ["--device", "tpu", "cuda"]),
     "unknown dtype": (["--dtype", "float16"], ["--dtype", "float16"]),
+    "slurm without a profile": (["--cluster", "slurm"], ["--cluster slurm", "--profile FILE"]),
+    "profile without slurm": (["--profile", "x.yaml"], ["--profile", "--cluster slurm only"]),
+    "profile that is not there": (
+        ["--cluster", "slurm", "--profile", "no.yaml"],
+        ["no.yaml", "cannot be read"],
+    ),
 }
 
 
@@ -229,7 +237,7 @@ def test_malformed_arguments(main, arguments, named, tmp_path, capsys):
     assert not (tmp_path / "runs").exists()
 
 
-@pytest.mark.parametrize("main", [launch.main, status.main])
+@pytest.mark.parametrize("main", [launch.main, status.main, cancel.main])
 def test_missing_file(main, tmp_path, capsys):
     path = tmp_path / "none.yaml"
     _fails_in_one_line(capsys, main([str(path)]), [str(path), "cannot be read"])
@@ -257,13 +265,27 @@ def test_runs_dir_that_is_a_file(tmp_path, capsys):
 
 def test_slurm_without_slurm(tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
-    path = tmp_path / "good.yaml"
+    path, profile = tmp_path / "good.yaml", tmp_path / "profile.yaml"
     path.write_text(GOOD, encoding="utf-8")
-    code = launch.main([str(path), "--runs-dir", str(tmp_path / "runs"), "--cluster", "slurm"])
+    profile.write_text("cpus: 1\n", encoding="utf-8")
+    arguments = ["--runs-dir", str(tmp_path / "runs"), "--cluster", "slurm"]
+    code = launch.main([str(path), *arguments, "--profile", str(profile)])
     error = capsys.readouterr().err
     assert code == 2
     assert error.startswith("error: --cluster slurm")
     assert error.count("\n") == 1
+
+
+def test_cancel_without_slurm(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    path, jobs = tmp_path / "good.yaml", tmp_path / "runs" / "good" / "jobs"
+    path.write_text(GOOD, encoding="utf-8")
+    arguments = [str(path), "--runs-dir", str(tmp_path / "runs")]
+    assert cancel.main(arguments) == 0  # nothing was ever submitted
+    assert "Nothing to cancel" in capsys.readouterr().out
+    jobs.mkdir(parents=True)
+    note_submission(jobs, "17", 4)
+    _fails_in_one_line(capsys, cancel.main(arguments), ["SLURM does not answer", "squeue"])
 
 
 def test_cuda_without_a_gpu(tmp_path, capsys, monkeypatch):
@@ -284,7 +306,7 @@ def test_a_figure_that_does_not_exist(tmp_path, capsys):
     _fails_in_one_line(capsys, code, [str(path), "figure", "'lr_widht'"])
 
 
-@pytest.mark.parametrize("module", ["sweeps.launch", "sweeps.status"])
+@pytest.mark.parametrize("module", ["sweeps.launch", "sweeps.status", "sweeps.cancel"])
 def test_the_commands_as_processes(module, tmp_path):
     path = tmp_path / "bad.yaml"
     path.write_text(_with_base("model: {widht: 64}"), encoding="utf-8")

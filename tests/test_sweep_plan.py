@@ -76,7 +76,7 @@ def test_states_are_those_of_the_records(plan):
         diverged: "diverged",
         failed: "failed",
         running: "running",
-        dead: "pending",
+        dead: "lost",
         pending: "pending",
     }
     assert set(plan.missing) == {failed, running, dead, pending}
@@ -125,8 +125,18 @@ def test_status_counts_and_lists_failures(plan, path, runs_dir, capsys):
     plan.records[done].finish("done", **RESULT)
     assert status.main([str(path), "--runs-dir", str(runs_dir)]) == 0
     out = capsys.readouterr().out
-    assert "1 of 6 runs done, 0 diverged, 1 failed, 0 running, 4 pending" in out
+    assert "1 of 6 runs done, 0 diverged, 1 failed, 0 running, 0 lost, 4 pending" in out
     assert f"{plan.records[failed].directory}: ValueError: too bad" in out
+
+
+def test_status_tells_lost_runs(plan, path, runs_dir, capsys):
+    lost = plan.records[plan.missing[0]]
+    claim = take_claim(lost.directory)
+    claim.path.write_text(json.dumps(json.loads(claim.path.read_text()) | {"started": "0"}))
+    assert status.main([str(path), "--runs-dir", str(runs_dir)]) == 0
+    out = capsys.readouterr().out
+    assert "0 running, 1 lost, 5 pending" in out
+    assert f"lost: {lost.directory}: its worker is gone; the next launch does it" in out
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,92 @@
+"""Workers as SLURM job arrays: what is asked of sbatch, and the submission itself."""
+
+from __future__ import annotations
+
+import io
+import shlex
+import sys
+from collections.abc import Sequence
+from contextlib import redirect_stderr
+from pathlib import Path
+from typing import Any
+
+import submitit
+from submitit.core.utils import FailedJobError
+from submitit.slurm.slurm import _make_sbatch_string
+
+from paper_repro.errors import ConfigError
+from slurm.jobs import QueuedWorkers, note_submission
+from slurm.profiles import Profile
+from slurm.worker import Worker
+
+REQUEUES = 100
+"""How often a job may reach its time limit and be queued again."""
+
+
+def array_sizes(workers: int, limit: int) -> list[int]:
+    """The arrays that so many workers are submitted as."""
+    return [min(limit, workers - first) for first in range(0, workers, limit)]
+
+
+def scripts(profile: Profile, name: str, workers: int, folder: Path) -> list[str]:
+    """What `submit` gives to sbatch, a script an array: submitit's own text."""
+    sizes = array_sizes(workers, profile.array_limit)
+    command = shlex.join([sys.executable, "-u", "-m", "submitit.core._submit", str(folder)])
+    return [
+        _make_sbatch_string(
+            command,
+            folder,
+            map_count=size if size > 1 else None,
+            **_parameters(profile, name, sizes),
+        )
+        for size in sizes
+    ]
+
+
+def submit(
+    worker: Worker, workers: int, profile: Profile, name: str, folder: Path
+) -> QueuedWorkers:
+    """Queue that many workers; `folder` gets their logs and submitit's own files.
+
+    Raises:
+        ConfigError: there is no SLURM here, or it refuses the jobs.
+    """
+    sizes = array_sizes(workers, profile.array_limit)
+    try:
+        executor = submitit.SlurmExecutor(folder, max_num_timeout=REQUEUES)
+        executor.update_parameters(**_parameters(profile, name, sizes))
+        with redirect_stderr(io.StringIO()):  # where submitit copies what sbatch says to
+            ids = [_submit_array(executor, worker, size) for size in sizes]
+        return QueuedWorkers(ids, name)
+    except (RuntimeError, FailedJobError) as error:
+        reason = " ".join(str(error).split())
+        raise ConfigError(f"--cluster slurm: cannot submit: {reason}") from None
+
+
+def _submit_array(executor: submitit.SlurmExecutor, worker: Worker, size: int) -> str:
+    """The id of the array, or of the single job; noted on disk before the next is submitted."""
+    with executor.batch():
+        jobs = [executor.submit(worker) for _ in range(size)]
+    job_id = str(jobs[0].job_id).partition("_")[0]
+    note_submission(Path(executor.folder), job_id, size)
+    return job_id
+
+
+def _parameters(profile: Profile, name: str, sizes: Sequence[int]) -> dict[str, Any]:
+    """The arguments of submitit's SLURM executor."""
+    exports = [f"export {key}={shlex.quote(str(v))}" for key, v in profile.environment.items()]
+    return {
+        "job_name": name,
+        "partition": profile.partition,
+        "account": profile.account,
+        "qos": profile.qos,
+        "gpus_per_node": profile.gpus or None,
+        "cpus_per_task": profile.cpus,
+        "mem": profile.memory,
+        "time": profile.minutes,
+        "array_parallelism": max(1, profile.concurrency // len(sizes)),
+        "srun_args": [f"--cpus-per-task={profile.cpus}"],  # since SLURM 22.05 not inherited
+        "wckey": None,
+        "setup": [*profile.setup, *exports] or None,
+        "additional_parameters": {"requeue": True, **profile.options},
+    }

@@ -1,0 +1,75 @@
+"""What SLURM knows of our jobs: which are still queued or running. Needs no accounting."""
+
+from __future__ import annotations
+
+import getpass
+import subprocess
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+from paper_repro.errors import ConfigError
+from paper_repro.files import write_json
+
+POLL_SECONDS = 10.0
+"""Time between two questions to SLURM; sites ask for moderation."""
+ANSWER_SECONDS = 60.0
+
+
+def live_jobs(name: str) -> frozenset[str] | None:
+    """Ids of this user's jobs of a name that wait, run, or are on their way out.
+
+    Of a task of an array, both its own id and the array's are there. None if SLURM is not there or
+    does not answer, so that nothing is known.
+    """
+    # By name too: SLURM starts its ids anew when it loses its state, and after the largest.
+    user = getpass.getuser()
+    command = ["squeue", "--noheader", f"--user={user}", f"--name={name}", "--format=%A %F"]
+    try:
+        result = subprocess.run(
+            command, capture_output=True, text=True, check=True, timeout=ANSWER_SECONDS
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return frozenset(result.stdout.split())
+
+
+def note_submission(folder: Path, job_id: str, jobs: int) -> None:
+    """Write down that an array of so many jobs was submitted, beside its logs."""
+    submitted = datetime.now(UTC).isoformat(timespec="seconds")
+    write_json(folder / f"{job_id}.json", {"job_id": job_id, "jobs": jobs, "submitted": submitted})
+
+
+def submitted(folder: Path) -> list[str]:
+    """The ids of all arrays and jobs that were ever noted in a folder."""
+    return sorted(path.stem for path in folder.glob("*.json"))
+
+
+def cancel(ids: Sequence[str], name: str) -> None:
+    """End those jobs; workers get the site's `KillWait` to save their runs.
+
+    Raises:
+        ConfigError: SLURM refuses.
+    """
+    command = ["scancel", f"--user={getpass.getuser()}", f"--name={name}", *ids]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    if result.returncode:
+        raise ConfigError(f"scancel: {' '.join(result.stderr.split())}")
+
+
+class QueuedWorkers:
+    """Workers that were given to SLURM as jobs or arrays with these ids."""
+
+    def __init__(self, ids: Sequence[str], name: str) -> None:
+        self.ids, self._name = ids, name
+        self._asked = time.monotonic()
+        self._gone = False
+
+    def gone(self) -> bool:
+        """Whether all have ended, as SLURM said when last asked. While it is silent, they live."""
+        if not self._gone and time.monotonic() - self._asked >= POLL_SECONDS:
+            live = live_jobs(self._name)
+            self._gone = live is not None and live.isdisjoint(self.ids)
+            self._asked = time.monotonic()
+        return self._gone

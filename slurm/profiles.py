@@ -1,0 +1,127 @@
+"""Cluster profiles: what a SLURM site wants to be asked for, in one YAML file.
+
+`slurm/README.md` explains the keys. A profile says nothing about runs and changes none of their
+numbers, so it is no part of a sweep's records.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+
+from paper_repro.config import PositiveInt
+from paper_repro.errors import ConfigError, explain
+from paper_repro.files import read_yaml
+
+MIN_MINUTES = 5
+"""SLURM warns a job up to 150 s before its time limit, and the job needs some before that."""
+
+Option = str | int | Literal[True]
+
+_TIME = re.compile(r"(?:(\d+)-)?(\d+):([0-5]\d):([0-5]\d)")
+#: Options of sbatch that a key of the profile, the launcher or submitit sets.
+_SET_HERE = (
+    *("account", "array", "cpus-per-task", "error", "gpus-per-node", "job-name", "mem"),
+    *("nodes", "open-mode", "output", "partition", "qos", "requeue", "signal", "time"),
+)
+
+
+def _check_time(text: str) -> str:
+    if not _TIME.fullmatch(text) or _minutes(text) < MIN_MINUTES:
+        raise ValueError(
+            f"expected 'hours:minutes:seconds' or 'days-hours:minutes:seconds' in quotes, "
+            f"at least {MIN_MINUTES} minutes (got {text!r})"
+        )
+    return text
+
+
+def _minutes(time: str) -> int:
+    """Whole minutes of a time that matches `_TIME`, rounded up."""
+    match = _TIME.fullmatch(time)
+    assert match is not None
+    days, hours, minutes, seconds = (int(part or 0) for part in match.groups())
+    return (days * 24 + hours) * 60 + minutes + (seconds > 0)
+
+
+def _check_memory(text: str) -> str:
+    if not re.fullmatch(r"[1-9]\d*[KMGT]", text):
+        raise ValueError(f"expected a whole number and K, M, G or T, such as 16G (got {text!r})")
+    return text
+
+
+def _check_gpus(gpus: int | str) -> int | str:
+    if gpus not in (0, 1) and not (isinstance(gpus, str) and re.fullmatch(r"[\w.-]+:1", gpus)):
+        raise ValueError(f"expected 0, 1 or TYPE:1, a job trains on one GPU (got {gpus!r})")
+    return gpus
+
+
+def _check_environment(variables: dict[str, str | int]) -> dict[str, str | int]:
+    for name in variables:
+        if not re.fullmatch(r"[A-Za-z_]\w*", name):
+            raise ValueError(f"expected names of environment variables (got {name!r})")
+    return variables
+
+
+def _check_options(options: dict[str, Option]) -> dict[str, Option]:
+    for name in options:
+        if name.replace("_", "-") in _SET_HERE:
+            raise ValueError(f"{name} is set elsewhere: by a key of its own, or by the launcher")
+    return options
+
+
+class Profile(BaseModel):
+    """What every job of a launch asks for. Keys left out leave the choice to the site."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    partition: str | None = None
+    account: str | None = None
+    qos: str | None = None
+    gpus: Annotated[int | str, AfterValidator(_check_gpus)] = 0
+    """GPUs of a job: 0, 1, or of a type, such as `a100:1`."""
+    cpus: PositiveInt = 1
+    """CPUs of a job, and the threads that it computes with."""
+    memory: Annotated[str, AfterValidator(_check_memory)] | None = None
+    time: Annotated[str, AfterValidator(_check_time)] = "24:00:00"
+    """A job that reaches it saves its run and is queued again."""
+    array_limit: PositiveInt = 1000
+    """Tasks in one array (the site's MaxArraySize less one); more become several arrays."""
+    concurrency: PositiveInt = 16
+    """Jobs of a launch that may run at the same time; as many are submitted without --workers."""
+    setup: list[str] = Field(default_factory=list)
+    """Lines of shell that a job runs before Python."""
+    environment: Annotated[dict[str, str | int], AfterValidator(_check_environment)] = Field(
+        default_factory=dict
+    )
+    """Variables set after `setup`."""
+    options: Annotated[dict[str, Option], AfterValidator(_check_options)] = Field(
+        default_factory=dict
+    )
+    """Any other option of sbatch, such as `constraint: a100`; `true` for one without a value."""
+
+    @property
+    def minutes(self) -> int:
+        """The time limit, rounded up."""
+        return _minutes(self.time)
+
+
+def read_profile(path: Path) -> Profile:
+    """Read a profile.
+
+    Raises:
+        ConfigError: one line naming the file, the key and what was expected.
+    """
+    content = read_yaml(path)
+    keys = ", ".join(Profile.model_fields)
+    if not isinstance(content, dict):
+        raise ConfigError(f"{path}: expected a mapping with keys of {keys}")
+    for key in content:
+        if key not in Profile.model_fields:
+            raise ConfigError(f"{path}: {key}: unknown key, expected one of {keys}")
+    try:
+        return Profile.model_validate(content)
+    except ValidationError as error:
+        raise ConfigError(f"{path}: {explain(error)}") from None

@@ -1,0 +1,89 @@
+"""From a plan to workers: how many, where, and under which cluster profile."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+
+from paper_repro.config import Execution
+from paper_repro.errors import ConfigError
+from sweeps.plan import Plan
+from sweeps.spec import Sweep
+
+if TYPE_CHECKING:
+    from slurm.executors import Workers
+    from slurm.profiles import Profile
+
+
+def choose_profile(sweep: Sweep, arguments: argparse.Namespace) -> Profile | None:
+    """The cluster profile, for SLURM only.
+
+    Raises:
+        ConfigError: it is missing, wrong, or given without SLURM.
+    """
+    path = arguments.profile or sweep.profile
+    if arguments.cluster != "slurm":
+        if arguments.profile:
+            raise ConfigError("--profile: expected with --cluster slurm only")
+        return None
+    if path is None:
+        raise ConfigError("--cluster slurm: expected --profile FILE, see slurm/README.md")
+    from slurm.profiles import read_profile
+
+    profile = read_profile(path)
+    if arguments.device == "cuda" and not profile.gpus:
+        raise ConfigError(f"{path}: gpus: expected 1 or TYPE:1 with --device cuda (got 0)")
+    return profile
+
+
+def print_jobs(
+    console: Console, plan: Plan, profile: Profile, arguments: argparse.Namespace
+) -> None:
+    """The jobs that a launch would submit, and the scripts that sbatch would get."""
+    from slurm.arrays import array_sizes, scripts
+
+    workers = worker_count(plan, profile, arguments)
+    sizes = array_sizes(workers, profile.array_limit)
+    console.print(
+        f"jobs (slurm): {workers:,} in arrays of {', '.join(map(str, sizes))}; "
+        f"at most {profile.concurrency:,} at a time, each for at most {profile.time}",
+        highlight=False,
+        soft_wrap=True,
+    )
+    # Arrays of one size differ in nothing.
+    for script in dict.fromkeys(scripts(profile, plan.sweep.name, workers, plan.jobs)):
+        print(f"\n{script}", end="")
+
+
+def worker_count(plan: Plan, profile: Profile | None, arguments: argparse.Namespace) -> int:
+    """How many workers to start: no more than there are runs to do."""
+    from slurm.executors import default_workers
+
+    if arguments.cluster == "debug":
+        return 1
+    default = profile.concurrency if profile else default_workers(arguments.device)
+    return min(arguments.workers or default, len(plan.missing))
+
+
+def submit(plan: Plan, profile: Profile | None, arguments: argparse.Namespace) -> Workers:
+    """Give the missing runs to workers."""
+    from slurm import arrays, executors
+    from slurm.worker import Worker
+
+    execution = Execution(
+        device=arguments.device,
+        dtype=arguments.dtype,
+        compile=arguments.compile,
+        threads=profile.cpus if profile else 1,
+    )
+    missing = set(plan.missing)
+    bundles = tuple(
+        tuple(run_id for run_id in bundle.runs if run_id in missing) for bundle in plan.bundles
+    )
+    worker = Worker(plan.directory, tuple(filter(None, bundles)), execution)
+    workers = worker_count(plan, profile, arguments)
+    if profile:
+        return arrays.submit(worker, workers, profile, plan.sweep.name, plan.jobs)
+    return executors.submit(worker, workers, arguments.cluster, plan.jobs)

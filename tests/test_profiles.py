@@ -1,0 +1,192 @@
+"""Cluster profiles: what sbatch is asked for, and mistakes told in one line."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from paper_repro.errors import ConfigError
+from slurm.arrays import array_sizes, scripts
+from slurm.profiles import Profile, read_profile
+from sweeps import launch
+
+ROOT = Path(__file__).parent.parent
+SWEEP = """\
+name: tiny
+base:
+  model: {width: 8, depth: 1, head_dim: 8}
+  data: {corpus: synthetic, context: 16}
+  train: {batch_size: 2, tokens: 640}
+  scaling: {base_width: 8, base_depth: 1, base_batch_size: 2, base_tokens: 640}
+grid:
+  seed: [0, 1, 2, 3, 4]
+"""
+PROFILE = """\
+partition: gpu
+account: us
+qos: high
+gpus: a100:1
+cpus: 8
+memory: 64G
+time: "1-02:30:01"
+array_limit: 3
+concurrency: 4
+setup: [module load cuda]
+environment: {OMP_NUM_THREADS: 8, NOTE: "two words"}
+options: {constraint: nvlink, exclusive: true}
+"""
+# Of the first of two arrays; the place of the records and the Python are put in by the test.
+GOLDEN = """\
+#!/bin/bash
+
+# Parameters
+#SBATCH --account=us
+#SBATCH --array=0-2%2
+#SBATCH --constraint=nvlink
+#SBATCH --cpus-per-task=8
+#SBATCH --error=JOBS/%A_%a_0_log.err
+#SBATCH --exclusive
+#SBATCH --gpus-per-node=a100:1
+#SBATCH --job-name=tiny
+#SBATCH --mem=64G
+#SBATCH --nodes=1
+#SBATCH --open-mode=append
+#SBATCH --output=JOBS/%A_%a_0_log.out
+#SBATCH --partition=gpu
+#SBATCH --qos=high
+#SBATCH --requeue
+#SBATCH --signal=USR2@90
+#SBATCH --time=1591
+
+# setup
+module load cuda
+export OMP_NUM_THREADS=8
+export NOTE='two words'
+
+# command
+export SUBMITIT_EXECUTOR=slurm
+srun --unbuffered --output JOBS/%A_%a_%t_log.out --error JOBS/%A_%a_%t_log.err \
+--cpus-per-task=8 PYTHON -u -m submitit.core._submit JOBS
+"""
+
+
+def _profile(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "site.yaml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_dry_run_shows_the_jobs_and_the_exact_scripts(tmp_path, capsys):
+    sweep = tmp_path / "tiny.yaml"
+    sweep.write_text(SWEEP, encoding="utf-8")
+    arguments = [str(sweep), "--runs-dir", str(tmp_path / "runs"), "--dry-run"]
+    profile = str(_profile(tmp_path, PROFILE))
+    assert launch.main([*arguments, "--cluster", "slurm", "--profile", profile]) == 0
+    plan, _, jobs = capsys.readouterr().out.partition("jobs (slurm): ")
+    assert "5 runs to do" in plan
+    summary, first, second = jobs.split("\n\n#!")
+    assert summary == "4 in arrays of 3, 1; at most 4 at a time, each for at most 1-02:30:01"
+    golden = GOLDEN.replace("\\\n", "").replace("PYTHON", sys.executable)
+    golden = golden.replace("JOBS", str(tmp_path / "runs" / "tiny" / "jobs"))
+    assert f"#!{first}\n" == golden
+    assert "--array" not in second
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_sweep_file_may_name_its_profile(tmp_path, capsys):
+    sweep = tmp_path / "tiny.yaml"
+    profile = _profile(tmp_path, "partition: mine\n")
+    sweep.write_text(f"{SWEEP}profile: {profile}\n", encoding="utf-8")
+    arguments = [str(sweep), "--runs-dir", str(tmp_path / "runs"), "--dry-run"]
+    assert launch.main(arguments) == 0  # on this machine it is of no use
+    assert "#SBATCH" not in capsys.readouterr().out
+    assert launch.main([*arguments, "--cluster", "slurm"]) == 0
+    assert "#SBATCH --partition=mine\n" in capsys.readouterr().out
+    other = tmp_path / "other.yaml"
+    other.write_text("partition: other\n", encoding="utf-8")
+    assert launch.main([*arguments, "--cluster", "slurm", "--profile", str(other)]) == 0
+    assert "#SBATCH --partition=other\n" in capsys.readouterr().out
+
+
+def test_what_a_profile_leaves_out_is_left_to_the_site(tmp_path):
+    (script,) = scripts(Profile(), "tiny", 1, tmp_path)
+    for option in ("partition", "account", "qos", "gpus", "mem", "array", "wckey"):
+        assert f"--{option}" not in script
+    assert "# setup" not in script
+
+
+@pytest.mark.parametrize(
+    ("workers", "limit", "sizes"),
+    [(1, 1, [1]), (5, 5, [5]), (6, 5, [5, 1]), (2001, 1000, [1000, 1000, 1])],
+)
+def test_arrays_are_split_at_the_limit(workers, limit, sizes):
+    assert array_sizes(workers, limit) == sizes
+
+
+def test_several_arrays_share_the_concurrency(tmp_path):
+    profile = Profile(array_limit=10, concurrency=7)
+    found = scripts(profile, "tiny", 30, tmp_path)
+    assert ["--array=0-9%2" in script for script in found] == [True] * 3
+
+
+MISTAKES = {
+    "unknown key": ("partitoin: gpu", ["partitoin: unknown key", "partition"]),
+    "not a mapping": ("- gpu", ["expected a mapping", "partition"]),
+    "empty": ("", ["expected a mapping"]),
+    "not YAML": ("setup: [", ["not valid YAML"]),
+    "time without quotes": ("time: 12:00:00", ["time: ", "string", "43200"]),
+    "time in words": ("time: 12h", ["time: expected 'hours:minutes:seconds'", "'12h'"]),
+    "time below the warning": ("time: '00:02:00'", ["time: expected", "at least 5 minutes"]),
+    "memory without a unit": ("memory: 16", ["memory: ", "16"]),
+    "memory in words": ("memory: 16GB", ["memory: expected", "16G", "'16GB'"]),
+    "several GPUs": ("gpus: 2", ["gpus: expected 0, 1 or TYPE:1", "(got 2)"]),
+    "GPUs as true": ("gpus: true", ["gpus", "True"]),
+    "no CPUs": ("cpus: 0", ["cpus: ", "greater than 0"]),
+    "no concurrency": ("concurrency: 0", ["concurrency: "]),
+    "setup as text": ("setup: module load cuda", ["setup: ", "list"]),
+    "variable with a blank": ("environment: {'A B': x}", ["environment: expected names", "'A B'"]),
+    "variable without a text": ("environment: {A: 1.5}", ["environment.A"]),
+    "option with a key of its own": ("options: {mem: 1G}", ["options: mem is set elsewhere"]),
+    "the same with underscores": ("options: {cpus_per_task: 1}", ["options: cpus_per_task"]),
+}
+
+
+@pytest.mark.parametrize("case", MISTAKES)
+def test_mistakes_are_one_line(case, tmp_path, capsys):
+    text, named = MISTAKES[case]
+    path = _profile(tmp_path, text)
+    sweep = tmp_path / "tiny.yaml"
+    sweep.write_text(SWEEP, encoding="utf-8")
+    arguments = [str(sweep), "--runs-dir", str(tmp_path / "runs"), "--cluster", "slurm"]
+    assert launch.main([*arguments, "--profile", str(path)]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.count("\n") == 1
+    for name in (f"error: {path}", *named):
+        assert name in captured.err
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_gpu_is_missed_before_anything_runs(tmp_path, capsys):
+    sweep = tmp_path / "tiny.yaml"
+    sweep.write_text(SWEEP, encoding="utf-8")
+    arguments = [str(sweep), "--cluster", "slurm", "--profile", str(_profile(tmp_path, "cpus: 1"))]
+    assert launch.main([*arguments, "--device", "cuda", "--dry-run"]) == 2
+    assert "gpus: expected 1 or TYPE:1 with --device cuda (got 0)" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "slurm").glob("*.yaml")), ids=lambda p: p.name)
+def test_the_examples_are_valid(path):
+    assert read_profile(path).partition
+
+
+def test_the_readme_explains_every_key():
+    text = (ROOT / "slurm" / "README.md").read_text(encoding="utf-8")
+    assert [key for key in Profile.model_fields if f"| `{key}` |" not in text] == []
+
+
+def test_an_unreadable_profile(tmp_path):
+    with pytest.raises(ConfigError, match="cannot be read"):
+        read_profile(tmp_path / "none.yaml")

@@ -1,0 +1,191 @@
+"""Sweeps on a real SLURM cluster: the same numbers as here, whatever happens to the jobs."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from tiny_sweep import ROOT, STEPS, numbers, only_record, start, sweep_file, wait_until_training
+
+from paper_repro.claims import is_claimed, owner_of
+from paper_repro.config import Execution
+from slurm import arrays
+from slurm.jobs import live_jobs, note_submission
+from slurm.profiles import read_profile
+from slurm.worker import Worker
+from sweeps import cancel, launch, status
+from sweeps.plan import make_plan
+from sweeps.spec import read_sweep
+
+pytestmark = pytest.mark.slurm
+
+PROFILE = ROOT / "slurm" / "testcluster.yaml"
+ON_SLURM = ["--cluster", "slurm", "--profile", str(PROFILE)]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _cluster(slurm_cluster):
+    return slurm_cluster
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    """The numbers of the run that the tests below disturb, trained without SLURM."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    assert _launch(sweep_file(folder, [0], STEPS), folder / "runs", "--cluster", "debug") == 0
+    return numbers(only_record(folder / "runs"))
+
+
+def _launch(path: Path, runs_dir: Path, *arguments: str) -> int:
+    return launch.main([str(path), "--runs-dir", str(runs_dir), "--device", "cpu", *arguments])
+
+
+def _wait(until: Callable[[], object], seconds: float = 60.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not until():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+@dataclass(frozen=True)
+class Job:
+    """A job in the middle of its only run, after a checkpoint."""
+
+    id: str
+    record: Path
+
+    @property
+    def worker(self) -> int:
+        """The process id of the worker, on one of the nodes."""
+        claim = max((self.record / "claims").glob("*.json"))
+        return int(json.loads(claim.read_text())["pid"])
+
+    @property
+    def gone(self) -> bool:
+        live = live_jobs("tiny")
+        return live is not None and self.id not in live
+
+
+@pytest.fixture
+def job(tmp_path) -> Job:
+    path = sweep_file(tmp_path, [0], STEPS)
+    plan = make_plan(read_sweep(path), tmp_path / "runs")
+    (run_id,) = plan.missing
+    record = plan.records[run_id]
+    record.create(plan.sweep.runs[run_id])
+    execution = Execution(device="cpu", checkpoint_seconds=0.05)
+    worker = Worker(plan.directory, ((run_id,),), execution)
+    (job_id,) = arrays.submit(worker, 1, read_profile(PROFILE), "tiny", plan.jobs).ids
+    wait_until_training(record.directory)
+    _wait(record.checkpoint_path.exists)
+    assert not record.finished
+    return Job(job_id, record.directory)
+
+
+def test_smoke_gives_the_numbers_of_this_machine(tmp_path, capfd):
+    smoke, (here, there) = ROOT / "sweeps" / "smoke.yaml", (tmp_path / "here", tmp_path / "there")
+    assert _launch(smoke, here, "--workers", "2") == 0
+    assert _launch(smoke, there, *ON_SLURM, "--dry-run") == 0
+    _, _, script = capfd.readouterr().out.partition("\n\n#!")
+    assert _launch(smoke, there, *ON_SLURM) == 0
+    assert "6 of 6 runs done" in capfd.readouterr().out
+
+    run_ids = read_sweep(smoke).runs.keys()
+    assert len(run_ids) == 6
+    for run_id in run_ids:
+        records = [runs / "smoke" / run_id for runs in (here, there)]
+        assert numbers(records[0]) == numbers(records[1])
+        configs = [(record / "config.yaml").read_bytes() for record in records]
+        assert configs[0] == configs[1]
+    (submitted,) = (there / "smoke" / "jobs").glob("*_submission.sh")
+    assert submitted.read_text() == f"#!{script}"
+
+    assert _launch(smoke, there, *ON_SLURM) == 0
+    assert "Nothing to do" in capfd.readouterr().out
+
+
+def test_a_killed_worker_then_a_relaunch_gives_equal_numbers(job, undisturbed, tmp_path):
+    os.kill(job.worker, signal.SIGKILL)
+    _wait(lambda: job.gone)
+    assert (job.record / "checkpoint.pt").exists()
+    assert not (job.record / "status.json").exists()
+    assert _launch(tmp_path / "tiny.yaml", tmp_path / "runs", *ON_SLURM) == 0
+    assert numbers(job.record) == undisturbed
+
+
+def test_a_job_that_vanished_with_its_node_is_lost_and_then_taken_up(
+    job, undisturbed, tmp_path, capsys
+):
+    """The claim is made to come from another machine, so that SLURM is asked."""
+    path, runs_dir = tmp_path / "tiny.yaml", tmp_path / "runs"
+    claim = max((job.record / "claims").glob("*.json"))
+    assert status.main([str(path), "--runs-dir", str(runs_dir)]) == 0
+    assert "1 running, 0 lost" in capsys.readouterr().out
+    os.kill(job.worker, signal.SIGKILL)
+    _wait(lambda: job.gone)
+    claim.write_text(json.dumps(json.loads(claim.read_text()) | {"host": "elsewhere"}))
+    assert is_claimed(job.record)
+    assert status.main([str(path), "--runs-dir", str(runs_dir)]) == 0
+    out = capsys.readouterr().out
+    assert "0 running, 1 lost" in out
+    assert f"{job.record}: its job {job.id} is gone" in out
+    assert _launch(path, runs_dir, *ON_SLURM) == 0
+    assert numbers(job.record) == undisturbed
+
+
+def test_cancel_saves_the_runs_and_the_next_launch_goes_on(job, undisturbed, tmp_path, capsys):
+    path, runs_dir = tmp_path / "tiny.yaml", tmp_path / "runs"
+    other = ["sbatch", "--parsable", "--hold", "--job-name=other", "--wrap=true"]
+    held = subprocess.check_output(other, text=True, cwd=tmp_path).strip()
+    note_submission(job.record.parent / "jobs", held, 1)  # an id that another job now has
+    assert cancel.main([str(path), "--runs-dir", str(runs_dir)]) == 0
+    assert capsys.readouterr().out == f"Cancelled: {job.id}\n"
+    _wait(lambda: job.gone)
+    assert held in live_jobs("other")
+    assert (job.record / "checkpoint.pt").exists()
+    assert owner_of(job.record) is None
+    assert cancel.main([str(path), "--runs-dir", str(runs_dir)]) == 0
+    assert "Nothing to cancel" in capsys.readouterr().out
+    assert _launch(path, runs_dir, *ON_SLURM) == 0
+    assert numbers(job.record) == undisturbed
+
+
+def test_a_requeued_job_ends_with_equal_numbers(job, undisturbed):
+    """USR2 is what SLURM sends before a time limit and, where set so, at a preemption."""
+    subprocess.run(["scancel", "--signal=USR2", job.id], check=True)
+    _wait((job.record / "status.json").exists)
+    assert numbers(job.record) == undisturbed
+    shown = subprocess.check_output(["scontrol", "show", "job", job.id], text=True)
+    assert re.search(r"Restarts=1\b", shown)
+    log = "".join(path.read_text() for path in job.record.parent.glob("jobs/*_log.out"))
+    assert log.count("Requeued job") == 1
+
+
+def test_the_launcher_notices_that_its_jobs_are_gone(tmp_path):
+    path, runs_dir = sweep_file(tmp_path, [0], 100_000), tmp_path / "runs"
+    launcher = start(path, runs_dir, *ON_SLURM)
+    _wait(lambda: list((runs_dir / "tiny").glob("*/metrics.jsonl")))
+    wait_until_training(only_record(runs_dir))
+    (claim,) = (only_record(runs_dir) / "claims").glob("*.json")
+    os.kill(json.loads(claim.read_text())["pid"], signal.SIGKILL)
+    out, _ = launcher.communicate(timeout=60)
+    assert launcher.returncode == 1
+    assert "Launch again" in out
+
+
+def test_a_job_that_no_node_can_run_is_refused(tmp_path, capsys):
+    profile = tmp_path / "large.yaml"
+    profile.write_text("partition: main\nmemory: 9T\n")
+    arguments = ["--cluster", "slurm", "--profile", str(profile)]
+    assert _launch(sweep_file(tmp_path, [0], 10), tmp_path / "runs", *arguments) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert error.startswith("error: --cluster slurm: cannot submit: ")
