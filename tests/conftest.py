@@ -13,7 +13,6 @@ from paper_repro.records import Record
 from paper_repro.train import ClaimedRun, train_bundle
 from slurm.testcluster import missing_programs, private_cluster
 
-
 # Who runs the tests in the background may have Ctrl-C ignored, and every child would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
