@@ -8,6 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from analysis.axes import AXES
+from analysis.load import load_results
+from analysis.report import format_interval
+from analysis.transfer import drift_summary
 from sweeps.spec import read_sweep
 
 ROOT = Path(__file__).parent.parent
@@ -166,3 +170,23 @@ def imports(source: str) -> list[str]:
 
 def test_docs_name_no_private_place(doc):
     assert not re.search(r"/(work|tmp|root|home)/", read(doc))
+
+
+def test_the_results_in_the_readme_are_the_committed_ones():
+    runs = load_results(ROOT / "analysis/results/lr_width.parquet")
+    drifts = drift_summary(runs, AXES["width"])
+    assert list(drifts["parameterization"]) == ["sp", "complete_d"]
+    readme = " ".join(read("README.md").split())
+    for _, row in drifts.iterrows():
+        for name, digits in (("drift", 2), ("regret", 3)):
+            assert format_interval(row, name, digits).replace("-", "−") in readme
+
+
+def test_the_committed_results_are_those_of_the_sweep_file():
+    """Every run of `sweeps/lr_width.yaml`, of three seeds, and no other."""
+    runs = load_results(ROOT / "analysis/results/lr_width.parquet")
+    wanted = set()
+    for seed in range(3):
+        wanted |= set(read_sweep(ROOT / "sweeps/lr_width.yaml", [f"seed={seed}"]).runs)
+    assert set(runs["run_id"]) == wanted
+    assert (runs["status"] == "done").all()
