@@ -157,6 +157,37 @@ def test_logits_multiplier_applies_in_every_path(tokens):
     torch.testing.assert_close(logits, model.unembedding(hidden[0]) / 4)
 
 
+@pytest.mark.parametrize("module_type", ["query_norm", "key_norm"])
+def test_queries_and_keys_have_gains_of_their_own(module_type, tokens):
+    model = initialised(small_config())
+    before = model(tokens)
+    with torch.no_grad():
+        getattr(model.blocks[0], module_type).weight[0] = 5.0
+    both = model(tokens)
+    assert not torch.allclose(before, both)
+    with torch.no_grad():
+        for name in ("query_norm", "key_norm"):
+            getattr(model.blocks[0], name).weight[0] = 5.0
+    assert not torch.allclose(model(tokens), both)
+
+
+def test_groups_hold_the_numbers_of_their_parameters():
+    """m_N = 4, m_L = 2, m_B = 2, m_D = 8 (so √(m_B/m_D) = 1/2, κ = 1/4), worked out by hand."""
+    config = small_config(
+        model={"width": 64, "depth": 4},
+        train={"batch_size": 8, "tokens": 8 * 12 * 64},
+        hyperparameters={"lr": 0.8, "eps": 1e-3, "weight_decay": 0.6, "beta1": 0.2, "beta2": 0.6},
+    )
+    groups = {g["tensor_class"]: g for g in parameter_groups(initialised(config), config)}
+    keys = ("lr", "peak_lr", "eps", "weight_decay")
+    hidden = [groups["hidden_weight"][key] for key in keys]
+    assert hidden == pytest.approx([0.1, 0.1, 1e-3 / 4, 1.2])
+    unembedding = [groups["unembedding"][key] for key in keys]
+    assert unembedding == pytest.approx([0.1, 0.1, 2e-3, 1.2])
+    for group in groups.values():
+        assert group["betas"] == pytest.approx((0.8, 0.9))
+
+
 def test_qk_gains_are_shared_by_the_heads():
     model = GPT(ModelConfig(width=64, head_dim=8), VOCABULARY, 16)
     assert model.blocks[0].query_norm.weight.shape == (8,)

@@ -9,6 +9,7 @@ from conftest import small_config, train
 
 from paper_repro.claims import take_claim
 from paper_repro.config import Execution, TrainConfig
+from paper_repro.data import load_dataset
 from paper_repro.files import write_json
 from paper_repro.model import GPT
 from paper_repro.optimizer import adamw
@@ -113,10 +114,12 @@ def test_golden_losses(tmp_path):
 
 
 def test_stopped_and_resumed_equals_undisturbed(tmp_path):
-    config = small_config()
+    # 120 steps: a line of metrics every two, so that stops fall between lines
+    config = small_config(train={"tokens": 120 * 64})
     whole = train(config, tmp_path / "whole")
-    train(config, tmp_path / "parts", stop_after=5)
+    train(config, tmp_path / "parts", stop_after=6)
     parts = train(config, tmp_path / "parts", stop_after=4)
+    assert [line["step"] for line in parts.metrics()] == [1, 3, 5, 7, 9]
     assert parts.status() is None
     assert parts.checkpoint_path.exists()
     train(config, tmp_path / "parts")
@@ -146,6 +149,7 @@ def test_damaged_checkpoint_starts_anew(tmp_path, damage):
     content = record.checkpoint_path.read_bytes()
     if damage == "other data":
         checkpoint = torch.load(record.checkpoint_path, weights_only=True)
+        checkpoint["model"]["embedding.weight"].zero_()  # going on from here would show
         torch.save(checkpoint | {"corpus_hash": "other"}, record.checkpoint_path)
     else:
         broken = {"truncated": content[: len(content) // 2], "garbage": b"x" * 100, "empty": b""}
@@ -222,6 +226,16 @@ def test_runs_that_share_a_seed_see_the_same_data(tmp_path):
         config = small_config(hyperparameters=frozen | {"weight_decay": decay}, seed=seed)
         seeds[name] = [line["train_loss"] for line in train(config, tmp_path / name).metrics()]
     assert seeds["a"] == seeds["b"] != seeds["c"]
+
+
+def test_the_seed_chooses_the_data(tmp_path):
+    config = small_config(seed=3)
+    first = train(config, tmp_path).metrics()[0]
+    dataset = load_dataset(config.data)
+    model = GPT(config.model, dataset.vocab_size, config.data.context)
+    model.initialise(config)
+    loss, _ = model.loss(dataset.training_batch(3, 0, config.train.batch_size))
+    assert first["train_loss"] == pytest.approx(loss.item(), rel=1e-6)
 
 
 def test_clipping_changes_the_run_only_if_it_bites(tmp_path):
