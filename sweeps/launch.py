@@ -87,7 +87,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="FILE",
         type=Path,
         help="what --cluster slurm asks the site for, see slurm/README.md (default: the sweep"
-        " file's key profile)",
+        " file's key profile, or the site's own defaults)",
     )
     parser.add_argument(
         "--workers",

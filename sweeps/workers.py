@@ -18,20 +18,20 @@ if TYPE_CHECKING:
 
 
 def choose_profile(sweep: Sweep, arguments: argparse.Namespace) -> Profile | None:
-    """The cluster profile, for SLURM only.
+    """The cluster profile, for SLURM only; without one, what the site gives by default.
 
     Raises:
-        ConfigError: it is missing, wrong, or given without SLURM.
+        ConfigError: it is wrong, or given without SLURM.
     """
     path = arguments.profile or sweep.profile
     if arguments.cluster != "slurm":
         if arguments.profile:
             raise ConfigError("--profile: expected with --cluster slurm only")
         return None
-    if path is None:
-        raise ConfigError("--cluster slurm: expected --profile FILE, see slurm/README.md")
-    from slurm.profiles import read_profile
+    from slurm.profiles import Profile, read_profile
 
+    if path is None:
+        return Profile(gpus=1 if arguments.device == "cuda" else 0)
     profile = read_profile(path)
     if arguments.device == "cuda" and not profile.gpus:
         raise ConfigError(f"{path}: gpus: expected 1 or TYPE:1 with --device cuda (got 0)")

@@ -176,7 +176,6 @@ LAUNCH_ARGUMENTS = {
     "workers as text": (["--workers", "two"], ["--workers", "'two'"]),
     "unknown device": (["--device", "tpu"], ["--device", "tpu", "cuda"]),
     "unknown dtype": (["--dtype", "float16"], ["--dtype", "float16"]),
-    "slurm without a profile": (["--cluster", "slurm"], ["--cluster slurm", "--profile FILE"]),
     "profile without slurm": (["--profile", "x.yaml"], ["--profile", "--cluster slurm only"]),
     "profile that is not there": (
         ["--cluster", "slurm", "--profile", "no.yaml"],

@@ -110,6 +110,17 @@ def test_a_sweep_file_may_name_its_profile(tmp_path, capsys):
     assert "#SBATCH --partition=other\n" in capsys.readouterr().out
 
 
+def test_without_a_profile_the_site_decides(tmp_path, capsys):
+    sweep = tmp_path / "sweep.yaml"
+    sweep.write_text(SWEEP, encoding="utf-8")
+    arguments = [str(sweep), "--runs-dir", str(tmp_path / "runs"), "--dry-run"]
+    assert launch.main([*arguments, "--cluster", "slurm", "--device", "cuda"]) == 0
+    script = capsys.readouterr().out
+    assert "#SBATCH --gpus-per-node=1" in script
+    assert "partition" not in script
+    assert "account" not in script
+
+
 def test_what_a_profile_leaves_out_is_left_to_the_site(tmp_path):
     (script,) = scripts(Profile(), "tiny", 1, tmp_path)
     for option in ("partition", "account", "qos", "gpus", "mem", "array", "wckey"):
