@@ -52,9 +52,10 @@ def save_checkpoint(
 def load_checkpoint(
     path: Path, model: GPT, optimizer: torch.optim.Optimizer, corpus_hash: str
 ) -> Progress | None:
-    """Restore model and optimiser and return the progress; None if there is nothing to resume."""
-    if not path.exists():
-        return None
+    """Restore model and optimiser and return the progress.
+
+    None if the checkpoint is damaged or of other data: the two may then hold part of it.
+    """
     try:
         device = next(model.parameters()).device
         content = torch.load(path, map_location=device, weights_only=True)

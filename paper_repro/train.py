@@ -80,7 +80,8 @@ def train_bundle(
             log.warning("%s: taken over by another worker", run.record.directory)
             continue
         except Exception as error:
-            _record_failure(run.record, error)
+            if run.claim.holds():
+                _record_failure(run.record, error)
             finished = True
         finally:
             run.claim.release()
@@ -143,9 +144,8 @@ class Training:
         program.dataset.check_length(
             self.config.steps * self.config.train.batch_size, self.config.data.max_epochs
         )
-        program.model.initialise(self.config)
-        self.optimizer = adamw(program.model, self.config)
-        self.progress = self._resume() or Progress()
+        self.optimizer = self._initialise()
+        self.progress = self._resume()
         run.record.rewind_metrics(self.progress.step)
         run.record.error_path.unlink(missing_ok=True)
         # On the device, so that steps need not wait for it.
@@ -242,13 +242,28 @@ class Training:
             self.program.dataset.corpus_hash,
         )
 
-    def _resume(self) -> Progress | None:
-        return load_checkpoint(
-            self.run.record.checkpoint_path,
+    def _initialise(self) -> torch.optim.AdamW:
+        self.program.model.initialise(self.config)
+        return adamw(self.program.model, self.config)
+
+    def _resume(self) -> Progress:
+        """Where the checkpoint left off; the start if it, or metrics before it, are damaged."""
+        record = self.run.record
+        if not record.checkpoint_path.exists():
+            return Progress()
+        progress = load_checkpoint(
+            record.checkpoint_path,
             self.program.model,
             self.optimizer,
             self.program.dataset.corpus_hash,
         )
+        if progress is not None:
+            logged = [line["step"] for line in record.metrics() if line["step"] <= progress.step]
+            if max(logged, default=0) == progress.logged_step:
+                return progress
+            log.warning("%s: metrics are missing; the run starts anew", record.directory)
+        self.optimizer = self._initialise()  # a damaged checkpoint may be loaded in part
+        return Progress()
 
     def _count_time(self) -> None:
         now = time.monotonic()

@@ -141,19 +141,33 @@ def test_crash_after_a_checkpoint_leaves_no_double_lines(tmp_path):
     assert record.metrics_path.read_bytes() == whole.metrics_path.read_bytes()
 
 
-@pytest.mark.parametrize("damage", ["truncated", "garbage", "empty", "other data"])
+@pytest.mark.parametrize("damage", ["truncated", "garbage", "empty", "other data", "half"])
 def test_damaged_checkpoint_starts_anew(tmp_path, damage):
     config = small_config()
     whole = train(config, tmp_path / "whole")
     record = train(config, tmp_path / "run", stop_after=6)
     content = record.checkpoint_path.read_bytes()
-    if damage == "other data":
+    if damage == "half":  # the model loads, the optimiser does not
+        checkpoint = torch.load(record.checkpoint_path, weights_only=True)
+        checkpoint["model"]["embedding.weight"].zero_()
+        torch.save(checkpoint | {"optimizer": {}}, record.checkpoint_path)
+    elif damage == "other data":
         checkpoint = torch.load(record.checkpoint_path, weights_only=True)
         checkpoint["model"]["embedding.weight"].zero_()  # going on from here would show
         torch.save(checkpoint | {"corpus_hash": "other"}, record.checkpoint_path)
     else:
         broken = {"truncated": content[: len(content) // 2], "garbage": b"x" * 100, "empty": b""}
         record.checkpoint_path.write_bytes(broken[damage])
+    train(config, tmp_path / "run")
+    assert record.metrics_path.read_bytes() == whole.metrics_path.read_bytes()
+
+
+def test_metrics_damaged_before_the_checkpoint_start_anew(tmp_path):
+    config = small_config()
+    whole = train(config, tmp_path / "whole")
+    record = train(config, tmp_path / "run", stop_after=6)
+    lines = record.metrics_path.read_text().splitlines(keepends=True)
+    record.metrics_path.write_text("".join(lines[:2]) + lines[2][:9])
     train(config, tmp_path / "run")
     assert record.metrics_path.read_bytes() == whole.metrics_path.read_bytes()
 
