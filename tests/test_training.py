@@ -212,6 +212,24 @@ def test_a_worker_that_was_taken_over_leaves_the_record_alone(tmp_path):
     assert record.status() is None
 
 
+@pytest.mark.parametrize("taken_over", [False, True])
+def test_an_error_is_recorded_by_the_owner_only(tmp_path, taken_over):
+    config, record = small_config(), Record(tmp_path)
+    record.create(config)
+    claim = take_claim(tmp_path)
+
+    def fail():
+        if taken_over:
+            write_json(claim.path, {"host": "elsewhere", "pid": 1, "started": "1"})
+            os.utime(claim.path, (0, 0))
+            assert take_claim(tmp_path) is not None
+        raise RuntimeError("broken")
+
+    train_bundle([ClaimedRun(config, record, claim)], Execution(device="cpu"), fail)
+    assert (record.status() is None) is taken_over
+    assert record.error_path.exists() is not taken_over
+
+
 def test_record_says_what_a_reader_needs(tmp_path):
     record = train(small_config(), tmp_path)
     run = json.loads(record.run_path.read_text())
