@@ -1,0 +1,51 @@
+"""Estimates from shapes alone, held against the model and against what autograd keeps."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from paper_repro.config import DataConfig, ModelConfig, RunConfig, TrainConfig
+from paper_repro.cost import activation_bytes, parameters, training_bytes
+from paper_repro.model import GPT
+
+SHAPES = {
+    "gelu": {"width": 64, "depth": 2, "head_dim": 16},
+    "deep": {"width": 32, "depth": 6, "head_dim": 16},
+    "swiglu": {"width": 64, "depth": 2, "head_dim": 32, "mlp": "swiglu"},
+    "no QK norm": {"width": 64, "depth": 2, "head_dim": 16, "qk_norm": False},
+    "wide MLP": {"width": 64, "depth": 2, "head_dim": 16, "mlp_ratio": 8},
+    "biases": {"width": 64, "depth": 2, "head_dim": 16, "biases": True},
+}
+
+
+def _config(shape: dict, context: int = 64) -> RunConfig:
+    train = TrainConfig(batch_size=4, tokens=4 * context)
+    return RunConfig(model=ModelConfig(**shape), data=DataConfig(context=context), train=train)
+
+
+@pytest.mark.parametrize("vocab_size", [256, 2048])
+@pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
+def test_activations_are_what_autograd_keeps(shape, vocab_size):
+    config = _config(shape)
+    model = GPT(config.model, vocab_size, config.data.context)
+    known = {tensor.untyped_storage().data_ptr() for tensor in model.state_dict().values()}
+    kept: dict[int, torch.UntypedStorage] = {}
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in known:
+            kept[storage.data_ptr()] = storage
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        model.loss(torch.zeros(4, config.data.context + 1, dtype=torch.long))
+    saved = sum(storage.nbytes() for storage in kept.values())
+    tokens = config.tokens_per_step
+    assert activation_bytes(config.model, tokens, vocab_size) == pytest.approx(saved, rel=0.05)
+
+
+def test_training_holds_sixteen_bytes_a_parameter_and_a_batch():
+    config = _config(SHAPES["gelu"])
+    batch = activation_bytes(config.model, 4 * 64, 256)
+    assert training_bytes(config, 256) == 16 * parameters(config.model, 256) + batch
