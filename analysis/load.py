@@ -14,7 +14,7 @@ from pydantic import BaseModel
 
 from paper_repro.config import RunConfig, parse_run_config
 from paper_repro.errors import ConfigError
-from paper_repro.files import read_json, write_atomically
+from paper_repro.files import write_atomically
 from paper_repro.records import Record
 
 # libyaml reads ten times faster than the Python loader, which matters for thousands of records.
@@ -22,7 +22,7 @@ from paper_repro.records import Record
 _YamlLoader: type[Any] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 #: What a frame takes from `run.json` beside its `data` section.
-_RUN_COLUMNS = ("parameters", "device", "git_revision")
+_RUN_COLUMNS = ("parameters", "device", "code_hash", "git_revision")
 
 
 def load_sweep(runs_dir: Path, sweep: str) -> pd.DataFrame:
@@ -41,7 +41,7 @@ def load_sweep(runs_dir: Path, sweep: str) -> pd.DataFrame:
         status = record.status()
         if status is None:
             continue
-        run = read_json(record.run_path) or {}
+        run = record.run() or {}
         config = _flatten(_read_config(record))
         details = {name: run.get(name) for name in _RUN_COLUMNS}
         identity = {"sweep": sweep, "run_id": record.directory.name}

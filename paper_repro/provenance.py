@@ -1,9 +1,8 @@
-"""What a reader needs to trust a result: versions, revision and machine of the run."""
+"""What a reader needs to trust a result: versions and machine of the run."""
 
 from __future__ import annotations
 
 import platform
-import subprocess
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -23,26 +22,6 @@ def versions() -> dict[str, str]:
         except PackageNotFoundError:
             found[package] = "not installed"
     return found
-
-
-@cache
-def git_revision() -> str | None:
-    """Commit of the source tree this code runs from, with `+changes` if it was edited since.
-
-    None where there is no git or no repository.
-    """
-    root = Path(__file__).parent.parent
-
-    def git(*arguments: str) -> str:
-        command = ["git", "-C", str(root), *arguments]
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-
-    try:
-        revision = git("rev-parse", "HEAD")
-        changed = git("status", "--porcelain", "--untracked-files=no")
-    except (OSError, subprocess.CalledProcessError):
-        return None
-    return f"{revision}+changes" if changed else revision
 
 
 def device_name(device: torch.device) -> str:

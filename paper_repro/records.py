@@ -1,7 +1,7 @@
 """A record: the directory `runs/<sweep>/<run id>/` that one run leaves behind.
 
     config.yaml     the resolved RunConfig
-    run.json        what ran it: versions, git revision, corpus hash, device, optimiser groups
+    run.json        what ran it: versions, code, corpus hash, device, optimiser groups
     metrics.jsonl   one object a line: step, tokens, lr_scale, train_loss, at times val_loss
     checkpoint.pt   while the run is unfinished
     status.json     written last: done, diverged or failed, final losses, speed, memory
@@ -109,6 +109,10 @@ class Record:
         temporary = self.metrics_path.with_suffix(".tmp")
         temporary.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
         temporary.replace(self.metrics_path)
+
+    def run(self) -> dict[str, Any] | None:
+        """The content of `run.json`; None if it is absent or damaged."""
+        return read_json(self.run_path)
 
     def write_run(self, content: dict[str, Any]) -> None:
         write_json(self.run_path, content)

@@ -23,12 +23,13 @@ from torch import Tensor
 
 from paper_repro.checkpoint import Progress, load_checkpoint, save_checkpoint
 from paper_repro.claims import Claim
+from paper_repro.code import describe_code
 from paper_repro.config import Execution, RunConfig
 from paper_repro.cost import train_flops
 from paper_repro.data import Dataset, load_dataset
 from paper_repro.model import GPT
 from paper_repro.optimizer import adamw, describe_groups, groups_text, set_lr_scale
-from paper_repro.provenance import device_name, git_revision, versions
+from paper_repro.provenance import device_name, versions
 from paper_repro.records import Outcome, Record
 from paper_repro.schedules import lr_scale
 
@@ -274,10 +275,11 @@ class Training:
         """Print the optimiser groups and write `run.json`."""
         dataset, groups = self.program.dataset, describe_groups(self.optimizer)
         log.info("run %s\n%s", self.config.run_id, groups_text(groups))
-        self.run.record.write_run(
+        record = self.run.record
+        record.write_run(
             {
                 "versions": versions(),
-                "git_revision": git_revision(),
+                **describe_code(record.run() or {} if self.progress.step else None),
                 "device": device_name(self.program.device),
                 "execution": self.program.execution.model_dump(mode="json"),
                 "data": {

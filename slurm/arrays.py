@@ -7,6 +7,7 @@ import shlex
 import sys
 from collections.abc import Sequence
 from contextlib import redirect_stderr
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from submitit.slurm.slurm import _make_sbatch_string
 from paper_repro.errors import ConfigError
 from slurm.jobs import QueuedWorkers, note_submission
 from slurm.profiles import Profile
+from slurm.snapshots import snapshot_path, take_snapshot
 from slurm.worker import Worker
 
 REQUEUES = 100
@@ -31,13 +33,14 @@ def array_sizes(workers: int, limit: int) -> list[int]:
 def scripts(profile: Profile, name: str, workers: int, folder: Path) -> list[str]:
     """What `submit` gives to sbatch, a script an array: submitit's own text."""
     sizes = array_sizes(workers, profile.array_limit)
+    code = snapshot_path(folder.parent)
     command = shlex.join([sys.executable, "-u", "-m", "submitit.core._submit", str(folder)])
     return [
         _make_sbatch_string(
             command,
             folder,
             map_count=size if size > 1 else None,
-            **_parameters(profile, name, sizes),
+            **_parameters(profile, name, sizes, code),
         )
         for size in sizes
     ]
@@ -46,15 +49,19 @@ def scripts(profile: Profile, name: str, workers: int, folder: Path) -> list[str
 def submit(
     worker: Worker, workers: int, profile: Profile, name: str, folder: Path
 ) -> QueuedWorkers:
-    """Queue that many workers; `folder` gets their logs and submitit's own files.
+    """Queue that many workers, which run the code that is on disk now.
+
+    `folder` gets their logs and submitit's own files; beside it lies the copy of the code.
 
     Raises:
-        ConfigError: there is no SLURM here, or it refuses the jobs.
+        ConfigError: there is no SLURM here, it refuses the jobs, or the code cannot be copied.
     """
     sizes = array_sizes(workers, profile.array_limit)
+    code = take_snapshot(folder.parent)
+    worker = replace(worker, code_hash=code.name)
     try:
         executor = submitit.SlurmExecutor(folder, max_num_timeout=REQUEUES)
-        executor.update_parameters(**_parameters(profile, name, sizes))
+        executor.update_parameters(**_parameters(profile, name, sizes, code))
         with redirect_stderr(io.StringIO()):  # where submitit copies what sbatch says to
             ids = [_submit_array(executor, worker, size) for size in sizes]
         return QueuedWorkers(ids, name)
@@ -72,7 +79,7 @@ def _submit_array(executor: submitit.SlurmExecutor, worker: Worker, size: int) -
     return job_id
 
 
-def _parameters(profile: Profile, name: str, sizes: Sequence[int]) -> dict[str, Any]:
+def _parameters(profile: Profile, name: str, sizes: Sequence[int], code: Path) -> dict[str, Any]:
     """The arguments of submitit's SLURM executor."""
     exports = [f"export {key}={shlex.quote(str(v))}" for key, v in profile.environment.items()]
     return {
@@ -87,6 +94,16 @@ def _parameters(profile: Profile, name: str, sizes: Sequence[int]) -> dict[str, 
         "array_parallelism": max(1, profile.concurrency // len(sizes)),
         "srun_args": [f"--cpus-per-task={profile.cpus}"],  # since SLURM 22.05 not inherited
         "wckey": None,
-        "setup": [*profile.setup, *exports] or None,
+        "setup": [*profile.setup, *exports, *_imports(code)],
         "additional_parameters": {"requeue": True, **profile.options},
     }
+
+
+def _imports(code: Path) -> list[str]:
+    """Lines of shell: Python takes our modules from `code`, wherever else there are some."""
+    # Last, since a site's own modules may set PYTHONPATH too. `-m` would put the directory of the
+    # launch, often the repository, before it: hence PYTHONSAFEPATH.
+    return [
+        f'export PYTHONPATH={shlex.quote(str(code))}"${{PYTHONPATH:+:$PYTHONPATH}}"',
+        "export PYTHONSAFEPATH=1",
+    ]

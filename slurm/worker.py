@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 from submitit.helpers import DelayedSubmission
 
 from paper_repro.claims import take_claim
+from paper_repro.code import ROOT, code_hash
 from paper_repro.config import Execution
 from paper_repro.records import Record
 
@@ -39,9 +40,20 @@ class Worker:
     execution: Execution
     gpu: str | None = None
     """The one GPU it may use, as in CUDA_VISIBLE_DEVICES; None leaves that to the cluster."""
+    code_hash: str | None = None
+    """The only code that it may run; None takes what is there."""
 
     def __call__(self) -> None:
-        """Train until nothing is left to take, or until a signal asks to stop."""
+        """Train until nothing is left to take, or until a signal asks to stop.
+
+        Raises:
+            RuntimeError: this is other code than `code_hash`; nothing is trained.
+        """
+        if self.code_hash not in (None, code_hash()):
+            raise RuntimeError(
+                f"the code in {ROOT} is {code_hash()}, but the job was submitted with "
+                f"{self.code_hash}: its copy was changed or deleted. Launch again."
+            )
         # Into the job's log: its stderr, or submitit's own handlers on the debug cluster.
         logging.basicConfig(format="%(asctime)s %(message)s")
         logging.getLogger("paper_repro").setLevel(logging.INFO)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from paper_repro.code import code_files, hash_code
 from paper_repro.errors import ConfigError
 from slurm.arrays import array_sizes, scripts
 from slurm.profiles import Profile, read_profile
@@ -37,7 +38,7 @@ setup: [module load cuda]
 environment: {OMP_NUM_THREADS: 8, NOTE: "two words"}
 options: {constraint: nvlink, exclusive: true}
 """
-# Of the first of two arrays; the place of the records and the Python are put in by the test.
+# Of the first of two arrays; the places of logs and code and the Python are put in by the test.
 GOLDEN = """\
 #!/bin/bash
 
@@ -64,6 +65,8 @@ GOLDEN = """\
 module load cuda
 export OMP_NUM_THREADS=8
 export NOTE='two words'
+export PYTHONPATH=CODE"${PYTHONPATH:+:$PYTHONPATH}"
+export PYTHONSAFEPATH=1
 
 # command
 export SUBMITIT_EXECUTOR=slurm
@@ -88,8 +91,11 @@ def test_dry_run_shows_the_jobs_and_the_exact_scripts(tmp_path, capsys):
     assert "5 runs to do" in plan
     summary, first, second = jobs.split("\n\n#!")
     assert summary == "4 in arrays of 3, 1; at most 4 at a time, each for at most 1-02:30:01"
-    golden = GOLDEN.replace("\\\n", "").replace("PYTHON", sys.executable)
+    golden = GOLDEN.replace("\\\n", "").replace("PYTHON -u", f"{sys.executable} -u")
     golden = golden.replace("JOBS", str(tmp_path / "runs" / "tiny" / "jobs"))
+    golden = golden.replace(
+        "CODE", str(tmp_path / "runs" / "tiny" / "code" / hash_code(code_files()))
+    )
     assert f"#!{first}\n" == golden
     assert "--array" not in second
     assert not (tmp_path / "runs").exists()
@@ -125,7 +131,6 @@ def test_what_a_profile_leaves_out_is_left_to_the_site(tmp_path):
     (script,) = scripts(Profile(), "tiny", 1, tmp_path)
     for option in ("partition", "account", "qos", "gpus", "mem", "array", "wckey"):
         assert f"--{option}" not in script
-    assert "# setup" not in script
 
 
 @pytest.mark.parametrize(

@@ -2,12 +2,14 @@
 
 import json
 import os
+from functools import partial
 
 import pytest
 import torch
 from conftest import small_config, train
 
 from paper_repro.claims import take_claim
+from paper_repro.code import code_files, hash_code
 from paper_repro.config import Execution, TrainConfig
 from paper_repro.data import load_dataset
 from paper_repro.files import write_json
@@ -240,6 +242,34 @@ def test_record_says_what_a_reader_needs(tmp_path):
     assert record.status()["tokens"] == 12 * 64
     assert record.status()["tokens_per_second"] > 0
     assert record.config() == small_config()
+
+
+def test_record_says_by_which_code_the_steps_were_taken(tmp_path, monkeypatch, caplog):
+    hashes = iter(["aaa", "aaa", "bbb", "aaa"])
+    for stop_after in (2, 2, 2, 99):
+        monkeypatch.setattr("paper_repro.code.code_hash", partial(str, next(hashes)))
+        record = train(small_config(), tmp_path, stop_after=stop_after)
+    run = json.loads(record.run_path.read_text())
+    assert run["code_hash"] == "aaa"
+    assert [code["code_hash"] for code in run["earlier_code"]] == ["aaa", "bbb"]
+    assert caplog.text.count("resumed by other code") == 2
+
+
+def test_a_run_from_the_start_has_no_earlier_code(tmp_path, monkeypatch):
+    record = train(small_config(), tmp_path, stop_after=2)
+    first = json.loads(record.run_path.read_text())
+    assert (first["code_hash"], first["earlier_code"]) == (hash_code(code_files()), [])
+    record.checkpoint_path.unlink()
+    monkeypatch.setattr("paper_repro.code.code_hash", lambda: "other")
+    run = json.loads(train(small_config(), tmp_path).run_path.read_text())
+    assert (run["code_hash"], run["earlier_code"]) == ("other", [])
+
+
+def test_code_that_the_record_no_longer_knows_is_not_hidden(tmp_path):
+    record = train(small_config(), tmp_path, stop_after=2)
+    record.run_path.write_text("{")
+    run = json.loads(train(small_config(), tmp_path).run_path.read_text())
+    assert run["earlier_code"] == [{"code_hash": None, "git_revision": None}]
 
 
 def test_metrics_hold_evaluations_and_schedule(tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -32,12 +33,15 @@ def sweep_file(folder: Path, seeds: list[int], steps: int) -> Path:
     return path
 
 
-def start(path: Path, runs_dir: Path, *arguments: str) -> subprocess.Popen[str]:
-    """A launcher as a user starts it, with workers of its own."""
+def start(
+    path: Path, runs_dir: Path, *arguments: str, source: Path = ROOT
+) -> subprocess.Popen[str]:
+    """A launcher as a user starts it from the code in `source`, with workers of its own."""
     command = [sys.executable, "-m", "sweeps.launch", str(path), "--runs-dir", str(runs_dir)]
     return subprocess.Popen(
         [*command, "--device", "cpu", *arguments],
-        cwd=ROOT,
+        cwd=source,
+        env={**os.environ, "PYTHONPATH": str(source)},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -1,0 +1,61 @@
+"""Copies of the code for SLURM jobs: a job runs what was there when it was submitted.
+
+A copy lies in `runs/<sweep>/code/<hash>/` and holds the modules that a worker can import
+(`paper_repro.code.PACKAGES`), as they were on disk, and the git revision. Its name is the hash of
+its content, so launches of the same code share one, and a part of one is never taken for a whole.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from paper_repro.code import REVISION_FILE, code_files, git_revision, hash_code
+from paper_repro.errors import ConfigError
+from paper_repro.files import write_atomically, write_json
+
+
+def snapshot_path(sweep_dir: Path) -> Path:
+    """Where a copy of the code, as it is on disk now, belongs. Writes nothing.
+
+    Raises:
+        ConfigError: Python cannot import from such a place.
+    """
+    path = sweep_dir / "code" / hash_code(code_files())
+    if os.pathsep in str(path):
+        raise ConfigError(
+            f"--runs-dir: expected a path without {os.pathsep!r}, which PYTHONPATH cannot hold "
+            f"(got {sweep_dir})"
+        )
+    return path
+
+
+def take_snapshot(sweep_dir: Path) -> Path:
+    """Copy the code as it is on disk now, unless that is done; where the copy is.
+
+    Whatever is missing or damaged in the copy is written, each file atomically: two launchers at
+    once write the same.
+
+    Raises:
+        ConfigError: it cannot be written, or something else is in its place.
+    """
+    files, path = code_files(), snapshot_path(sweep_dir)
+    try:
+        if not _is_whole(path):
+            for name, content in files.items():
+                _write(path / name, content)
+            write_json(path / REVISION_FILE, {"git_revision": git_revision()})
+    except OSError as error:
+        raise ConfigError(f"--runs-dir: {path} cannot be written ({error.strerror})") from None
+    if not _is_whole(path):
+        raise ConfigError(f"{path}: is not the code that its name says; delete it")
+    return path
+
+
+def _write(path: Path, content: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, lambda temporary: temporary.write_bytes(content))
+
+
+def _is_whole(path: Path) -> bool:
+    return hash_code(code_files(path)) == path.name and (path / REVISION_FILE).exists()
