@@ -118,6 +118,7 @@ def _flatten(config: BaseModel, prefix: str = "") -> dict[str, Any]:
 
 def _outcome(status: dict[str, Any]) -> dict[str, Any]:
     columns = _plain(status)
+    columns.pop("log", None)  # a place on one machine, no result
     if columns.get("val_loss") is None:
         columns["val_loss"] = math.inf if columns["status"] == "diverged" else math.nan
     return columns

@@ -33,6 +33,8 @@ class Claim:
     """A claim in force when it was taken."""
 
     path: Path
+    log: str | None = None
+    """Where its owner logs."""
 
     def touch(self) -> None:
         """Show that the owner is alive."""
@@ -55,10 +57,16 @@ class Owner:
     alive: bool
     job: str | None
     """Its SLURM job, if it is one."""
+    log: str | None
+    """Where it logs, or logged, if that is known."""
 
 
-def take_claim(directory: Path) -> Claim | None:
-    """Claim the run whose record is `directory`; None if a living process has it."""
+def take_claim(directory: Path, log: str | None = None) -> Claim | None:
+    """Claim the run whose record is `directory`; None if a living process has it.
+
+    Args:
+        log: the path of this process's log, for whoever finds the claim when the process is gone.
+    """
     claims = directory / "claims"
     claims.mkdir(parents=True, exist_ok=True)
     latest = _latest(claims)
@@ -68,14 +76,14 @@ def take_claim(directory: Path) -> Claim | None:
     path = claims / f"{_number(latest) + 1:04d}.json"
     # Written whole under another name and linked into place: a claim is never seen half-written.
     temporary = claims / f".{uuid.uuid4().hex}.tmp"
-    temporary.write_text(json.dumps(_identity()), encoding="utf-8")
+    temporary.write_text(json.dumps(_identity() | {"log": log}), encoding="utf-8")
     try:
         os.link(temporary, path)
     except FileExistsError:
         return None
     finally:
         temporary.unlink(missing_ok=True)
-    return Claim(path)
+    return Claim(path, log)
 
 
 def owner_of(directory: Path) -> Owner | None:
@@ -155,9 +163,9 @@ def _owner(claim: Path) -> Owner | None:
         return None
     identity = read_json(claim)
     if identity is None:
-        return Owner(False, None)
-    job = identity.get("job")
+        return Owner(alive=False, job=None, log=None)
+    job, log = identity.get("job"), identity.get("log")
     if identity["host"] == socket.gethostname():
-        return Owner(_started(int(identity["pid"])) == identity["started"], job)
+        return Owner(_started(int(identity["pid"])) == identity["started"], job, log)
     requeued = job is not None and job == _slurm_job()
-    return Owner(age < STALE_SECONDS and not requeued, job)
+    return Owner(age < STALE_SECONDS and not requeued, job, log)

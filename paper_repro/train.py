@@ -82,7 +82,7 @@ def train_bundle(
             continue
         except Exception as error:
             if run.claim.holds():
-                _record_failure(run.record, error)
+                _record_failure(run, error)
             finished = True
         finally:
             run.claim.release()
@@ -90,12 +90,13 @@ def train_bundle(
             return
 
 
-def _record_failure(record: Record, error: Exception) -> None:
+def _record_failure(run: ClaimedRun, error: Exception) -> None:
+    record = run.record
     log.exception("%s failed", record.directory)
     try:
         record.error_path.write_text(traceback.format_exc(), encoding="utf-8")
         message = " ".join(str(error).split())
-        record.finish("failed", error=f"{type(error).__name__}: {message}")
+        record.finish("failed", error=f"{type(error).__name__}: {message}", log=run.claim.log)
     except OSError:  # a full or read-only disk: the run stays without an outcome
         log.exception("%s: the failure could not be recorded", record.directory)
 
@@ -313,6 +314,7 @@ class Training:
                     "wall_seconds": self.progress.wall_seconds,
                     "tokens_per_second": line["tokens"] / self.progress.wall_seconds,
                     "peak_memory_bytes": _peak_memory(self.program.device),
+                    "peak_host_memory_bytes": _peak_host_memory(),
                     "finished": datetime.now(UTC).isoformat(timespec="seconds"),
                 }
             ),
@@ -331,5 +333,10 @@ def _peak_memory(device: torch.device) -> int:
     """Peak bytes: of this run on a GPU, of the whole process on a CPU."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
+    return _peak_host_memory()
+
+
+def _peak_host_memory() -> int:
+    """Peak resident bytes of this process since it started, whatever it trained before."""
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import re
 import subprocess
 import time
 from collections.abc import Sequence
@@ -15,6 +16,8 @@ from paper_repro.files import write_json
 POLL_SECONDS = 10.0
 """Time between two questions to SLURM; sites ask for moderation."""
 ANSWER_SECONDS = 60.0
+
+_SLURM_ERROR = re.compile(r"^(?:srun|slurmstepd\S*): error: (.*)$", re.MULTILINE)
 
 
 def live_jobs(name: str) -> frozenset[str] | None:
@@ -56,6 +59,18 @@ def cancel(ids: Sequence[str], name: str) -> None:
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     if result.returncode:
         raise ConfigError(f"scancel: {' '.join(result.stderr.split())}")
+
+
+def last_error(log: Path) -> str | None:
+    """The last error that SLURM itself wrote into a job's log, such as `task 0: Out Of Memory`."""
+    try:
+        with log.open("rb") as file:
+            file.seek(max(0, log.stat().st_size - 65_536))
+            text = file.read().decode(errors="replace")
+    except OSError:
+        return None
+    errors = _SLURM_ERROR.findall(text)
+    return errors[-1].strip(" *") if errors else None
 
 
 class QueuedWorkers:

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from submitit import JobEnvironment
 from submitit.helpers import DelayedSubmission
 
 from paper_repro.claims import take_claim
@@ -87,16 +88,25 @@ class Worker:
         """Claim the runs of a bundle, one at a time, when the trainer asks for the next."""
         from paper_repro.train import ClaimedRun
 
+        log = _log_path()
         for run_id in run_ids:
             record = Record(self.sweep_dir / run_id)
             if should_stop():
                 return
-            if record.status() is not None or (claim := take_claim(record.directory)) is None:
+            if record.status() is not None or (claim := take_claim(record.directory, log)) is None:
                 continue
             if record.status() is not None:  # finished between the look and the claim
                 claim.release()
                 continue
             yield ClaimedRun(record.config(), record, claim)
+
+
+def _log_path() -> str | None:
+    """Where this job's messages go; None in the launching process."""
+    try:
+        return str(JobEnvironment().paths.stderr)
+    except (RuntimeError, KeyError):  # not a job, or one of the debug cluster
+        return None
 
 
 @contextmanager

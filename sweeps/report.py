@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import get_args
 
 from rich.console import Console
 from rich.table import Table
 
+from slurm.jobs import last_error
 from sweeps.plan import Bundle, Plan
 from sweeps.state import FINISHED, RunState, State
 
@@ -51,12 +53,7 @@ def print_states(console: Console, plan: Plan) -> None:
     _print_bundles(console, plan, {state: column(state) for state in get_args(State)})
     console.print(counts(plan), highlight=False)
     print_failures(console, plan)
-    _list_runs(
-        console,
-        plan,
-        "lost",
-        lambda s: f"its {f'job {s.job}' if s.job else 'worker'} is gone; the next launch does it",
-    )
+    _list_runs(console, plan, "lost", _how_lost)
 
 
 def counts(plan: Plan) -> str:
@@ -67,7 +64,7 @@ def counts(plan: Plan) -> str:
 
 
 def print_failures(console: Console, plan: Plan) -> None:
-    """The failed runs, each with the last line of its error and where its record is."""
+    """The failed runs: record, last line of the error, and the log of the worker that had it."""
     _list_runs(console, plan, "failed", _last_line)
 
 
@@ -76,14 +73,27 @@ def _last_line(state: RunState) -> str:
     return lines[-1] if lines else "?"
 
 
+def _how_lost(state: RunState) -> str:
+    """What is known of a worker's end; SLURM says in its log what it did to the job."""
+    text = f"its {f'job {state.job}' if state.job else 'worker'} is gone; the next launch does it"
+    said = last_error(Path(state.log)) if state.log else None
+    if not said:
+        return text
+    out_of_memory = "out of memory" in said.lower() or "oom" in said.lower()
+    advice = "; give the profile more memory" if out_of_memory else ""
+    return f"{text}\n  SLURM said: {said}{advice}"
+
+
 def _list_runs(
     console: Console, plan: Plan, wanted: State, text: Callable[[RunState], str]
 ) -> None:
-    """The runs in a state, each with its record's place and a text."""
+    """The runs in a state, each with its record's place, a text, and its worker's log."""
     found = [run_id for run_id, state in plan.states.items() if state.state == wanted]
     for run_id in found[:LISTED]:
+        state = plan.states[run_id]
+        log = f"\n  log: {state.log}" if state.log else ""
         console.print(
-            f"{wanted}: {plan.records[run_id].directory}: {text(plan.states[run_id])}",
+            f"{wanted}: {plan.records[run_id].directory}: {text(state)}{log}",
             style="red",
             highlight=False,
             markup=False,

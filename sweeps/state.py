@@ -31,6 +31,8 @@ class RunState:
     """Tokens it was trained on so far."""
     job: str | None = None
     """The SLURM job that has, or had, claimed it."""
+    log: str | None = None
+    """Where the worker that has, or had, the run logs."""
 
 
 PENDING = RunState("pending", {}, 0)
@@ -80,7 +82,10 @@ def _read_state(record: Record) -> RunState:
         state: State = "running"
     else:
         state = outcome or ("lost" if owner else "pending")
-    return RunState(state, status, _tokens(record.metrics_path), owner.job if owner else None)
+    tokens = _tokens(record.metrics_path)
+    if owner:
+        return RunState(state, status, tokens, owner.job, owner.log)
+    return RunState(state, status, tokens, log=status.get("log"))
 
 
 def _tokens(metrics: Path) -> int:

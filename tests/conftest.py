@@ -60,7 +60,7 @@ def train(
     """Train one run in `directory`, stopping it gracefully after a number of steps."""
     record = Record(directory)
     record.create(config)
-    claim = take_claim(directory)
+    claim = take_claim(directory, log="worker.log")
     assert claim is not None
     asked = iter(range(1, stop_after + 1))
     train_bundle(

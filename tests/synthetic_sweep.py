@@ -85,6 +85,7 @@ def write_run(
         tokens_per_second=9e4,
         flops=1e12,
         peak_memory_bytes=10**8,
+        peak_host_memory_bytes=10**8,
         finished="2026-01-01T00:00:00+00:00",
     )
 

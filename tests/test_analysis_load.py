@@ -89,6 +89,13 @@ def test_missing_and_damaged_inputs_are_one_clear_line(tmp_path):
         load_sweep(tmp_path, "s")
 
 
+def test_the_log_of_a_failed_run_is_no_result(tmp_path):
+    config = run_config("sp", 64, -6, 0)
+    write_run(tmp_path, "s", config, 1.5)
+    record_of(tmp_path, "s", config).finish("failed", error="bad", log="/scratch/7_0_log.err")
+    assert "log" not in load_sweep(tmp_path, "s").columns
+
+
 def test_every_column_is_in_the_data_dictionary(tmp_path):
     write_run(tmp_path, "s", run_config("sp", 64, -6, 0), 1.5)
     columns = load_sweep(tmp_path, "s").columns

@@ -137,9 +137,14 @@ def test_the_claim_of_a_job_that_is_gone_can_be_expired(tmp_path, job, monkeypat
     assert owner_of(tmp_path).alive
 
 
-def test_a_claim_written_before_jobs_were_in_it(tmp_path):
+def test_a_claim_written_before_jobs_and_logs_were_in_it(tmp_path):
     claim = take_claim(tmp_path)
     identity = claims._identity()
     del identity["job"]
     write_json(claim.path, identity)
-    assert is_claimed(tmp_path)
+    assert owner_of(tmp_path) == claims.Owner(alive=True, job=None, log=None)
+
+
+def test_a_claim_tells_where_its_owner_logs(tmp_path):
+    claim = take_claim(tmp_path, log="17_0_log.err")
+    assert claim.log == owner_of(tmp_path).log == "17_0_log.err"

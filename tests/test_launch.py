@@ -17,10 +17,10 @@ from pathlib import Path
 import pytest
 from tiny_sweep import ROOT, STEPS, numbers, only_record, start, sweep_file, wait_until_training
 
-from paper_repro.claims import is_claimed
+from paper_repro.claims import is_claimed, owner_of
 from paper_repro.config import Execution
 from slurm.worker import Worker
-from sweeps import launch
+from sweeps import launch, status
 from sweeps.plan import make_plan
 from sweeps.spec import read_sweep
 
@@ -168,18 +168,23 @@ def test_ctrl_c_in_process(tmp_path, undisturbed, capsys):
     assert numbers(record) == undisturbed
 
 
-def test_a_dead_worker_is_noticed(tmp_path):
+def test_a_dead_worker_is_noticed_and_status_names_its_log(tmp_path, capsys):
     path, runs_dir = sweep_file(tmp_path, [0], 20_000), tmp_path / "runs"
     launcher = start(path, runs_dir, "--workers", "1")
     while not list((runs_dir / "tiny").glob("*/metrics.jsonl")):
         assert launcher.poll() is None
         time.sleep(0.01)
-    (claim,) = (only_record(runs_dir) / "claims").glob("*.json")
+    record = only_record(runs_dir)
+    (claim,) = (record / "claims").glob("*.json")
     os.kill(json.loads(claim.read_text())["pid"], signal.SIGKILL)
     out, _ = launcher.communicate(timeout=60)
     assert launcher.returncode == 1
     assert "1 runs have no result" in out
     assert "Launch again" in out
+    log = owner_of(record).log
+    assert f"run {record.name}" in Path(log).read_text()
+    assert status.main([str(path), "--runs-dir", str(runs_dir)]) == 0
+    assert f"  log: {log}\n" in capsys.readouterr().out
 
 
 def test_a_failed_run_is_told_and_tried_again(tmp_path, capsys):
@@ -191,6 +196,7 @@ def test_a_failed_run_is_told_and_tried_again(tmp_path, capsys):
     out = capsys.readouterr().out
     assert "1 of 2 runs done, 0 diverged, 1 failed" in out
     assert f"failed: {obstacle.parent}: IsADirectoryError" in out
+    assert "log:" not in out  # it was in this terminal
 
     assert _launch(path, runs_dir) == 1  # tried again, failed again
     obstacle.rmdir()

@@ -121,22 +121,53 @@ def test_dry_run_touches_nothing(path, tmp_path, capsys):
 
 def test_status_counts_and_lists_failures(plan, path, runs_dir, capsys):
     failed, done, *_ = plan.missing
-    plan.records[failed].finish("failed", error="ValueError: too bad")
+    plan.records[failed].finish("failed", error="ValueError: too bad", log="jobs/7_0_log.err")
     plan.records[done].finish("done", **RESULT)
     assert status.main([str(path), "--runs-dir", str(runs_dir)]) == 0
     out = capsys.readouterr().out
     assert "1 of 6 runs done, 0 diverged, 1 failed, 0 running, 0 lost, 4 pending" in out
-    assert f"{plan.records[failed].directory}: ValueError: too bad" in out
+    place = plan.records[failed].directory
+    assert f"failed: {place}: ValueError: too bad\n  log: jobs/7_0_log.err\n" in out
+
+
+def _lose(record, log=None):
+    """As if the process that has the run had been killed."""
+    claim = take_claim(record.directory, log)
+    claim.path.write_text(json.dumps(json.loads(claim.path.read_text()) | {"started": "0"}))
 
 
 def test_status_tells_lost_runs(plan, path, runs_dir, capsys):
     lost = plan.records[plan.missing[0]]
-    claim = take_claim(lost.directory)
-    claim.path.write_text(json.dumps(json.loads(claim.path.read_text()) | {"started": "0"}))
+    _lose(lost)
     assert status.main([str(path), "--runs-dir", str(runs_dir)]) == 0
     out = capsys.readouterr().out
     assert "0 running, 1 lost, 5 pending" in out
-    assert f"lost: {lost.directory}: its worker is gone; the next launch does it" in out
+    assert f"lost: {lost.directory}: its worker is gone; the next launch does it\n" in out
+    assert "log" not in out
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        ("srun: error: n1: task 0: Killed\nsrun: Force Terminated", "n1: task 0: Killed"),
+        (
+            "slurmstepd: error: *** STEP 7.0 ON n1 CANCELLED AT 2026 DUE TO TIME LIMIT ***",
+            "STEP 7.0 ON n1 CANCELLED AT 2026 DUE TO TIME LIMIT",
+        ),
+        (
+            "srun: error: n1: task 0: Killed\nsrun: error: n1: task 0: Out Of Memory",
+            "n1: task 0: Out Of Memory; give the profile more memory",
+        ),
+    ],
+)
+def test_status_tells_what_slurm_said_of_a_lost_run(
+    plan, path, runs_dir, tmp_path, capsys, said, told
+):
+    log = tmp_path / "7_0_log.err"
+    log.write_text(f"run 1\n{said}\n")
+    _lose(plan.records[plan.missing[0]], str(log))
+    assert status.main([str(path), "--runs-dir", str(runs_dir)]) == 0
+    assert f"  SLURM said: {told}\n  log: {log}\n" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

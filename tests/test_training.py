@@ -189,6 +189,7 @@ def test_failure_is_recorded_with_its_reason_and_tried_again(tmp_path):
     record = train(too_long, tmp_path)
     assert record.status()["status"] == "failed"
     assert "max_epochs" in record.status()["error"]
+    assert record.status()["log"] == "worker.log"
     assert "Traceback" in record.error_path.read_text()
     assert not record.finished
 
