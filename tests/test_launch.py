@@ -175,6 +175,7 @@ def test_a_dead_worker_is_noticed_and_status_names_its_log(tmp_path, capsys):
         assert launcher.poll() is None
         time.sleep(0.01)
     record = only_record(runs_dir)
+    wait_until_training(record)
     (claim,) = (record / "claims").glob("*.json")
     os.kill(json.loads(claim.read_text())["pid"], signal.SIGKILL)
     out, _ = launcher.communicate(timeout=60)
