@@ -34,12 +34,16 @@ PACKAGES = "slurmctld slurmd slurm-client"
 PROGRAMS = ("slurmctld", "slurmd", "sbatch", "srun", "squeue", "sinfo", "scancel", "scontrol")
 START_SECONDS = 30.0
 STOP_SECONDS = 10.0
+NODE_VARIABLE = "SLURMD_NODENAME"
+"""Where SLURM tells a job the name of its node."""
 SEARCH_PATH = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"])
 """Daemons are often not on the PATH of an ordinary user."""
 
 # Why some of these are not SLURM's defaults. linuxproc: cgroups need root. config_overrides: nodes
 # claim more than the machine has. cred_expire: a requeued job waits that long (below 5 it is killed
 # instead). MinJobAge: squeue remembers ended jobs, so that no accounting database is needed.
+# SlurmdTimeout: a node whose daemon is silent for that long is down. BatchStartTimeout: a job older
+# than that is missed when its node comes back without it.
 CONFIGURATION = """\
 ClusterName=test
 SlurmctldHost={host}(127.0.0.1)
@@ -68,13 +72,20 @@ FirstJobId={first_job}
 JobRequeue=1
 MinJobAge=86400
 KillWait=5
+SlurmdTimeout=10
+BatchStartTimeout=3
 ReturnToService=2
+PreemptType=preempt/partition_prio
+PreemptMode=REQUEUE
 """
 NODE = (
     "NodeName={name} NodeHostname={host} NodeAddr=127.0.0.1 Port={port}"
     " CPUs=4 RealMemory=8000 Gres=gpu:2 State=UNKNOWN\n"
 )
-PARTITION = "PartitionName=main Nodes=ALL Default=YES MaxTime=INFINITE State=UP\n"
+PARTITIONS = """\
+PartitionName=main Nodes=ALL Default=YES MaxTime=INFINITE State=UP PriorityTier=1 GraceTime=10
+PartitionName=urgent Nodes=ALL MaxTime=INFINITE State=UP PriorityTier=2 PreemptMode=OFF
+"""
 #: submitit asks sacct, which needs an accounting database; squeue knows the same here.
 SACCT = """\
 #!/bin/sh
@@ -91,8 +102,36 @@ class PrivateCluster:
     """Its configuration, state and logs."""
     environment: Mapping[str, str]
     """What a process needs in its environment to use this cluster."""
-    daemons: Mapping[str, subprocess.Popen[bytes]]
+    daemons: dict[str, subprocess.Popen[bytes]]
     """`slurmctld`, and a slurmd under the name of its node: `n1`, `n2`, ..."""
+
+    def start(self, name: str) -> None:
+        """Start a daemon, for the first time or after it was killed."""
+        configuration = self.environment["SLURM_CONF"]
+        command = ["slurmctld", "-D", "-i", "-c", "-f", configuration]
+        environment = {**os.environ, **self.environment}
+        if name != "slurmctld":
+            command = ["slurmd", "-D", "-f", configuration, "-N", name]
+            environment[NODE_VARIABLE] = name  # all that runs on the node inherits it
+        with (self.folder / f"{name}.out").open("wb") as out:
+            self.daemons[name] = subprocess.Popen(
+                command,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,  # a Ctrl-C in the terminal is not for them
+            )
+
+    def kill(self, name: str) -> None:
+        """Kill a daemon. Jobs of its node go on."""
+        self.daemons[name].kill()
+        self.daemons[name].wait()
+
+    def cut_power(self, node: str) -> None:
+        """Kill all that runs on a node, at once; `start` brings it back."""
+        _kill_all(f"SLURM_CONF={self.environment['SLURM_CONF']}", f"{NODE_VARIABLE}={node}")
+        self.daemons[node].wait()
 
 
 @contextmanager
@@ -117,8 +156,10 @@ def private_cluster(nodes: int = 1) -> Iterator[PrivateCluster]:
             "SLURM_CONF": str(folder / "slurm.conf"),
             "PATH": os.pathsep.join([str(folder / "bin"), SEARCH_PATH]),
         }
-        stack.callback(_kill_all, environment["SLURM_CONF"])
-        cluster = PrivateCluster(folder, environment, _start(folder, names, environment))
+        cluster = PrivateCluster(folder, environment, {})
+        stack.callback(_kill_all, f"SLURM_CONF={environment['SLURM_CONF']}")
+        for name in ("slurmctld", *names):
+            cluster.start(name)
         _wait_until_idle(cluster)
         yield cluster
 
@@ -142,7 +183,7 @@ def _configure(folder: Path, names: Sequence[str]) -> None:
         first_job=random.randrange(1_000, 60_000_000),
     )
     nodes = [NODE.format(name=n, host=host, port=p) for n, p in zip(names, ports, strict=True)]
-    (folder / "slurm.conf").write_text(text + "".join(nodes) + PARTITION)
+    (folder / "slurm.conf").write_text(text + "".join(nodes) + PARTITIONS)
     (folder / "plugstack.conf").touch()
     for number in range(2):  # slurmd wants devices, whose names end in the GPU's number
         (folder / f"gpu{number}").symlink_to("/dev/null")
@@ -159,26 +200,6 @@ def _free_ports(count: int) -> list[int]:
         for each in sockets:
             each.bind(("127.0.0.1", 0))
         return [int(each.getsockname()[1]) for each in sockets]
-
-
-def _start(
-    folder: Path, names: Sequence[str], environment: Mapping[str, str]
-) -> dict[str, subprocess.Popen[bytes]]:
-    configuration = environment["SLURM_CONF"]
-    commands = {"slurmctld": ["slurmctld", "-D", "-i", "-c", "-f", configuration]}
-    commands |= {name: ["slurmd", "-D", "-f", configuration, "-N", name] for name in names}
-    daemons = {}
-    for name, command in commands.items():
-        with (folder / f"{name}.out").open("wb") as out:
-            daemons[name] = subprocess.Popen(
-                command,
-                env={**os.environ, **environment},
-                stdin=subprocess.DEVNULL,
-                stdout=out,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,  # a Ctrl-C in the terminal is not for them
-            )
-    return daemons
 
 
 def _wait_until_idle(cluster: PrivateCluster) -> None:
@@ -204,14 +225,13 @@ def _node_states(cluster: PrivateCluster) -> set[str]:
     return set(result.stdout.splitlines())
 
 
-def _kill_all(configuration: str) -> None:
-    """Kill whatever runs with this configuration: daemons, steps, and the processes of jobs.
+def _kill_all(*marks: str) -> None:
+    """Kill whatever has these lines in its environment: daemons, steps, and processes of jobs.
 
-    Killed daemons cannot look after their jobs, so each process is found by its environment.
+    Killed daemons cannot look after their jobs, so each process is found by itself.
     """
-    mark = f"SLURM_CONF={configuration}".encode()
     deadline = time.monotonic() + STOP_SECONDS
-    while (found := _processes_with(mark)) and time.monotonic() < deadline:
+    while (found := _processes_with(marks)) and time.monotonic() < deadline:
         for process in found:
             try:
                 os.kill(process, signal.SIGKILL)
@@ -220,15 +240,16 @@ def _kill_all(configuration: str) -> None:
         time.sleep(0.05)
 
 
-def _processes_with(mark: bytes) -> list[int]:
-    """Other processes of this user that were started with such a line in their environment."""
+def _processes_with(marks: Sequence[str]) -> list[int]:
+    """Other processes of this user that were started with such lines in their environment."""
     found = []
+    wanted = {mark.encode() for mark in marks}
     for directory in Path("/proc").glob("[0-9]*"):
         try:
             environment = (directory / "environ").read_bytes()
         except OSError:  # gone, or another user's
             continue
-        if mark in environment.split(b"\0") and directory.name != str(os.getpid()):
+        if wanted <= set(environment.split(b"\0")) and directory.name != str(os.getpid()):
             found.append(int(directory.name))
     return found
 

@@ -42,7 +42,7 @@ def _processes(folder: str) -> list[str]:
 @pytest.mark.slurm
 def test_a_command_finds_nodes_and_gpus_and_its_exit_code_is_passed_on():
     script = (
-        "dirname $SLURM_CONF; sinfo -h -N -o %G; "
+        "dirname $SLURM_CONF; sinfo -h -N -p main -o %G; "
         "srun -N3 --gpus-per-node=1 sh -c 'echo gpu $CUDA_VISIBLE_DEVICES'; "
         "sbatch -o /dev/null --wrap 'sleep 600' > /dev/null; exit 7"
     )
