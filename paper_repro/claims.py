@@ -2,12 +2,13 @@
 
 A claim is a file `claims/0001.json`, created exclusively; the highest number is the one in force.
 A claim whose owner is gone is taken over by creating the next number, again exclusively, so that
-of several takers one wins. Nothing is locked and nothing is renamed.
+of several takers one wins. Nothing is locked and nothing is renamed. A released claim is an empty
+file: were it removed, the claim before it would be in force again, and its owner may yet wake up.
 
 Gone means: on this host, the process does not exist (or its id was reused); on another host, the
 file was not touched for `STALE_SECONDS`, or the owner was this very SLURM job before it was queued
 again. Owners touch their claim as they make progress, and ask `holds` before they write, so a
-frozen owner that wakes up after a take-over stops by itself.
+frozen owner that wakes up after a take-over stops by itself. A host is what SLURM calls a node.
 
 Assumed of the file system: making a hard link is atomic and fails if the name exists (local disks,
 NFS), and clocks of hosts agree to well within `STALE_SECONDS`.
@@ -20,6 +21,7 @@ import os
 import socket
 import time
 import uuid
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,9 +47,15 @@ class Claim:
         """Whether this claim is still the one in force."""
         return _latest(self.path.parent) == self.path
 
+    def went_to_own_job(self) -> bool:
+        """Whether a claim that is lost went to our own SLURM job, queued again without our end."""
+        owner = owner_of(self.path.parent.parent)
+        return owner is not None and owner.job is not None and owner.job == slurm_job()
+
     def release(self) -> None:
-        """Give the run back, for anyone to take."""
-        self.path.unlink(missing_ok=True)
+        """Give the run back, for anyone to take. Needs no space on the disk."""
+        with suppress(FileNotFoundError):
+            os.truncate(self.path, 0)
 
 
 @dataclass(frozen=True)
@@ -123,14 +131,30 @@ def _number(claim: Path | None) -> int:
 
 def _identity() -> dict[str, object]:
     pid = os.getpid()
-    host = socket.gethostname()
-    return {"host": host, "pid": pid, "started": _started(pid), "job": _slurm_job()}
+    return {
+        "host": _host(),
+        "pid": pid,
+        "started": _started(pid),
+        "job": slurm_job(),
+        "restarts": _restarts(),
+    }
 
 
-def _slurm_job() -> str | None:
+def slurm_job() -> str | None:
     """The job whose only worker this process is; None too where a user launches within a job."""
     submitted = os.environ.get("SUBMITIT_EXECUTOR") == "slurm"
     return os.environ.get("SLURM_JOB_ID") if submitted else None
+
+
+def _host() -> str:
+    """Where process ids mean what they mean here."""
+    node = os.environ.get("SLURMD_NODENAME") if slurm_job() else None
+    return node or socket.gethostname()
+
+
+def _restarts() -> int:
+    """How often our SLURM job was queued again."""
+    return int(os.environ.get("SLURM_RESTART_COUNT", 0)) if slurm_job() else 0
 
 
 def _started(pid: int) -> str | None:
@@ -156,16 +180,16 @@ def _started(pid: int) -> str | None:
 
 
 def _owner(claim: Path) -> Owner | None:
-    """None if it was released this moment."""
+    """None if it was released."""
     try:
         age = time.time() - claim.stat().st_mtime
     except FileNotFoundError:
         return None
     identity = read_json(claim)
-    if identity is None:
-        return Owner(alive=False, job=None, log=None)
+    if identity is None:  # empty
+        return None
     job, log = identity.get("job"), identity.get("log")
-    if identity["host"] == socket.gethostname():
+    if identity["host"] == _host():
         return Owner(_started(int(identity["pid"])) == identity["started"], job, log)
-    requeued = job is not None and job == _slurm_job()
+    requeued = job is not None and job == slurm_job() and identity.get("restarts", 0) < _restarts()
     return Owner(age < STALE_SECONDS and not requeued, job, log)

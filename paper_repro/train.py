@@ -79,15 +79,24 @@ def train_bundle(
             finished = Training(program, run).train(should_stop)
         except ClaimLostError:
             log.warning("%s: taken over by another worker", run.record.directory)
+            if run.claim.went_to_own_job():
+                raise  # this worker is not in SLURM's books any more
             continue
         except Exception as error:
             if run.claim.holds():
                 _record_failure(run, error)
             finished = True
         finally:
-            run.claim.release()
+            _release(run)
         if not finished:
             return
+
+
+def _release(run: ClaimedRun) -> None:
+    try:
+        run.claim.release()
+    except OSError:  # a read-only disk: our end frees the run
+        log.exception("%s: the claim could not be released", run.record.directory)
 
 
 def _record_failure(run: ClaimedRun, error: Exception) -> None:

@@ -16,6 +16,8 @@ from paper_repro.files import write_json
 POLL_SECONDS = 10.0
 """Time between two questions to SLURM; sites ask for moderation."""
 ANSWER_SECONDS = 60.0
+GRACE_SECONDS = 600.0
+"""The longest time between a preempted job's SIGTERM and its end, where we wait for that."""
 
 _SLURM_ERROR = re.compile(r"^(?:srun|slurmstepd\S*): error: (.*)$", re.MULTILINE)
 
@@ -36,6 +38,26 @@ def live_jobs(name: str) -> frozenset[str] | None:
     except (OSError, subprocess.SubprocessError):
         return None
     return frozenset(result.stdout.split())
+
+
+def wait_while_running(job_id: str) -> None:
+    """Wait until SLURM ends a job that got SIGTERM, or until it says that the end has begun.
+
+    A preempted job is queued again only if it still runs when its `GraceTime` is over. A cancelled
+    one, or one at its time limit, is said to run no more, and need not stay.
+    """
+    command = ["squeue", "--noheader", "--states=RUNNING", f"--jobs={job_id}", "--format=%A"]
+    deadline = time.monotonic() + GRACE_SECONDS
+    while time.monotonic() < deadline:
+        try:
+            result = subprocess.run(
+                command, capture_output=True, text=True, check=True, timeout=ANSWER_SECONDS
+            )
+        except (OSError, subprocess.SubprocessError):
+            return
+        if not result.stdout.strip():
+            return
+        time.sleep(POLL_SECONDS)
 
 
 def note_submission(folder: Path, job_id: str, jobs: int) -> None:

@@ -2,7 +2,8 @@
 
 It pulls work: it walks over the runs, the dearest bundle first, and trains each that has no outcome
 and that nobody has claimed. So any number of workers, from any number of launches, share a sweep
-and none does another's run. All it needs is in the records.
+and none does another's run. All it needs is in the records. A worker tries a run at most once: what
+it could not finish, for want of disk space say, is left to the next launch.
 """
 
 from __future__ import annotations
@@ -20,13 +21,17 @@ from typing import TYPE_CHECKING
 from submitit import JobEnvironment
 from submitit.helpers import DelayedSubmission
 
-from paper_repro.claims import take_claim
+from paper_repro.claims import slurm_job, take_claim
 from paper_repro.code import ROOT, code_hash
 from paper_repro.config import Execution
+from paper_repro.errors import ConfigError
 from paper_repro.records import Record
+from slurm.jobs import wait_while_running
 
 if TYPE_CHECKING:
     from paper_repro.train import ClaimedRun
+
+log = logging.getLogger(__name__)
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2)
 
@@ -57,23 +62,27 @@ class Worker:
             )
         # Into the job's log: its stderr, or submitit's own handlers on the debug cluster.
         logging.basicConfig(format="%(asctime)s %(message)s")
-        logging.getLogger("paper_repro").setLevel(logging.INFO)
+        for name in ("paper_repro", "slurm"):
+            logging.getLogger(name).setLevel(logging.INFO)
         if self.gpu is not None:
             os.environ["CUDA_VISIBLE_DEVICES"] = self.gpu  # torch is not imported yet
         with _stop_flag() as should_stop:
             # Another pass, since a run passed by may have lost its worker meanwhile.
-            while self._pass(should_stop) and not should_stop():
+            tried: set[str] = set()
+            while self._pass(tried, should_stop) and not should_stop():
                 pass
+        if should_stop() and (job := slurm_job()):
+            wait_while_running(job)  # one that ends by itself is not queued again
 
     def checkpoint(self) -> DelayedSubmission:
         """What SLURM requeues after a preemption or a time-out: the same work, whatever is left."""
         return DelayedSubmission(self)
 
-    def _pass(self, should_stop: Callable[[], bool]) -> bool:
+    def _pass(self, tried: set[str], should_stop: Callable[[], bool]) -> bool:
         """Go over all bundles once; whether there was anything to train."""
         trained = False
         for run_ids in self.bundles:
-            claimed = self._claim(run_ids, should_stop)
+            claimed = self._claim(run_ids, tried, should_stop)
             first = next(claimed, None)
             if first is not None:
                 from paper_repro.train import train_bundle  # imports torch: only if there is work
@@ -83,22 +92,34 @@ class Worker:
         return trained
 
     def _claim(
-        self, run_ids: tuple[str, ...], should_stop: Callable[[], bool]
+        self, run_ids: tuple[str, ...], tried: set[str], should_stop: Callable[[], bool]
     ) -> Iterator[ClaimedRun]:
-        """Claim the runs of a bundle, one at a time, when the trainer asks for the next."""
+        """Claim the runs of a bundle, one at a time, when the trainer asks for the next.
+
+        A run whose record cannot be read or written is passed by, and the log says why.
+        """
         from paper_repro.train import ClaimedRun
 
-        log = _log_path()
+        log_path = _log_path()
         for run_id in run_ids:
-            record = Record(self.sweep_dir / run_id)
             if should_stop():
                 return
-            if record.status() is not None or (claim := take_claim(record.directory, log)) is None:
+            record = Record(self.sweep_dir / run_id)
+            if run_id in tried or record.status() is not None:
                 continue
-            if record.status() is not None:  # finished between the look and the claim
-                claim.release()
+            try:
+                config = record.config()
+                claim = take_claim(record.directory, log_path)
+                if claim and record.status() is not None:  # finished between the look and the claim
+                    claim.release()
+                    continue
+            except (OSError, ConfigError) as error:
+                tried.add(run_id)
+                log.error("%s: passed by: %s", record.directory, error)
                 continue
-            yield ClaimedRun(record.config(), record, claim)
+            if claim:
+                tried.add(run_id)
+                yield ClaimedRun(config, record, claim)
 
 
 def _log_path() -> str | None:

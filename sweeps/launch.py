@@ -17,6 +17,7 @@ from rich.console import Console
 from paper_repro.claims import expire_claim
 from paper_repro.config import DataConfig, Execution
 from paper_repro.errors import ConfigError
+from slurm.jobs import POLL_SECONDS
 from sweeps import cli
 from sweeps.plan import Plan, make_plan, refresh
 from sweeps.progress import Display
@@ -156,9 +157,14 @@ def _train(
     console: Console, plan: Plan, profile: Profile | None, arguments: argparse.Namespace
 ) -> tuple[Plan, bool]:
     """Submit workers and watch them; the last plan, and False if the user stopped the launch."""
-    _prepare_records(plan)
     count = worker_count(plan, profile, arguments)
-    workers = submit(plan, profile, arguments)
+    try:
+        _prepare_records(plan)
+        workers = submit(plan, profile, arguments)
+    except OSError as error:
+        raise ConfigError(
+            f"--runs-dir: {plan.directory} cannot be written ({error.strerror})"
+        ) from None
     console.print(
         f"workers ({arguments.cluster}): {count}, logs in {plan.jobs}",
         highlight=False,
@@ -177,18 +183,13 @@ def _train(
 
 def _prepare_records(plan: Plan) -> None:
     """Write down what each missing run is; what failed or was lost is free again."""
-    try:
-        for run_id in plan.missing:
-            plan.records[run_id].create(plan.sweep.runs[run_id])
-            state = plan.states[run_id]
-            if state.state == "failed":
-                plan.records[run_id].status_path.unlink(missing_ok=True)
-            if state.state == "lost" and state.job:
-                expire_claim(plan.records[run_id].directory, state.job)
-    except OSError as error:
-        raise ConfigError(
-            f"--runs-dir: {plan.directory} cannot be written ({error.strerror})"
-        ) from None
+    for run_id in plan.missing:
+        plan.records[run_id].create(plan.sweep.runs[run_id])
+        state = plan.states[run_id]
+        if state.state == "failed":
+            plan.records[run_id].status_path.unlink(missing_ok=True)
+        if state.state == "lost" and state.job:
+            expire_claim(plan.records[run_id].directory, state.job)
 
 
 def _watch(plan: Plan, workers: Workers, display: Display, cluster: str) -> Plan:
@@ -200,13 +201,14 @@ def _watch(plan: Plan, workers: Workers, display: Display, cluster: str) -> Plan
     while True:
         gone = workers.gone()  # the debug cluster trains in here
         started = time.monotonic()
-        plan = refresh(plan)
+        ask = gone and cluster == "slurm"
+        plan = refresh(plan, ask)
         display.update(plan)
         count = plan.count()
         settled = not any(count[state] for state in UNSETTLED)
         if (settled and cluster == "slurm") or (gone and not count["running"]):
             return plan
-        time.sleep(max(0.5, 10 * (time.monotonic() - started)))
+        time.sleep(max(POLL_SECONDS if ask else 0.5, 10 * (time.monotonic() - started)))
 
 
 def _interrupt(console: Console, workers: Workers, cluster: str) -> None:

@@ -99,10 +99,15 @@ def make_plan(sweep: Sweep, runs_dir: Path) -> Plan:
     return Plan(sweep, tuple(bundles), directory, records, states)
 
 
-def refresh(plan: Plan) -> Plan:
-    """The same plan with the states of unfinished runs read again."""
+def refresh(plan: Plan, ask_slurm: bool = False) -> Plan:
+    """The same plan with the states of unfinished runs read again.
+
+    Asking SLURM too tells at once which runs are lost.
+    """
     unfinished = {run_id: plan.records[run_id] for run_id in plan.missing}
     fresh = read_states(plan.directory, unfinished)
+    if ask_slurm:
+        fresh |= without_jobs(unfinished, fresh, plan.sweep.name)
     return replace(plan, states={**plan.states, **fresh})
 
 

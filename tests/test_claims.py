@@ -111,10 +111,46 @@ def test_a_requeued_job_takes_its_own_claim_over_on_another_host(tmp_path, job, 
     monkeypatch.setenv("SLURM_JOB_ID", "18")
     assert take_claim(tmp_path) is None
     monkeypatch.setenv("SLURM_JOB_ID", "17")
+    assert take_claim(tmp_path) is None  # the job was not queued again: something is odd
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
     second = take_claim(tmp_path)
     assert second is not None
     assert second.holds()
     assert not first.holds()
+    assert first.went_to_own_job()
+
+
+def test_the_first_life_of_a_requeued_job_takes_nothing_from_the_second(tmp_path, job, monkeypatch):
+    """Its node's slurmd died, so it lives on, and SLURM started the job again elsewhere."""
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
+    _on_another_host(take_claim(tmp_path))
+    monkeypatch.delenv("SLURM_RESTART_COUNT")
+    assert take_claim(tmp_path) is None
+
+
+def test_nodes_of_slurm_are_hosts_of_their_own(tmp_path, job, monkeypatch):
+    monkeypatch.setenv("SLURMD_NODENAME", "n1")
+    claim = take_claim(tmp_path)
+    write_json(claim.path, claims._identity() | {"pid": 2**22 + 1})
+    monkeypatch.setenv("SLURMD_NODENAME", "n2")
+    assert take_claim(tmp_path) is None
+    monkeypatch.setenv("SLURMD_NODENAME", "n1")
+    assert take_claim(tmp_path) is not None
+
+
+def test_an_owner_that_wakes_up_after_two_more_owners_does_not_hold(tmp_path):
+    """The second gave the run back: the first must not be in force again, nor its number."""
+    first = take_claim(tmp_path)
+    write_json(first.path, claims._identity() | {"pid": 2**22 + 1})
+    take_claim(tmp_path).release()
+    assert not first.holds()
+    third = take_claim(tmp_path)
+    assert third.holds()
+    assert not first.holds()
+    first.touch()
+    first.release()
+    assert third.holds()
+    assert is_claimed(tmp_path)
 
 
 def test_a_launch_within_a_job_is_not_the_job(tmp_path, job, monkeypatch):
