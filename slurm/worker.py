@@ -85,7 +85,7 @@ class Worker:
             claimed = self._claim(run_ids, tried, should_stop)
             first = next(claimed, None)
             if first is not None:
-                from paper_repro.train import train_bundle  # imports torch: only if there is work
+                from paper_repro.train import train_bundle
 
                 train_bundle(itertools.chain([first], claimed), self.execution, should_stop)
                 trained = True
@@ -98,8 +98,6 @@ class Worker:
 
         A run whose record cannot be read or written is passed by, and the log says why.
         """
-        from paper_repro.train import ClaimedRun
-
         log_path = _log_path()
         for run_id in run_ids:
             if should_stop():
@@ -118,6 +116,8 @@ class Worker:
                 log.error("%s: passed by: %s", record.directory, error)
                 continue
             if claim:
+                from paper_repro.train import ClaimedRun  # imports torch: only if there is work
+
                 tried.add(run_id)
                 yield ClaimedRun(config, record, claim)
 
