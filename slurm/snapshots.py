@@ -8,6 +8,7 @@ its content, so launches of the same code share one, and a part of one is never 
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 from paper_repro.code import REVISION_FILE, code_files, git_revision, hash_code
@@ -21,13 +22,7 @@ def snapshot_path(sweep_dir: Path) -> Path:
     Raises:
         ConfigError: Python cannot import from such a place.
     """
-    path = sweep_dir / "code" / hash_code(code_files())
-    if os.pathsep in str(path):
-        raise ConfigError(
-            f"--runs-dir: expected a path without {os.pathsep!r}, which PYTHONPATH cannot hold "
-            f"(got {sweep_dir})"
-        )
-    return path
+    return _place(sweep_dir, code_files())
 
 
 def take_snapshot(sweep_dir: Path) -> Path:
@@ -39,7 +34,8 @@ def take_snapshot(sweep_dir: Path) -> Path:
     Raises:
         ConfigError: it cannot be written, or something else is in its place.
     """
-    files, path = code_files(), snapshot_path(sweep_dir)
+    files = code_files()
+    path = _place(sweep_dir, files)
     try:
         if not _is_whole(path):
             for name, content in files.items():
@@ -49,6 +45,16 @@ def take_snapshot(sweep_dir: Path) -> Path:
         raise ConfigError(f"--runs-dir: {path} cannot be written ({error.strerror})") from None
     if not _is_whole(path):
         raise ConfigError(f"{path}: is not the code that its name says; delete it")
+    return path
+
+
+def _place(sweep_dir: Path, files: Mapping[str, bytes]) -> Path:
+    path = sweep_dir / "code" / hash_code(files)
+    if os.pathsep in str(path):
+        raise ConfigError(
+            f"--runs-dir: expected a path without {os.pathsep!r}, which PYTHONPATH cannot hold "
+            f"(got {sweep_dir})"
+        )
     return path
 
 

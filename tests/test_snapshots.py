@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -24,11 +25,13 @@ from paper_repro.code import PACKAGES, code_files, code_hash, git_revision, hash
 from paper_repro.config import Execution
 from paper_repro.files import read_json
 from slurm.jobs import submitted
+from slurm.snapshots import take_snapshot
 from slurm.worker import Worker
 
 TAKE = """\
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from paper_repro.errors import ConfigError
 from slurm.snapshots import take_snapshot
@@ -91,8 +94,13 @@ def test_a_snapshot_holds_the_modules_as_they_are_on_disk(source, tmp_path):
     revision = _commit(source)
     (source / "paper_repro" / "train.py").write_text("edited = True\n")
     (source / "slurm" / "untracked.py").write_text("new = True\n")
+    content = {
+        path.relative_to(source).as_posix(): path.read_bytes()
+        for package in ("paper_repro", "slurm")
+        for path in (source / package).rglob("*.py")
+    }
+    (source / "slurm" / ".#jobs.py").symlink_to("an editor's lock")
     snapshot = _take(source, tmp_path / "sweep")
-    content = code_files(source)
     assert snapshot == tmp_path / "sweep" / "code" / hash_code(content)
     assert code_files(snapshot) == content
     assert content["paper_repro/train.py"] == b"edited = True\n"
@@ -117,9 +125,10 @@ def test_the_same_code_is_copied_once_and_other_code_beside_it(source, tmp_path)
 
 
 def test_the_hash_tells_names_and_contents_apart():
-    assert hash_code({"a.py": b"b", "c.py": b""}) != hash_code({"a.py": b"", "c.py": b"b"})
-    assert hash_code({"a.py": b"x"}) != hash_code({"b.py": b"x"})
-    assert hash_code({"a.py": b"", "b.py": b"x"}) == hash_code({"b.py": b"x", "a.py": b""})
+    different = [{"a": b"bc"}, {"ab": b"c"}, {"a": b"", "b": b"c"}, {"a": b"c", "b": b""}]
+    different += [{"a": b"xb\0y"}, {"a": b"x", "b": b"y"}]
+    assert len({hash_code(files) for files in different}) == len(different)
+    assert hash_code({"a": b"x", "b": b"y"}) == hash_code({"b": b"y", "a": b"x"})
 
 
 def test_what_a_killed_launch_left_is_completed(source, tmp_path):
@@ -139,14 +148,16 @@ def test_a_snapshot_with_a_module_too_many_is_refused(source, tmp_path):
     assert error == f"error: {snapshot}: is not the code that its name says; delete it\n"
 
 
-def test_launchers_at_once_share_a_snapshot(source, tmp_path):
-    processes = [_start(source, tmp_path / "sweep") for _ in range(4)]
-    assert [(process.communicate(timeout=60), process.returncode)[1] for process in processes] == [
-        0
-    ] * 4
-    (snapshot,) = (tmp_path / "sweep" / "code").iterdir()
-    assert _files(snapshot).keys() == {*code_files(source), "snapshot.json"}
-    assert hash_code(code_files(snapshot)) == snapshot.name
+def test_launchers_at_once_share_a_snapshot(tmp_path):
+    wanted = code_files(ROOT)
+    with ThreadPoolExecutor(4) as launchers:
+        for sweep in range(2):
+            folder = tmp_path / str(sweep)
+            (snapshot,) = set(launchers.map(take_snapshot, [folder] * 4))
+            assert code_files(snapshot) == wanted
+            assert _files(folder / "code").keys() == {
+                f"{snapshot.name}/{name}" for name in [*wanted, "snapshot.json"]
+            }
 
 
 @pytest.mark.parametrize("name", ["a:b", "file"])
