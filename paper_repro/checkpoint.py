@@ -2,7 +2,8 @@
 
 Batches depend on (seed, step) alone, so there is no reader state to save.
 
-A checkpoint that is damaged, or of other data, is as good as none: the run starts anew.
+A checkpoint that is damaged, or of other data, is as good as none: the run starts anew. It does
+not depend on how many processes train the run: what several saved, one or more go on with.
 """
 
 from __future__ import annotations
@@ -13,11 +14,16 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
+from paper_repro.distributed import Processes
 from paper_repro.files import write_atomically
 from paper_repro.model import GPT
 
 log = logging.getLogger(__name__)
+
+MOMENTS = ("exp_avg", "exp_avg_sq")
+"""What AdamW keeps for a parameter, beside its number of steps."""
 
 
 @dataclass
@@ -36,37 +42,57 @@ class Progress:
     """Time spent so far, over all attempts."""
 
 
+@dataclass(frozen=True)
+class Checkpoint:
+    """What was read from a file, on the CPU; it fits the model."""
+
+    progress: Progress
+    weights: dict[str, Tensor]
+    state: dict[int, dict[str, Tensor]]
+    """Of AdamW, by the number of the parameter in its groups."""
+
+
 def save_checkpoint(
-    path: Path, model: GPT, optimizer: torch.optim.Optimizer, progress: Progress, corpus_hash: str
+    path: Path,
+    model: GPT,
+    optimizer: torch.optim.Optimizer,
+    progress: Progress,
+    corpus_hash: str,
+    processes: Processes,
 ) -> None:
-    """Write a checkpoint atomically."""
+    """Write a checkpoint atomically: whole tensors, however many processes share the run."""
+    saved = optimizer.state_dict()
     content = {
-        "model": model.state_dict(),
-        "optimizer": optimizer.state_dict(),
+        "model": {name: processes.whole(value) for name, value in model.state_dict().items()},
+        "optimizer": saved
+        | {
+            "state": {
+                number: {name: processes.whole(value) for name, value in state.items()}
+                for number, state in saved["state"].items()
+            }
+        },
         "progress": asdict(progress),
         "corpus_hash": corpus_hash,
     }
-    write_atomically(path, lambda temporary: torch.save(content, temporary))
+    if processes.rank == 0:
+        write_atomically(path, lambda temporary: torch.save(content, temporary))
 
 
-def load_checkpoint(
+def read_checkpoint(
     path: Path, model: GPT, optimizer: torch.optim.Optimizer, corpus_hash: str
-) -> Progress | None:
-    """Restore model and optimiser and return the progress.
-
-    None if the checkpoint is damaged or of other data: the two may then hold part of it.
-    """
+) -> Checkpoint | None:
+    """Read a checkpoint; None if it is damaged, of other data, or does not fit."""
     try:
-        device = next(model.parameters()).device
-        content = torch.load(path, map_location=device, weights_only=True)
+        content = torch.load(path, map_location="cpu", weights_only=True)
         if content["corpus_hash"] != corpus_hash:
             log.warning("%s: made on other data; the run starts anew", path)
             return None
         names = {field.name for field in fields(Progress)}
         progress = Progress(**{name: content["progress"][name] for name in names})
-        model.load_state_dict(content["model"])
-        optimizer.load_state_dict(content["optimizer"])
+        checkpoint = Checkpoint(progress, content["model"], content["optimizer"]["state"])
+        _check_fit(checkpoint, model, optimizer)
     except (
+        AttributeError,
         RuntimeError,
         EOFError,
         KeyError,
@@ -76,4 +102,42 @@ def load_checkpoint(
     ) as error:
         log.warning("%s: damaged (%s); the run starts anew", path, type(error).__name__)
         return None
-    return progress
+    return checkpoint
+
+
+def restore(
+    checkpoint: Checkpoint | None,
+    model: GPT,
+    optimizer: torch.optim.Optimizer,
+    processes: Processes,
+) -> None:
+    """Put the leader's checkpoint into model and optimiser; the other processes have none."""
+    for name, value in model.state_dict().items():
+        processes.load(value, checkpoint.weights[name] if checkpoint else None)
+    state: dict[int, dict[str, Tensor]] = {}
+    for number, parameter in enumerate(_parameters(optimizer)):
+        state[number] = {"step": torch.zeros((), dtype=torch.float32)}
+        state[number] |= {name: torch.empty_like(parameter) for name in MOMENTS}
+        for name, value in state[number].items():
+            processes.load(value, checkpoint.state[number][name] if checkpoint else None)
+    optimizer.load_state_dict(optimizer.state_dict() | {"state": state})
+
+
+def _check_fit(checkpoint: Checkpoint, model: GPT, optimizer: torch.optim.Optimizer) -> None:
+    """Raise KeyError or ValueError if a tensor is not there or of another shape."""
+    for name, value in model.state_dict().items():
+        _check_shape(checkpoint.weights[name], value)
+    for number, parameter in enumerate(_parameters(optimizer)):
+        _check_shape(checkpoint.state[number]["step"], torch.zeros(()))
+        for name in MOMENTS:
+            _check_shape(checkpoint.state[number][name], parameter)
+
+
+def _check_shape(found: Tensor, wanted: Tensor) -> None:
+    if found.shape != wanted.shape:
+        raise ValueError(f"shape {tuple(found.shape)}, expected {tuple(wanted.shape)}")
+
+
+def _parameters(optimizer: torch.optim.Optimizer) -> list[Tensor]:
+    """All parameters, in the order in which the optimiser numbers them."""
+    return [parameter for group in optimizer.param_groups for parameter in group["params"]]

@@ -58,6 +58,20 @@ class Claim:
             os.truncate(self.path, 0)
 
 
+class LeadersClaim(Claim):
+    """The claim of the process that leads, to another that trains the run with it."""
+
+    def touch(self) -> None:
+        """Left to the leader."""
+
+    def holds(self) -> bool:
+        """Left to the leader, which ends the training of all if it does not hold."""
+        return True
+
+    def release(self) -> None:
+        """Left to the leader."""
+
+
 @dataclass(frozen=True)
 class Owner:
     """Who holds, or held to its end, the claim in force."""

@@ -246,6 +246,8 @@ class Execution(_Strict):
     compile: bool = False
     """torch.compile the training step, once a bundle."""
     threads: PositiveInt = 1
-    """CPU threads a worker."""
+    """CPU threads a process."""
+    parallel: Literal["ddp", "fsdp"] = "ddp"
+    """What several processes that train one run have of its model: whole copies, or shards."""
     checkpoint_seconds: NonNegativeFloat = 30.0
     """Wall time between checkpoints."""

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from paper_repro.config import ModelConfig, ModuleType, RunConfig
+from paper_repro.distributed import Forward, write
 from paper_repro.hyperparameters import (
     OUTSIDE_BLOCKS,
     WEIGHT_CLASSES,
@@ -122,28 +123,24 @@ class GPT(nn.Module):
         return logits_BTV.float()
 
     def loss(self, sequences: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean cross-entropy in nats, and mean squared log-partition (z-loss, arXiv 2204.02311).
-
-        Args:
-            sequences: tokens (B, T + 1); each position predicts the next.
-        """
-        logits_NV, targets_N = self(sequences[:, :-1]).flatten(0, 1), sequences[:, 1:].flatten()
-        losses_N = F.cross_entropy(logits_NV, targets_N, reduction="none")
-        log_z_N = losses_N + logits_NV.gather(-1, targets_N[:, None]).squeeze(-1)
-        return losses_N.mean(), log_z_N.square().mean()
+        """The losses of this model: see `losses`."""
+        return losses(self, sequences)
 
     @torch.no_grad()
     def initialise(self, config: RunConfig) -> None:
         """Draw the weights and set the multipliers that a run's config asks for.
 
         Each parameter has a stream of random numbers of its own, from the seed and its name, so
-        runs that share a seed draw the same numbers whatever their standard deviations.
+        runs that share a seed draw the same numbers whatever their standard deviations, and however
+        many processes share a model. Nothing is left as it was: the model may have been built on
+        the meta device.
         """
+        self.rotation_2THK.copy_(rotation(*self.rotation_2THK.shape[1:]))
         for name, parameter in self.named_parameters():
             std = resolve(config, self.labels[name]).init_std
             if std:
                 draws = torch.randn(parameter.shape, generator=_generator(config.seed, name))
-                parameter.copy_(draws * std)
+                write(parameter, draws * std)
             else:
                 parameter.fill_(0.0 if name.endswith("bias") else 1.0)
         for index, block in enumerate(self.blocks):
@@ -157,6 +154,19 @@ class GPT(nn.Module):
                 )
             )
         self.logits_multiplier.fill_(logits_multiplier(config))
+
+
+def losses(forward: Forward, sequences: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean cross-entropy in nats, and mean squared log-partition (z-loss, arXiv 2204.02311).
+
+    Args:
+        forward: tokens (B, T) to logits (B, T, V): a `GPT`, or one wrapped for several processes.
+        sequences: tokens (B, T + 1); each position predicts the next.
+    """
+    logits_NV, targets_N = forward(sequences[:, :-1]).flatten(0, 1), sequences[:, 1:].flatten()
+    losses_N = F.cross_entropy(logits_NV, targets_N, reduction="none")
+    log_z_N = losses_N + logits_NV.gather(-1, targets_N[:, None]).squeeze(-1)
+    return losses_N.mean(), log_z_N.square().mean()
 
 
 def _label(name: str) -> Label:

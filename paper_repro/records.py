@@ -117,6 +117,37 @@ class Record:
     def write_run(self, content: dict[str, Any]) -> None:
         write_json(self.run_path, content)
 
+    def write_error(self, text: str) -> None:
+        self.error_path.write_text(text, encoding="utf-8")
+
+    def clear_error(self) -> None:
+        self.error_path.unlink(missing_ok=True)
+
+
+class LeadersRecord(Record):
+    """The record of the process that leads, to another that trains the run with it.
+
+    It can be read. What is written goes nowhere, since the leader writes the same.
+    """
+
+    def finish(self, outcome: Outcome, **fields: Any) -> None:
+        pass
+
+    def append_metrics(self, line: dict[str, Any]) -> None:
+        pass
+
+    def rewind_metrics(self, step: int) -> None:
+        pass
+
+    def write_run(self, content: dict[str, Any]) -> None:
+        pass
+
+    def write_error(self, text: str) -> None:
+        pass
+
+    def clear_error(self) -> None:
+        pass
+
 
 def record_of(runs_dir: Path, sweep: str, config: RunConfig) -> Record:
     """Where the record of a run of a sweep lives."""

@@ -14,23 +14,26 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from paper_repro.checkpoint import Progress, load_checkpoint, save_checkpoint
-from paper_repro.claims import Claim
+from paper_repro.checkpoint import Checkpoint, Progress, read_checkpoint, restore, save_checkpoint
+from paper_repro.claims import Claim, LeadersClaim
 from paper_repro.code import describe_code
 from paper_repro.config import Execution, RunConfig
 from paper_repro.cost import train_flops
 from paper_repro.data import Dataset, load_dataset
-from paper_repro.model import GPT
+from paper_repro.distributed import Processes
+from paper_repro.model import GPT, losses
 from paper_repro.optimizer import adamw, describe_groups, groups_text, set_lr_scale
 from paper_repro.provenance import device_name, versions
-from paper_repro.records import Outcome, Record
+from paper_repro.records import LeadersRecord, Outcome, Record
 from paper_repro.schedules import lr_scale
 
 log = logging.getLogger(__name__)
@@ -46,11 +49,17 @@ TOUCH_SECONDS = 10.0
 
 @dataclass(frozen=True)
 class ClaimedRun:
-    """A run that this process, and no other, may train."""
+    """A run that this process, or those that it leads, and no other, may train."""
 
     config: RunConfig
     record: Record
     claim: Claim
+
+
+def leaders_run(directory: Path) -> ClaimedRun:
+    """A run that the leader of this process has claimed, by the directory of its record."""
+    record = LeadersRecord(directory)
+    return ClaimedRun(record.config(), record, LeadersClaim(directory / "claims"))
 
 
 class ClaimLostError(RuntimeError):
@@ -58,7 +67,10 @@ class ClaimLostError(RuntimeError):
 
 
 def train_bundle(
-    runs: Iterable[ClaimedRun], execution: Execution, should_stop: Callable[[], bool]
+    runs: Iterable[ClaimedRun],
+    execution: Execution,
+    should_stop: Callable[[], bool],
+    processes: Processes | None = None,
 ) -> None:
     """Train the runs of a bundle, each to an outcome in its record.
 
@@ -67,25 +79,29 @@ def train_bundle(
             them lazily.
         should_stop: asked after every step; when true, the current run is checkpointed, its claim
             released, and the function returns.
+        processes: those that train the runs together, each with the same runs; None for this one
+            alone.
 
     An error ends its run as `failed`, with the traceback in the record, and the next run goes on.
+    Several processes part at an error: there the function returns.
     """
     torch.set_num_threads(execution.threads)
+    processes = processes or Processes()
     program: Program | None = None
     for run in runs:
         try:
             if program is None:
-                program = Program(run.config, execution)
+                program = Program(run.config, execution, processes)
             finished = Training(program, run).train(should_stop)
-        except ClaimLostError:
-            log.warning("%s: taken over by another worker", run.record.directory)
-            if run.claim.went_to_own_job():
-                raise  # this worker is not in SLURM's books any more
-            continue
         except Exception as error:
-            if run.claim.holds():
-                _record_failure(run, error)
-            finished = True
+            cause = processes.part(error)
+            if isinstance(cause, ClaimLostError):
+                log.warning("%s: taken over by another worker", run.record.directory)
+                if run.claim.went_to_own_job():
+                    raise  # this worker is not in SLURM's books any more
+            elif run.claim.holds():
+                _record_failure(run, cause)
+            finished = not processes.parted
         finally:
             _release(run)
         if not finished:
@@ -101,9 +117,9 @@ def _release(run: ClaimedRun) -> None:
 
 def _record_failure(run: ClaimedRun, error: Exception) -> None:
     record = run.record
-    log.exception("%s failed", record.directory)
+    log.error("%s failed", record.directory, exc_info=error)
     try:
-        record.error_path.write_text(traceback.format_exc(), encoding="utf-8")
+        record.write_error("".join(traceback.format_exception(error)))
         message = " ".join(str(error).split())
         record.finish("failed", error=f"{type(error).__name__}: {message}", log=run.claim.log)
     except OSError:  # a full or read-only disk: the run stays without an outcome
@@ -111,21 +127,18 @@ def _record_failure(run: ClaimedRun, error: Exception) -> None:
 
 
 class Program:
-    """What the runs of a bundle share: model, loss function, data, device."""
+    """What the runs of a bundle share: model, loss function, data, device, processes."""
 
-    def __init__(self, config: RunConfig, execution: Execution) -> None:
-        self.execution = execution
-        self.device = torch.device(
-            ("cuda" if torch.cuda.is_available() else "cpu")
-            if execution.device == "auto"
-            else execution.device
-        )
+    def __init__(self, config: RunConfig, execution: Execution, processes: Processes) -> None:
+        self.execution, self.processes = execution, processes
+        self.device = processes.device(execution.device)
         self.dataset: Dataset = load_dataset(config.data)
-        self.model = GPT(config.model, self.dataset.vocab_size, config.data.context)
-        self.model.to(self.device)
-        self.loss: Callable[[Tensor], tuple[Tensor, Tensor]] = (
-            torch.compile(self.model.loss) if execution.compile else self.model.loss
+        vocab_size, context = self.dataset.vocab_size, config.data.context
+        self.model, forward = processes.build(
+            lambda: GPT(config.model, vocab_size, context), self.device
         )
+        loss: Callable[[Tensor], tuple[Tensor, Tensor]] = partial(losses, forward)
+        self.loss = torch.compile(loss) if execution.compile else loss
         batches = self.dataset.validation_batches(
             config.train.eval_sequences, config.train.batch_size
         )
@@ -142,9 +155,11 @@ class Program:
         # Not compiled: a second graph costs more than these few forward passes.
         total = torch.zeros((), dtype=torch.float64, device=self.device)
         for batch in self.validation:
-            with self.autocast():
-                total += self.model.loss(batch)[0] * len(batch)
-        return total.item() / sum(len(batch) for batch in self.validation)
+            rows = self.processes.rows(batch)
+            with self.autocast():  # all take part in every pass, even without a row of their own
+                loss, _ = self.model.loss(rows if len(rows) else batch[:1])
+            total += loss * len(rows)
+        return self.processes.total(total).item() / sum(len(batch) for batch in self.validation)
 
 
 class Training:
@@ -158,7 +173,7 @@ class Training:
         self.optimizer = self._initialise()
         self.progress = self._resume()
         run.record.rewind_metrics(self.progress.step)
-        run.record.error_path.unlink(missing_ok=True)
+        run.record.clear_error()
         # On the device, so that steps need not wait for it.
         self.loss_sum = torch.tensor(
             self.progress.loss_sum, dtype=torch.float64, device=program.device
@@ -185,14 +200,16 @@ class Training:
                     self._finish("done", line)
                     return True
             self._keep_alive()
-            if should_stop():
+            if self.program.processes.any(should_stop()):
                 self._save()
                 return False
         raise AssertionError("the last step is always evaluated")
 
     def _step(self, step: int) -> None:
         program, train = self.program, self.config.train
-        batch = program.dataset.training_batch(self.config.seed, step, train.batch_size)
+        batch = program.processes.rows(
+            program.dataset.training_batch(self.config.seed, step, train.batch_size)
+        )
         set_lr_scale(self.optimizer, lr_scale(train, step, self.config.steps))
         with program.autocast():
             cross_entropy, z_loss = program.loss(batch.to(program.device, non_blocking=True))
@@ -203,8 +220,12 @@ class Training:
         self.optimizer.zero_grad()
         self.loss_sum += cross_entropy.detach()
         if step == 0:
-            self.progress.first_loss = cross_entropy.item()
+            self.progress.first_loss = self._mean(cross_entropy.detach())
         self.progress.step = step + 1
+
+    def _mean(self, loss: Tensor) -> float:
+        """Of all processes, which have equally many rows; waits for the device."""
+        return self.program.processes.total(loss).item() / self.program.processes.count
 
     def _log(self, evaluate: bool) -> dict[str, Any]:
         """Append a line of metrics: the mean training loss since the last one, in nats."""
@@ -213,7 +234,7 @@ class Training:
             "step": progress.step,
             "tokens": progress.step * self.config.tokens_per_step,
             "lr_scale": lr_scale(self.config.train, progress.step - 1, self.config.steps),
-            "train_loss": self.loss_sum.item() / (progress.step - progress.logged_step),
+            "train_loss": self._mean(self.loss_sum) / (progress.step - progress.logged_step),
         }
         if evaluate:
             line["val_loss"] = self.program.validation_loss()
@@ -233,7 +254,8 @@ class Training:
         if now - self.touched > TOUCH_SECONDS:
             self.run.claim.touch()
             self.touched = now
-        if now - self.saved > self.program.execution.checkpoint_seconds:
+        due = now - self.saved > self.program.execution.checkpoint_seconds
+        if self.program.processes.any(due):
             self._save()
             self.saved = now
 
@@ -243,7 +265,7 @@ class Training:
 
     def _save(self) -> None:
         self._check_claim()
-        self.progress.loss_sum = self.loss_sum.item()
+        self.progress.loss_sum = self._mean(self.loss_sum)
         self._count_time()
         save_checkpoint(
             self.run.record.checkpoint_path,
@@ -251,6 +273,7 @@ class Training:
             self.optimizer,
             self.progress,
             self.program.dataset.corpus_hash,
+            self.program.processes,
         )
 
     def _initialise(self) -> torch.optim.AdamW:
@@ -259,22 +282,32 @@ class Training:
 
     def _resume(self) -> Progress:
         """Where the checkpoint left off; the start if it, or metrics before it, are damaged."""
+        processes = self.program.processes
+        checkpoint = self._checkpoint() if processes.rank == 0 else None
+        progress = processes.share(asdict(checkpoint.progress) if checkpoint else None)
+        if progress is None:
+            return Progress()
+        restore(checkpoint, self.program.model, self.optimizer, processes)
+        return Progress(**progress)
+
+    def _checkpoint(self) -> Checkpoint | None:
+        """The checkpoint to go on from, if there is one."""
         record = self.run.record
         if not record.checkpoint_path.exists():
-            return Progress()
-        progress = load_checkpoint(
+            return None
+        checkpoint = read_checkpoint(
             record.checkpoint_path,
             self.program.model,
             self.optimizer,
             self.program.dataset.corpus_hash,
         )
-        if progress is not None:
+        if checkpoint is not None:
+            progress = checkpoint.progress
             logged = [line["step"] for line in record.metrics() if line["step"] <= progress.step]
-            if max(logged, default=0) == progress.logged_step:
-                return progress
-            log.warning("%s: metrics are missing; the run starts anew", record.directory)
-        self.optimizer = self._initialise()  # a damaged checkpoint may be loaded in part
-        return Progress()
+            if max(logged, default=0) != progress.logged_step:
+                log.warning("%s: metrics are missing; the run starts anew", record.directory)
+                return None
+        return checkpoint
 
     def _count_time(self) -> None:
         now = time.monotonic()
@@ -292,6 +325,7 @@ class Training:
                 **describe_code(record.run() or {} if self.progress.step else None),
                 "device": device_name(self.program.device),
                 "execution": self.program.execution.model_dump(mode="json"),
+                "processes": self.program.processes.count,
                 "data": {
                     "corpus": dataset.corpus,
                     "tokenizer": dataset.tokenizer,
