@@ -92,7 +92,9 @@ def _parameters(profile: Profile, name: str, sizes: Sequence[int], code: Path) -
         "mem": profile.memory,
         "time": profile.minutes,
         "array_parallelism": max(1, profile.concurrency // len(sizes)),
-        "srun_args": [f"--cpus-per-task={profile.cpus}"],  # since SLURM 22.05 not inherited
+        # CPUs: since SLURM 22.05 not inherited. Export: what the script sets reaches Python, also
+        # with the option `export: NONE` of sbatch, which srun would inherit.
+        "srun_args": [f"--cpus-per-task={profile.cpus}", "--export=ALL"],
         "wckey": None,
         "setup": [*profile.setup, *exports, *_imports(code)],
         "additional_parameters": {"requeue": True, **profile.options},

@@ -71,7 +71,7 @@ export PYTHONSAFEPATH=1
 # command
 export SUBMITIT_EXECUTOR=slurm
 srun --unbuffered --output JOBS/%A_%a_%t_log.out --error JOBS/%A_%a_%t_log.err \
---cpus-per-task=8 PYTHON -u -m submitit.core._submit JOBS
+--cpus-per-task=8 --export=ALL PYTHON -u -m submitit.core._submit JOBS
 """
 
 

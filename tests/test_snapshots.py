@@ -215,10 +215,11 @@ def _submitted(folder: Path) -> str:
     return job
 
 
+# Of a site whose jobs start with an empty environment and where other code of ours comes first.
 HELD = """\
 partition: main
-options: {hold: true}
-environment: {PYTHONPATH: PLACE}
+options: {hold: true, export: NONE}
+environment: {PYTHONPATH: PLACE, PAPER_REPRO_CACHE: CACHE}
 """
 
 
@@ -232,7 +233,8 @@ def test_a_waiting_and_a_requeued_job_run_what_was_launched(source, tmp_path):
     assert launched != hash_code(code_files(ROOT))
     path, runs_dir = sweep_file(tmp_path, [0], STEPS), tmp_path / "runs"
     profile = tmp_path / "held.yaml"
-    profile.write_text(HELD.replace("PLACE", str(ROOT)))
+    cache = os.environ["PAPER_REPRO_CACHE"]
+    profile.write_text(HELD.replace("PLACE", str(ROOT)).replace(" CACHE", f" {cache}"))
     arguments = ["--cluster", "slurm", "--profile", str(profile)]
     launcher = start(path, runs_dir, *arguments, source=source)
     job = _submitted(runs_dir / "tiny" / "jobs")
