@@ -59,15 +59,18 @@ def submit(
     sizes = array_sizes(workers, profile.array_limit)
     code = take_snapshot(folder.parent)
     worker = replace(worker, code_hash=code.name)
+    ids: list[str] = []
     try:
         executor = submitit.SlurmExecutor(folder, max_num_timeout=REQUEUES)
         executor.update_parameters(**_parameters(profile, name, sizes, code))
         with redirect_stderr(io.StringIO()):  # where submitit copies what sbatch says to
-            ids = [_submit_array(executor, worker, size) for size in sizes]
-        return QueuedWorkers(ids, name)
+            for size in sizes:
+                ids.append(_submit_array(executor, worker, size))
     except (RuntimeError, FailedJobError) as error:
         reason = " ".join(str(error).split())
-        raise ConfigError(f"--cluster slurm: cannot submit: {reason}") from None
+        queued = f" (queued before that, and left so: {', '.join(ids)})" if ids else ""
+        raise ConfigError(f"--cluster slurm: cannot submit: {reason}{queued}") from None
+    return QueuedWorkers(ids, name)
 
 
 def _submit_array(executor: submitit.SlurmExecutor, worker: Worker, size: int) -> str:

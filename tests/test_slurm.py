@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import time
@@ -191,3 +192,26 @@ def test_a_job_that_no_node_can_run_is_refused(tmp_path, capsys):
     error = capsys.readouterr().err
     assert error.count("\n") == 1
     assert error.startswith("error: --cluster slurm: cannot submit: ")
+
+
+def test_what_was_queued_before_a_refusal_is_named(tmp_path, capsys, monkeypatch):
+    """The partition closes after the first of two arrays."""
+    drain = "scontrol update PartitionName=main State"
+    sbatch = tmp_path / "sbatch"
+    sbatch.write_text(f'#!/bin/sh\n{shutil.which("sbatch")} --hold "$@"\n{drain}=DRAIN\n')
+    sbatch.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    profile = tmp_path / "split.yaml"
+    profile.write_text("partition: main\narray_limit: 1\nconcurrency: 2\n")
+    arguments = ["--cluster", "slurm", "--profile", str(profile)]
+    path, runs_dir = sweep_file(tmp_path, [0, 1], 10), tmp_path / "runs"
+    try:
+        assert _launch(path, runs_dir, *arguments) == 2
+    finally:
+        subprocess.run(f"{drain}=UP", shell=True, check=True)
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    (queued,) = re.findall(r"\(queued before that, and left so: (\d+)\)", error)
+    assert queued in live_jobs("tiny")
+    assert cancel.main([str(path), "--runs-dir", str(runs_dir)]) == 0
+    assert f"Cancelled: {queued}\n" in capsys.readouterr().out
