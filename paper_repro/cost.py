@@ -8,6 +8,8 @@ STATE_BYTES = 16
 """Of a parameter in training: weight, gradient and Adam's two moments, in float32."""
 CPU_PROCESS_BYTES = 350e6
 """Of a process that trains on a CPU, before the first parameter (measured with torch 2.13)."""
+GPU_PROCESS_BYTES = 4e9
+"""The same of a process that trains on a GPU, in the memory of its host. Never measured."""
 
 
 def matrix_parameters(model: ModelConfig) -> int:
@@ -55,6 +57,16 @@ def estimated_cpu_seconds(config: RunConfig, vocab_size: int) -> float:
     return train_flops(config, vocab_size) / 7e10 + elementwise + optimiser
 
 
+def estimated_gpu_seconds(config: RunConfig, vocab_size: int) -> float:
+    """Rough time of a run on one GPU of a data centre. Never measured.
+
+    Matrix products at 10 TFLOP/s, which is half of an A100's float32 peak by its data sheet; but at
+    least 3 ms a step and 1.5 ms a block and step, for launching small kernels one by one.
+    """
+    launches = config.steps * (3e-3 + 1.5e-3 * config.model.depth)
+    return max(train_flops(config, vocab_size) / 1e13, launches)
+
+
 def activation_bytes(model: ModelConfig, tokens: int, vocab_size: int) -> float:
     """Bytes of what a forward pass over so many tokens keeps for the backward pass, in float32.
 
@@ -82,3 +94,11 @@ def estimated_cpu_bytes(config: RunConfig, vocab_size: int) -> float:
     """
     activations = activation_bytes(config.model, config.tokens_per_step, vocab_size)
     return CPU_PROCESS_BYTES + training_bytes(config, vocab_size) + activations
+
+
+def estimated_host_bytes(config: RunConfig, vocab_size: int) -> float:
+    """Peak memory on the host of a process that trains a run on a GPU. Never measured.
+
+    A checkpoint passes through the host, and may be there whole.
+    """
+    return GPU_PROCESS_BYTES + STATE_BYTES * parameters(config.model, vocab_size)

@@ -65,7 +65,7 @@ def submit(
         executor.update_parameters(**_parameters(profile, name, sizes, code))
         with redirect_stderr(io.StringIO()):  # where submitit copies what sbatch says to
             for size in sizes:
-                ids.append(_submit_array(executor, worker, size))
+                ids.append(_submit_array(executor, worker, size, bool(profile.gpus)))
     except (RuntimeError, FailedJobError) as error:
         reason = " ".join(str(error).split())
         queued = f" (queued before that, and left so: {', '.join(ids)})" if ids else ""
@@ -73,12 +73,12 @@ def submit(
     return QueuedWorkers(ids, name)
 
 
-def _submit_array(executor: submitit.SlurmExecutor, worker: Worker, size: int) -> str:
+def _submit_array(executor: submitit.SlurmExecutor, worker: Worker, size: int, gpu: bool) -> str:
     """The id of the array, or of the single job; noted on disk before the next is submitted."""
     with executor.batch():
         jobs = [executor.submit(worker) for _ in range(size)]
     job_id = str(jobs[0].job_id).partition("_")[0]
-    note_submission(Path(executor.folder), job_id, size)
+    note_submission(Path(executor.folder), job_id, size, gpu)
     return job_id
 
 

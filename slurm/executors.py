@@ -14,6 +14,7 @@ from typing import Literal, Protocol
 import submitit
 
 from paper_repro.errors import ConfigError
+from slurm.devices import gpus
 from slurm.worker import Worker
 
 MINUTES = 365 * 24 * 60
@@ -44,11 +45,6 @@ class WorkersHere:
                 os.kill(int(job.job_id), signal.SIGTERM)  # to its controller, which hands it on
 
 
-def default_workers(device: str) -> int:
-    """One worker a GPU where there are some and they may be used, else one a core."""
-    return len(_gpus(device)) or _cores()
-
-
 def submit(
     worker: Worker, workers: int, cluster: Literal["local", "debug"], folder: Path
 ) -> WorkersHere:
@@ -57,37 +53,21 @@ def submit(
     Raises:
         ConfigError: they need a GPU and there is none.
     """
-    if worker.execution.device == "cuda" and not _gpus("cuda"):
+    if worker.execution.device == "cuda" and not gpus("cuda"):
         raise ConfigError("--device cuda: this machine shows no GPU (CUDA_VISIBLE_DEVICES, /dev)")
     # Children inherit an ignored Ctrl-C: submitit's local controller would kill its worker a second
     # after one, in the middle of a checkpoint. The launcher stops its workers itself (`stop`).
     handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
     # submitit hides all GPUs from local jobs that ask for none: each worker is told its own.
-    gpus = _gpus(worker.execution.device) if cluster == "local" else []
+    shown = gpus(worker.execution.device) if cluster == "local" else []
     try:
         executor = submitit.AutoExecutor(folder, cluster)
         executor.update_parameters(name="sweep", timeout_min=MINUTES)
         with executor.batch():
             jobs = [
-                executor.submit(replace(worker, gpu=gpus[index % len(gpus)] if gpus else None))
+                executor.submit(replace(worker, gpu=shown[index % len(shown)] if shown else None))
                 for index in range(workers)
             ]
         return WorkersHere(jobs)
     finally:
         signal.signal(signal.SIGINT, handler)
-
-
-def _gpus(device: str) -> list[str]:
-    """The GPUs of this machine that workers may use, found without importing torch."""
-    if device == "cpu":
-        return []
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if visible is not None:
-        return [gpu for gpu in visible.split(",") if gpu]
-    devices = Path("/dev").glob("nvidia[0-9]*")
-    return sorted(path.name.removeprefix("nvidia") for path in devices)
-
-
-def _cores() -> int:
-    """Cores this process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

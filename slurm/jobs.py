@@ -11,7 +11,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from paper_repro.errors import ConfigError
-from paper_repro.files import write_json
+from paper_repro.files import read_json, write_json
+from slurm.devices import gpus
 
 POLL_SECONDS = 10.0
 """Time between two questions to SLURM; sites ask for moderation."""
@@ -60,15 +61,22 @@ def wait_while_running(job_id: str) -> None:
         time.sleep(POLL_SECONDS)
 
 
-def note_submission(folder: Path, job_id: str, jobs: int) -> None:
+def note_submission(folder: Path, job_id: str, jobs: int, gpu: bool) -> None:
     """Write down that an array of so many jobs was submitted, beside its logs."""
     submitted = datetime.now(UTC).isoformat(timespec="seconds")
-    write_json(folder / f"{job_id}.json", {"job_id": job_id, "jobs": jobs, "submitted": submitted})
+    note = {"job_id": job_id, "jobs": jobs, "gpu": gpu, "submitted": submitted}
+    write_json(folder / f"{job_id}.json", note)
 
 
 def submitted(folder: Path) -> list[str]:
     """The ids of all arrays and jobs that were ever noted in a folder."""
     return sorted(path.stem for path in folder.glob("*.json"))
+
+
+def on_gpus(folder: Path) -> bool:
+    """Whether the jobs noted in a folder train on GPUs; without any, whether workers here would."""
+    notes = [read_json(path) or {} for path in folder.glob("*.json")]
+    return any(note.get("gpu") for note in notes) if notes else bool(gpus("auto"))
 
 
 def cancel(ids: Sequence[str], name: str) -> None:

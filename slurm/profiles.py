@@ -73,7 +73,10 @@ def _check_options(options: dict[str, Option]) -> dict[str, Option]:
 
 
 class Profile(BaseModel):
-    """What every job of a launch asks for. Keys left out leave the choice to the site."""
+    """What every job of a launch asks for. Keys left out leave the choice to the site.
+
+    Not so memory and time: jobs ask for what their work needs (`slurm.requests`).
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
@@ -85,8 +88,9 @@ class Profile(BaseModel):
     cpus: PositiveInt = 1
     """CPUs of a job, and the threads that it computes with."""
     memory: Annotated[str, AfterValidator(_check_memory)] | None = None
+    """Of a job. Without it, what the largest run needs is asked for."""
     time: Annotated[str, AfterValidator(_check_time)] = "24:00:00"
-    """A job that reaches it saves its run and is queued again."""
+    """The most that a job may ask for. One that reaches its limit saves its run and is requeued."""
     array_limit: PositiveInt = 1000
     """Tasks in one array (the site's MaxArraySize less one); more become several arrays."""
     concurrency: PositiveInt = 16

@@ -17,14 +17,16 @@ from rich.console import Console
 from paper_repro.claims import expire_claim
 from paper_repro.config import DataConfig, Execution
 from paper_repro.errors import ConfigError
+from slurm.devices import gpus
 from slurm.jobs import POLL_SECONDS
 from sweeps import cli
+from sweeps.jobs import print_jobs
 from sweeps.plan import Plan, make_plan, refresh
 from sweeps.progress import Display
 from sweeps.report import counts, print_failures, print_plan
 from sweeps.spec import Sweep, read_sweep
 from sweeps.state import UNSETTLED
-from sweeps.workers import choose_profile, print_jobs, submit, worker_count
+from sweeps.workers import choose_profile, submit, worker_count
 
 if TYPE_CHECKING:
     from slurm.executors import Workers, WorkersHere
@@ -54,13 +56,14 @@ def launch(arguments: argparse.Namespace) -> int:
     sweep = read_sweep(arguments.file, arguments.overrides)
     profile = choose_profile(sweep, arguments)
     _check_figure(sweep)
-    plan = make_plan(sweep, arguments.runs_dir.resolve())
+    gpu = bool(profile.gpus) if profile else bool(gpus(arguments.device))
+    plan = make_plan(sweep, arguments.runs_dir.resolve(), gpu)
     if plan.missing:
         _check_corpora(sweep)
     print_plan(console, plan)
     if arguments.dry_run:
         if profile and plan.missing:
-            print_jobs(console, plan, profile, arguments)
+            print_jobs(console, plan, profile, worker_count(plan, profile, arguments))
         return cli.OK
     if not plan.missing:
         console.print("Nothing to do: every run has its result.")

@@ -6,21 +6,35 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from statistics import fmean
 
 from paper_repro.config import RunConfig
-from paper_repro.cost import estimated_cpu_seconds, parameters, train_flops
+from paper_repro.cost import (
+    estimated_cpu_bytes,
+    estimated_cpu_seconds,
+    estimated_gpu_seconds,
+    estimated_host_bytes,
+    parameters,
+    train_flops,
+)
 from paper_repro.data.tokenization import bpe_size
 from paper_repro.records import Record
+from slurm.jobs import on_gpus
 from sweeps.spec import Sweep
 from sweeps.state import FINISHED, RunState, State, read_states, without_jobs
 
+JOBS = "jobs"
+"""The folder of the workers' logs, beside the records."""
 BYTES = 256
 """Vocabulary size of the tokenizer `bytes`."""
 
 
 @dataclass(frozen=True)
 class Bundle:
-    """Runs that share every shape. Costs are those of one run."""
+    """Runs that share every shape. Costs are those of one run.
+
+    Time and memory are measured on finished runs of the bundle, and estimated without any.
+    """
 
     runs: tuple[str, ...]
     config: RunConfig
@@ -28,7 +42,10 @@ class Bundle:
     parameters: int
     flops: float
     seconds: float
-    """Measured on finished runs of this bundle, estimated without any."""
+    seconds_measured: bool
+    host_bytes: float
+    """Peak memory of the process that trains it, on the host."""
+    host_bytes_measured: bool
 
 
 @dataclass(frozen=True)
@@ -41,11 +58,18 @@ class Plan:
     """Where the sweep's records are."""
     records: Mapping[str, Record]
     states: Mapping[str, RunState]
+    gpu: bool
+    """Whether estimates are for a GPU."""
+
+    @property
+    def device(self) -> str:
+        """What `seconds_left` are of one of."""
+        return "GPU" if self.gpu else "core"
 
     @property
     def jobs(self) -> Path:
         """Where the workers' logs are, and submitit's own files."""
-        return self.directory / "jobs"
+        return self.directory / JOBS
 
     @property
     def missing(self) -> list[str]:
@@ -56,6 +80,12 @@ class Plan:
             for run_id in bundle.runs
             if self.states[run_id].state not in FINISHED
         ]
+
+    @property
+    def bundles_left(self) -> list[Bundle]:
+        """The bundles with missing runs."""
+        missing = set(self.missing)
+        return [bundle for bundle in self.bundles if not missing.isdisjoint(bundle.runs)]
 
     @property
     def seconds_left(self) -> float:
@@ -84,9 +114,14 @@ class Plan:
         return Counter(self.states[run_id].state for run_id in ids)
 
 
-def make_plan(sweep: Sweep, runs_dir: Path) -> Plan:
-    """Read what is on disk and work out the rest."""
+def make_plan(sweep: Sweep, runs_dir: Path, gpu: bool | None = None) -> Plan:
+    """Read what is on disk and work out the rest.
+
+    Args:
+        gpu: whether costs are estimated for a GPU; None: for what the last launches ran on.
+    """
     directory = runs_dir / sweep.name
+    gpu = on_gpus(directory / JOBS) if gpu is None else gpu
     records = {run_id: Record(directory / run_id) for run_id in sweep.runs}
     states = read_states(directory, records)
     states |= without_jobs(records, states, sweep.name)
@@ -94,9 +129,9 @@ def make_plan(sweep: Sweep, runs_dir: Path) -> Plan:
     for run_id, config in sweep.runs.items():
         # The same grouping as `RunConfig.bundle_id`, without its hash.
         groups.setdefault((config.model, config.data, config.train), []).append(run_id)
-    bundles = [_bundle(run_ids, sweep, states) for run_ids in groups.values()]
+    bundles = [_bundle(run_ids, sweep, states, gpu) for run_ids in groups.values()]
     bundles.sort(key=lambda bundle: bundle.seconds, reverse=True)
-    return Plan(sweep, tuple(bundles), directory, records, states)
+    return Plan(sweep, tuple(bundles), directory, records, states, gpu)
 
 
 def refresh(plan: Plan, ask_slurm: bool = False) -> Plan:
@@ -111,19 +146,22 @@ def refresh(plan: Plan, ask_slurm: bool = False) -> Plan:
     return replace(plan, states={**plan.states, **fresh})
 
 
-def _bundle(run_ids: list[str], sweep: Sweep, states: Mapping[str, RunState]) -> Bundle:
+def _bundle(run_ids: list[str], sweep: Sweep, states: Mapping[str, RunState], gpu: bool) -> Bundle:
     config = sweep.runs[run_ids[0]]
     vocabulary = bpe_size(config.data.tokenizer) or BYTES
-    measured = [
-        float(states[run_id].status["wall_seconds"])
-        for run_id in run_ids
-        if states[run_id].state == "done"
-    ]
-    estimate = estimated_cpu_seconds(config, vocabulary)
+    done = [states[run_id].status for run_id in run_ids if states[run_id].state == "done"]
+    seconds = [float(status["wall_seconds"]) for status in done]
+    # Older records do not have it.
+    peaks = [float(peak) for status in done if (peak := status.get("peak_host_memory_bytes"))]
+    estimate_seconds = estimated_gpu_seconds if gpu else estimated_cpu_seconds
+    estimate_bytes = estimated_host_bytes if gpu else estimated_cpu_bytes
     return Bundle(
         runs=tuple(run_ids),
         config=config,
         parameters=parameters(config.model, vocabulary),
         flops=train_flops(config, vocabulary),
-        seconds=sum(measured) / len(measured) if measured else estimate,
+        seconds=fmean(seconds) if seconds else estimate_seconds(config, vocabulary),
+        seconds_measured=bool(seconds),
+        host_bytes=max(peaks) if peaks else estimate_bytes(config, vocabulary),
+        host_bytes_measured=bool(peaks),
     )

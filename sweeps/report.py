@@ -22,7 +22,7 @@ Cells = Mapping[str, Callable[[Bundle], str]]
 
 
 def print_plan(console: Console, plan: Plan) -> None:
-    """The bundles with what they cost, and the total of what is left."""
+    """The bundles with what they cost (estimated times with a ~), and the total of what is left."""
     _print_bundles(
         console,
         plan,
@@ -30,7 +30,7 @@ def print_plan(console: Console, plan: Plan) -> None:
             "runs": lambda bundle: f"{len(bundle.runs):,}",
             "done": lambda bundle: f"{_finished(plan, bundle):,}",
             "FLOPs/run": lambda bundle: f"{bundle.flops:.1e}",
-            "time/run": lambda bundle: duration(bundle.seconds),
+            "time/run": _time,
         },
     )
     flops = sum(bundle.flops * len(bundle.runs) for bundle in plan.bundles)
@@ -38,7 +38,7 @@ def print_plan(console: Console, plan: Plan) -> None:
     console.print(
         f"{len(plan.sweep.runs):,} runs in {len(plan.bundles):,} bundles, "
         f"{short(tokens)} tokens, {flops:.1e} FLOPs; {len(plan.missing):,} runs to do, "
-        f"about {duration(plan.seconds_left)} of one core",
+        f"about {duration(plan.seconds_left)} of one {plan.device}",
         highlight=False,
         soft_wrap=True,
     )
@@ -119,6 +119,10 @@ def short(number: float) -> str:
             value = number / size
             return f"{value:.3g}{unit}" if value < 999.5 else f"{value:.0f}{unit}"
     return f"{number:.0f}"
+
+
+def _time(bundle: Bundle) -> str:
+    return f"{'' if bundle.seconds_measured else '~'}{duration(bundle.seconds)}"
 
 
 def _finished(plan: Plan, bundle: Bundle) -> int:

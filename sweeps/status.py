@@ -38,7 +38,8 @@ def status(arguments: argparse.Namespace) -> int:
     if plan.missing and running:
         console.print(f"ETA {duration(plan.seconds_left / running)} with {running} running")
     elif plan.missing:
-        console.print(f"about {duration(plan.seconds_left)} of one core left, nothing is running")
+        left = duration(plan.seconds_left)
+        console.print(f"about {left} of one {plan.device} left, nothing is running")
     return cli.OK
 
 

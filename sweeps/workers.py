@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from rich.console import Console
-
 from paper_repro.config import Execution
 from paper_repro.errors import ConfigError
+from slurm.devices import default_workers
+from sweeps.jobs import fitted_profile
 from sweeps.plan import Plan
 from sweeps.spec import Sweep
 
@@ -38,29 +38,8 @@ def choose_profile(sweep: Sweep, arguments: argparse.Namespace) -> Profile | Non
     return profile
 
 
-def print_jobs(
-    console: Console, plan: Plan, profile: Profile, arguments: argparse.Namespace
-) -> None:
-    """The jobs that a launch would submit, and the scripts that sbatch would get."""
-    from slurm.arrays import array_sizes, scripts
-
-    workers = worker_count(plan, profile, arguments)
-    sizes = array_sizes(workers, profile.array_limit)
-    console.print(
-        f"jobs (slurm): {workers:,} in arrays of {', '.join(map(str, sizes))}; "
-        f"at most {profile.concurrency:,} at a time, each for at most {profile.time}",
-        highlight=False,
-        soft_wrap=True,
-    )
-    # Arrays of one size differ in nothing.
-    for script in dict.fromkeys(scripts(profile, plan.sweep.name, workers, plan.jobs)):
-        print(f"\n{script}", end="")
-
-
 def worker_count(plan: Plan, profile: Profile | None, arguments: argparse.Namespace) -> int:
     """How many workers to start: no more than there are runs to do."""
-    from slurm.executors import default_workers
-
     if arguments.cluster == "debug":
         return 1
     default = profile.concurrency if profile else default_workers(arguments.device)
@@ -85,5 +64,6 @@ def submit(plan: Plan, profile: Profile | None, arguments: argparse.Namespace) -
     worker = Worker(plan.directory, tuple(filter(None, bundles)), execution)
     workers = worker_count(plan, profile, arguments)
     if profile:
-        return arrays.submit(worker, workers, profile, plan.sweep.name, plan.jobs)
+        asked = fitted_profile(plan, profile, workers)
+        return arrays.submit(worker, workers, asked, plan.sweep.name, plan.jobs)
     return executors.submit(worker, workers, arguments.cluster, plan.jobs)

@@ -283,7 +283,7 @@ def test_cancel_without_slurm(tmp_path, capsys, monkeypatch):
     assert cancel.main(arguments) == 0  # nothing was ever submitted
     assert "Nothing to cancel" in capsys.readouterr().out
     jobs.mkdir(parents=True)
-    note_submission(jobs, "17", 4)
+    note_submission(jobs, "17", 4, gpu=False)
     _fails_in_one_line(capsys, cancel.main(arguments), ["SLURM does not answer", "squeue"])
 
 

@@ -148,7 +148,8 @@ def test_cancel_saves_the_runs_and_the_next_launch_goes_on(job, undisturbed, tmp
     path, runs_dir = tmp_path / "tiny.yaml", tmp_path / "runs"
     other = ["sbatch", "--parsable", "--hold", "--job-name=other", "--wrap=true"]
     held = subprocess.check_output(other, text=True, cwd=tmp_path).strip()
-    note_submission(job.record.parent / "jobs", held, 1)  # an id that another job now has
+    # Of an id that another job now has:
+    note_submission(job.record.parent / "jobs", held, 1, gpu=False)
     assert cancel.main([str(path), "--runs-dir", str(runs_dir)]) == 0
     assert capsys.readouterr().out == f"Cancelled: {job.id}\n"
     _wait(lambda: job.gone)

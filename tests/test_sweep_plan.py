@@ -7,7 +7,13 @@ import json
 import pytest
 
 from paper_repro.claims import take_claim
-from paper_repro.cost import estimated_cpu_seconds
+from paper_repro.cost import (
+    estimated_cpu_bytes,
+    estimated_cpu_seconds,
+    estimated_gpu_seconds,
+    estimated_host_bytes,
+)
+from slurm.jobs import note_submission
 from sweeps import launch, status
 from sweeps.plan import make_plan, refresh
 from sweeps.report import duration, short
@@ -41,7 +47,7 @@ def runs_dir(tmp_path):
 
 @pytest.fixture
 def plan(path, runs_dir):
-    plan = make_plan(read_sweep(path), runs_dir)
+    plan = make_plan(read_sweep(path), runs_dir, gpu=False)
     for run_id, record in plan.records.items():
         record.create(plan.sweep.runs[run_id])
     return plan
@@ -104,12 +110,40 @@ def test_measured_times_replace_the_estimate_within_a_bundle(plan, runs_dir):
     largest, second, _ = plan.bundles
     assert largest.seconds == estimated_cpu_seconds(largest.config, 256)
     plan.records[second.runs[0]].finish("done", **RESULT)
-    measured = make_plan(plan.sweep, runs_dir)
+    measured = make_plan(plan.sweep, runs_dir, gpu=False)
     assert [b.config.model.width for b in measured.bundles] == [32, 64, 16]  # 50 s are the most
     assert measured.bundles[0].seconds == 50.0
     assert measured.bundles[1].seconds == largest.seconds
     rest = 2 * measured.bundles[1].seconds + 2 * measured.bundles[2].seconds
     assert measured.seconds_left == pytest.approx(50.0 + rest)
+
+
+def test_measured_memory_replaces_the_estimate_within_a_bundle(plan, runs_dir):
+    largest, second, third = plan.bundles
+    assert largest.host_bytes == estimated_cpu_bytes(largest.config, 256)
+    for run_id, peak in zip(second.runs, (5e8, 7e8), strict=True):
+        plan.records[run_id].finish("done", **RESULT, peak_host_memory_bytes=peak)
+    plan.records[third.runs[0]].finish("done", **RESULT)  # as older records are
+    found = {b.runs: b for b in make_plan(plan.sweep, runs_dir, gpu=False).bundles}
+    assert found[second.runs].host_bytes == 7e8
+    assert found[second.runs].host_bytes_measured
+    assert found[third.runs].host_bytes == third.host_bytes
+    assert not found[third.runs].host_bytes_measured
+    assert found[third.runs].seconds_measured
+
+
+def test_a_plan_is_for_what_the_jobs_of_earlier_launches_ran_on(plan, path, runs_dir, capsys):
+    plan.jobs.mkdir()
+    note_submission(plan.jobs, "6", 1, gpu=False)
+    assert not make_plan(plan.sweep, runs_dir).gpu
+    note_submission(plan.jobs, "7", 1, gpu=True)
+    on_gpu = make_plan(plan.sweep, runs_dir)
+    assert on_gpu.gpu
+    for bundle in on_gpu.bundles:
+        assert bundle.seconds == estimated_gpu_seconds(bundle.config, 256)
+        assert bundle.host_bytes == estimated_host_bytes(bundle.config, 256)
+    assert status.main([str(path), "--runs-dir", str(runs_dir)]) == 0
+    assert "of one GPU left, nothing is running" in capsys.readouterr().out
 
 
 def test_dry_run_touches_nothing(path, tmp_path, capsys):

@@ -1,0 +1,27 @@
+"""What this machine has for workers, found without importing torch."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+
+def gpus(device: str) -> list[str]:
+    """The GPUs of this machine that workers may use, as in CUDA_VISIBLE_DEVICES."""
+    if device == "cpu":
+        return []
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None:
+        return [gpu for gpu in visible.split(",") if gpu]
+    devices = Path("/dev").glob("nvidia[0-9]*")
+    return sorted(path.name.removeprefix("nvidia") for path in devices)
+
+
+def default_workers(device: str) -> int:
+    """One worker a GPU where there are some and they may be used, else one a core."""
+    return len(gpus(device)) or _cores()
+
+
+def _cores() -> int:
+    """Cores this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

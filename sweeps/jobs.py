@@ -1,0 +1,96 @@
+"""What the SLURM jobs of a launch ask for, from the costs of the runs to do; `--dry-run` shows it.
+
+`slurm.requests` has the arithmetic.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.console import Console
+
+from slurm.profiles import Profile
+from slurm.requests import MEMORY_MARGIN, START_SECONDS, TIME_MARGIN, Work, fitted
+from sweeps.plan import Bundle, Plan
+from sweeps.report import duration
+
+
+def fitted_profile(plan: Plan, profile: Profile, jobs: int) -> Profile:
+    """The profile with the time and memory that each of so many jobs asks for."""
+    return fitted(profile, _work(plan), jobs)
+
+
+def print_jobs(console: Console, plan: Plan, profile: Profile, jobs: int) -> None:
+    """The jobs that a launch would submit, why so large, and the scripts that sbatch would get."""
+    from slurm.arrays import array_sizes, scripts
+
+    asked = fitted_profile(plan, profile, jobs)
+    sizes = ", ".join(map(str, array_sizes(jobs, profile.array_limit)))
+    lines = [
+        f"jobs (slurm): {jobs:,} in arrays of {sizes}; at most {profile.concurrency:,} at a time",
+        f"  time    {asked.time} each: {_why_time(plan, profile, asked, jobs)}",
+        f"  memory  {asked.memory} each: {_why_memory(plan, profile)}",
+        f"  cost    {_cost(plan, profile)}",
+    ]
+    console.print("\n".join(lines), highlight=False, markup=False, soft_wrap=True)
+    # Arrays of one size differ in nothing.
+    for script in dict.fromkeys(scripts(asked, plan.sweep.name, jobs, plan.jobs)):
+        print(f"\n{script}", end="")
+
+
+def _work(plan: Plan) -> Work:
+    bundles = plan.bundles_left
+    return Work(
+        seconds=plan.seconds_left,
+        longest=max(bundle.seconds for bundle in bundles),
+        host_bytes=max(bundle.host_bytes for bundle in bundles),
+    )
+
+
+def _why_time(plan: Plan, profile: Profile, asked: Profile, jobs: int) -> str:
+    work = _work(plan)
+    if asked.minutes == profile.minutes:
+        return "all that the profile allows; a job that reaches it is queued again"
+    dearest = max(plan.bundles_left, key=lambda bundle: bundle.seconds)
+    whose = "a job's share of the work"
+    if work.longest >= work.of_job(jobs):
+        whose = f"the dearest run ({_shape(dearest)})"
+    return (
+        f"{START_SECONDS / 60:.0f} min and {TIME_MARGIN:.0f} x {duration(work.of_job(jobs))}, "
+        f"{whose}, {_known(plan, _timed(plan))}"
+    )
+
+
+def _why_memory(plan: Plan, profile: Profile) -> str:
+    if profile.memory:
+        return "as the profile says"
+    largest = max(plan.bundles_left, key=lambda bundle: bundle.host_bytes)
+    return (
+        f"{MEMORY_MARGIN} x {largest.host_bytes / 2**20:,.0f}M, the largest run "
+        f"({_shape(largest)}), {_known(plan, [largest.host_bytes_measured])}"
+    )
+
+
+def _cost(plan: Plan, profile: Profile) -> str:
+    """GPU-hours of the whole launch, or core-hours where jobs have no GPU."""
+    hours = plan.seconds_left / 3600 * (1 if profile.gpus else profile.cpus)
+    unit = "GPU-hours" if profile.gpus else "CPU core-hours"
+    amount = f"{hours:,.0f}" if hours >= 10 else f"{hours:.2g}"
+    return f"about {amount} {unit} of work, {_known(plan, _timed(plan))}"
+
+
+def _known(plan: Plan, measured: Sequence[bool]) -> str:
+    """How far costs can be trusted."""
+    if all(measured):
+        return "measured"
+    if any(measured):
+        return "measured in part"
+    return "estimated (no GPU was ever measured)" if plan.gpu else "estimated"
+
+
+def _timed(plan: Plan) -> list[bool]:
+    return [bundle.seconds_measured for bundle in plan.bundles_left]
+
+
+def _shape(bundle: Bundle) -> str:
+    return f"width {bundle.config.model.width}, depth {bundle.config.model.depth}"

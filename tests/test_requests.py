@@ -1,0 +1,128 @@
+"""Jobs ask for what the runs to do need: time within the profile's limit, and memory."""
+
+from __future__ import annotations
+
+import pytest
+
+from slurm.profiles import MIN_MINUTES, Profile
+from slurm.requests import Work, fitted
+from sweeps import launch
+from sweeps.plan import make_plan
+from sweeps.spec import read_sweep
+
+HOUR = 3600.0
+PROFILE = Profile(time="08:00:00")
+SWEEP = """\
+name: asked
+base:
+  model: {width: 8, depth: 1, head_dim: 8}
+  data: {corpus: synthetic, context: 16}
+  train: {batch_size: 2, tokens: 1_600_000}
+  scaling: {base_width: 8, base_depth: 1, base_batch_size: 2, base_tokens: 1_600_000}
+grid:
+  model.width: [8, 32]
+  seed: [0, 1]
+"""
+
+
+@pytest.mark.parametrize(
+    ("seconds", "longest", "jobs", "time"),
+    [
+        (6 * HOUR, 0.5 * HOUR, 3, "04:05:00"),  # the share of a job
+        (6 * HOUR, 3 * HOUR, 3, "06:05:00"),  # the dearest run
+        (6 * HOUR, 0.5 * HOUR, 1, "08:00:00"),  # all that the profile allows
+        (50 * HOUR, 48 * HOUR, 4, "08:00:00"),
+        (1.0, 1.0, 1, "00:06:00"),  # rounded up
+    ],
+)
+def test_time_is_what_the_work_needs_and_within_the_profile(seconds, longest, jobs, time):
+    asked = fitted(PROFILE, Work(seconds, longest, 1e9), jobs)
+    assert asked.time == time
+    assert MIN_MINUTES <= asked.minutes <= PROFILE.minutes
+
+
+def test_a_time_of_days_stays_as_long():
+    long = Profile(time="2-03:30:01")
+    assert fitted(long, Work(1e9, 1e6, 1e9), 1).minutes == long.minutes
+
+
+@pytest.mark.parametrize(
+    ("host_bytes", "memory"),
+    [(1.0, "256M"), (2**28 / 1.5, "256M"), (2**28, "512M"), (10 * 2**30, "15360M")],
+)
+def test_memory_is_half_as_much_again_in_whole_steps(host_bytes, memory):
+    assert fitted(PROFILE, Work(1.0, 1.0, host_bytes), 1).memory == memory
+
+
+def test_what_else_a_profile_says_is_kept():
+    profile = Profile(memory="3G", partition="p", cpus=7, options={"exclusive": True})
+    asked = fitted(profile, Work(1.0, 1.0, 1e12), 1)
+    assert asked.memory == "3G"
+    assert asked == profile.model_copy(update={"time": asked.time})
+
+
+@pytest.fixture
+def dry_run(tmp_path, capsys):
+    """Runs `launch --dry-run` with a profile; the lines on the jobs, and the script."""
+    path, site = tmp_path / "asked.yaml", tmp_path / "site.yaml"
+    path.write_text(SWEEP, encoding="utf-8")
+
+    def run(profile):
+        site.write_text(profile, encoding="utf-8")
+        arguments = ["--cluster", "slurm", "--profile", str(site), "--dry-run"]
+        assert launch.main([str(path), "--runs-dir", str(tmp_path / "runs"), *arguments]) == 0
+        jobs = capsys.readouterr().out.partition("jobs (slurm): ")[2]
+        lines, _, script = jobs.partition("\n\n")
+        return lines.splitlines(), script
+
+    return run
+
+
+def test_dry_run_says_what_is_asked_and_why(dry_run):
+    lines, script = dry_run("cpus: 2\nconcurrency: 3\n")
+    assert lines == [
+        "3 in arrays of 3; at most 3 at a time",
+        "  time    00:06:00 each: 5 min and 2 x 15 s, a job's share of the work, estimated",
+        "  memory  512M each: 1.5 x 335M, the largest run (width 32, depth 1), estimated",
+        "  cost    about 0.025 CPU core-hours of work, estimated",
+    ]
+    assert "#SBATCH --time=6\n" in script
+    assert "#SBATCH --mem=512M\n" in script
+    lines, _ = dry_run("concurrency: 4\n")
+    dearest = "2 x 13 s, the dearest run (width 32, depth 1), estimated"
+    assert lines[1] == f"  time    00:06:00 each: 5 min and {dearest}"
+
+
+def test_dry_run_goes_by_what_finished_runs_took(dry_run, tmp_path):
+    sweep = read_sweep(tmp_path / "asked.yaml")
+    plan = make_plan(sweep, tmp_path / "runs", gpu=False)
+    for bundle, hours in zip(plan.bundles, (2, 1), strict=True):
+        record = plan.records[bundle.runs[0]]
+        record.create(bundle.config)
+        costs = {"wall_seconds": 3600 * hours, "peak_host_memory_bytes": hours * 2**29}
+        record.finish("done", tokens=1_600_000, **costs)
+        lines, _ = dry_run("cpus: 1\n")
+        known = "measured in part" if bundle == plan.bundles[0] else "measured"
+        dearest = "2 x 2.0 h, the dearest run (width 32, depth 1)"
+        assert lines[1] == f"  time    04:05:00 each: 5 min and {dearest}, {known}"
+        largest = "1.5 x 1,024M, the largest run (width 32, depth 1)"
+        assert lines[2] == f"  memory  1536M each: {largest}, measured"
+    assert lines[3] == "  cost    about 3 CPU core-hours of work, measured"
+    lines, script = dry_run("time: '00:30:00'\nmemory: 9G\n")
+    allowed = "all that the profile allows; a job that reaches it is queued again"
+    assert lines[1] == f"  time    00:30:00 each: {allowed}"
+    assert lines[2] == "  memory  9G each: as the profile says"
+    assert "#SBATCH --time=30\n" in script
+    assert "#SBATCH --mem=9G\n" in script
+
+
+def test_what_is_asked_of_a_gpu_is_marked_as_never_measured(dry_run):
+    lines, _ = dry_run("gpus: 1\n")
+    # 50,000 steps of 4.5 ms, and 4 GB for CUDA on the host.
+    assert lines[1:] == [
+        "  time    00:13:00 each: 5 min and 2 x 3.8 min, the dearest run (width 8, depth 1), "
+        "estimated (no GPU was ever measured)",
+        "  memory  5888M each: 1.5 x 3,815M, the largest run (width 32, depth 1), "
+        "estimated (no GPU was ever measured)",
+        "  cost    about 0.25 GPU-hours of work, estimated (no GPU was ever measured)",
+    ]
