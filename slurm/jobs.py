@@ -26,12 +26,21 @@ _SLURM_ERROR = re.compile(r"^(?:srun|slurmstepd\S*): error: (.*)$", re.MULTILINE
 def live_jobs(name: str) -> frozenset[str] | None:
     """Ids of this user's jobs of a name that wait, run, or are on their way out.
 
-    Of a task of an array, both its own id and the array's are there. None if SLURM is not there or
-    does not answer, so that nothing is known.
+    Of a task of an array that has started, its own id, which for one of them is the array's too.
+    None if SLURM is not there or does not answer, so that nothing is known.
     """
+    return _queued(name, "%A")
+
+
+def live_arrays(name: str) -> frozenset[str] | None:
+    """The same of what was submitted: arrays of which any task lives, and single jobs."""
+    return _queued(name, "%F")
+
+
+def _queued(name: str, ids: str) -> frozenset[str] | None:
     # By name too: SLURM starts its ids anew when it loses its state, and after the largest.
     user = getpass.getuser()
-    command = ["squeue", "--noheader", f"--user={user}", f"--name={name}", "--format=%A %F"]
+    command = ["squeue", "--noheader", f"--user={user}", f"--name={name}", f"--format={ids}"]
     try:
         result = subprocess.run(
             command, capture_output=True, text=True, check=True, timeout=ANSWER_SECONDS
@@ -114,7 +123,7 @@ class QueuedWorkers:
     def gone(self) -> bool:
         """Whether all have ended, as SLURM said when last asked. While it is silent, they live."""
         if not self._gone and time.monotonic() - self._asked >= POLL_SECONDS:
-            live = live_jobs(self._name)
+            live = live_arrays(self._name)
             self._gone = live is not None and live.isdisjoint(self.ids)
             self._asked = time.monotonic()
         return self._gone

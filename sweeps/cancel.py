@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from paper_repro.errors import ConfigError
-from slurm.jobs import cancel, live_jobs, submitted
+from slurm.jobs import cancel, live_arrays, submitted
 from sweeps import cli
 from sweeps.plan import make_plan
 from sweeps.spec import read_sweep
@@ -31,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _cancel(arguments: argparse.Namespace) -> int:
     sweep = read_sweep(arguments.file, arguments.overrides)
     noted = submitted(make_plan(sweep, arguments.runs_dir.resolve()).jobs)
-    live = live_jobs(sweep.name) if noted else frozenset()
+    live = live_arrays(sweep.name) if noted else frozenset()
     if live is None:
         raise ConfigError("SLURM does not answer (squeue): nothing was cancelled")
     ids = [job_id for job_id in noted if job_id in live]

@@ -19,7 +19,7 @@ from tiny_sweep import ROOT, STEPS, numbers, only_record, start, sweep_file, wai
 from paper_repro.claims import is_claimed, owner_of
 from paper_repro.config import Execution
 from slurm import arrays
-from slurm.jobs import live_jobs, note_submission
+from slurm.jobs import live_arrays, live_jobs, note_submission
 from slurm.profiles import read_profile
 from slurm.worker import Worker
 from sweeps import cancel, launch, status
@@ -160,6 +160,21 @@ def test_cancel_saves_the_runs_and_the_next_launch_goes_on(job, undisturbed, tmp
     assert "Nothing to cancel" in capsys.readouterr().out
     assert _launch(path, runs_dir, *ON_SLURM) == 0
     assert numbers(job.record) == undisturbed
+
+
+def test_one_task_of_an_array_may_be_gone_while_the_array_lives(tmp_path):
+    """Also the task whose own id is the array's: its run is lost, not running."""
+    command = ["sbatch", "--parsable", "--job-name=pair", "--array=0-1", "--wrap=sleep 60"]
+    array = subprocess.check_output(command, text=True, cwd=tmp_path).strip()
+    _wait(lambda: len(live_jobs("pair")) == 2)
+    own = live_jobs("pair")
+    assert array in own
+    shown = ["squeue", "--noheader", f"--jobs={array}", "--format=%A %K"]
+    tasks = dict(line.split() for line in subprocess.check_output(shown, text=True).splitlines())
+    subprocess.run(["scancel", f"{array}_{tasks[array]}"], check=True)
+    _wait(lambda: live_jobs("pair") == own - {array})
+    assert live_arrays("pair") == {array}
+    subprocess.run(["scancel", array], check=True)
 
 
 def test_a_requeued_job_ends_with_equal_numbers(job, undisturbed):
