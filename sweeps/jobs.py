@@ -12,7 +12,7 @@ from rich.console import Console
 from slurm.profiles import Profile
 from slurm.requests import MEMORY_MARGIN, START_SECONDS, TIME_MARGIN, Work, fitted
 from sweeps.plan import Bundle, Plan
-from sweeps.report import duration
+from sweeps.report import duration, say
 
 
 def fitted_profile(plan: Plan, profile: Profile, jobs: int) -> Profile:
@@ -26,13 +26,16 @@ def print_jobs(console: Console, plan: Plan, profile: Profile, jobs: int) -> Non
 
     asked = fitted_profile(plan, profile, jobs)
     sizes = ", ".join(map(str, array_sizes(jobs, profile.array_limit)))
+    arrays = f" in arrays of {sizes}" if jobs > 1 else ""
     lines = [
-        f"jobs (slurm): {jobs:,} in arrays of {sizes}; at most {profile.concurrency:,} at a time",
-        f"  time    {asked.time} each: {_why_time(plan, profile, asked, jobs)}",
-        f"  memory  {asked.memory} each: {_why_memory(plan, profile)}",
+        f"jobs (slurm): {jobs:,}{arrays}; at most {profile.concurrency:,} at a time",
+        f"  time    {asked.time} each, {_why_time(plan, profile, asked, jobs)}",
+        f"  memory  {asked.memory} each, {_why_memory(plan, profile)}",
         f"  cost    {_cost(plan, profile)}",
     ]
-    console.print("\n".join(lines), highlight=False, markup=False, soft_wrap=True)
+    if plan.gpu and not all(_timed(plan)):
+        lines.append("  No GPU was ever measured for these estimates; they may be far off.")
+    say(console, "\n".join(lines))
     # Arrays of one size differ in nothing.
     for script in dict.fromkeys(scripts(asked, plan.sweep.name, jobs, plan.jobs)):
         print(f"\n{script}", end="")
@@ -50,25 +53,23 @@ def _work(plan: Plan) -> Work:
 def _why_time(plan: Plan, profile: Profile, asked: Profile, jobs: int) -> str:
     work = _work(plan)
     if asked.minutes == profile.minutes:
-        return "all that the profile allows; a job that reaches it is queued again"
+        return "the profile's limit: a job that reaches it is queued again"
     dearest = max(plan.bundles_left, key=lambda bundle: bundle.seconds)
     whose = "a job's share of the work"
     if work.longest >= work.of_job(jobs):
-        whose = f"the dearest run ({_shape(dearest)})"
-    return (
-        f"{START_SECONDS / 60:.0f} min and {TIME_MARGIN:.0f} x {duration(work.of_job(jobs))}, "
-        f"{whose}, {_known(plan, _timed(plan))}"
-    )
+        whose = f"dearest run, {_shape(dearest)}"
+    seconds = duration(work.of_job(jobs))
+    known = _known(_timed(plan))
+    return f"{START_SECONDS / 60:.0f} min + {TIME_MARGIN:.0f} x {seconds} ({whose}, {known})"
 
 
 def _why_memory(plan: Plan, profile: Profile) -> str:
     if profile.memory:
         return "as the profile says"
     largest = max(plan.bundles_left, key=lambda bundle: bundle.host_bytes)
-    return (
-        f"{MEMORY_MARGIN} x {largest.host_bytes / 2**20:,.0f}M, the largest run "
-        f"({_shape(largest)}), {_known(plan, [largest.host_bytes_measured])}"
-    )
+    known = _known([largest.host_bytes_measured])
+    mebibytes = f"{largest.host_bytes / 2**20:.0f}M"
+    return f"{MEMORY_MARGIN} x {mebibytes} (largest run, {_shape(largest)}, {known})"
 
 
 def _cost(plan: Plan, profile: Profile) -> str:
@@ -76,16 +77,16 @@ def _cost(plan: Plan, profile: Profile) -> str:
     hours = plan.seconds_left / 3600 * (1 if profile.gpus else profile.cpus)
     unit = "GPU-hours" if profile.gpus else "CPU core-hours"
     amount = f"{hours:,.0f}" if hours >= 10 else f"{hours:.2g}"
-    return f"about {amount} {unit} of work, {_known(plan, _timed(plan))}"
+    return f"about {amount} {unit} in all ({_known(_timed(plan))})"
 
 
-def _known(plan: Plan, measured: Sequence[bool]) -> str:
+def _known(measured: Sequence[bool]) -> str:
     """How far costs can be trusted."""
     if all(measured):
         return "measured"
     if any(measured):
-        return "measured in part"
-    return "estimated (no GPU was ever measured)" if plan.gpu else "estimated"
+        return "partly measured"
+    return "estimated"
 
 
 def _timed(plan: Plan) -> list[bool]:

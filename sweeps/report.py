@@ -27,6 +27,7 @@ def print_plan(console: Console, plan: Plan) -> None:
         console,
         plan,
         {
+            "params": lambda bundle: short(bundle.parameters),
             "runs": lambda bundle: f"{len(bundle.runs):,}",
             "done": lambda bundle: f"{_finished(plan, bundle):,}",
             "FLOPs/run": lambda bundle: f"{bundle.flops:.1e}",
@@ -35,12 +36,11 @@ def print_plan(console: Console, plan: Plan) -> None:
     )
     flops = sum(bundle.flops * len(bundle.runs) for bundle in plan.bundles)
     tokens = sum(config.steps * config.tokens_per_step for config in plan.sweep.runs.values())
-    console.print(
+    say(
+        console,
         f"{len(plan.sweep.runs):,} runs in {len(plan.bundles):,} bundles, "
         f"{short(tokens)} tokens, {flops:.1e} FLOPs; {len(plan.missing):,} runs to do, "
         f"about {duration(plan.seconds_left)} of one {plan.device}",
-        highlight=False,
-        soft_wrap=True,
     )
 
 
@@ -51,7 +51,7 @@ def print_states(console: Console, plan: Plan) -> None:
         return lambda bundle: f"{plan.count(bundle)[state]:,}"
 
     _print_bundles(console, plan, {state: column(state) for state in get_args(State)})
-    console.print(counts(plan), highlight=False)
+    say(console, counts(plan))
     print_failures(console, plan)
     _list_runs(console, plan, "lost", _how_lost)
 
@@ -65,7 +65,8 @@ def counts(plan: Plan) -> str:
 
 def print_failures(console: Console, plan: Plan) -> None:
     """The failed runs: record, last line of the error, and the log of the worker that had it."""
-    _list_runs(console, plan, "failed", _last_line)
+    if _list_runs(console, plan, "failed", _last_line):
+        say(console, "error.txt in the record of a failed run has the whole traceback")
 
 
 def _last_line(state: RunState) -> str:
@@ -86,14 +87,17 @@ def _how_lost(state: RunState) -> str:
 
 def _list_runs(
     console: Console, plan: Plan, wanted: State, text: Callable[[RunState], str]
-) -> None:
-    """The runs in a state, each with its record's place, a text, and its worker's log."""
+) -> bool:
+    """The runs in a state, each with its record's place, a text, and its worker's log.
+
+    Returns whether there are any.
+    """
     found = [run_id for run_id, state in plan.states.items() if state.state == wanted]
     for run_id in found[:LISTED]:
         state = plan.states[run_id]
-        log = f"\n  log: {state.log}" if state.log else ""
+        log = f"\n  log: {_place(Path(state.log))}" if state.log else ""
         console.print(
-            f"{wanted}: {plan.records[run_id].directory}: {text(state)}{log}",
+            f"{wanted}: {_place(plan.records[run_id].directory)}: {text(state)}{log}",
             style="red",
             highlight=False,
             markup=False,
@@ -101,6 +105,18 @@ def _list_runs(
         )
     if len(found) > LISTED:
         console.print(f"... and {len(found) - LISTED:,} more {wanted} runs")
+    return bool(found)
+
+
+def _place(path: Path) -> Path:
+    """A path as one would type it here."""
+    here = Path.cwd()
+    return path.relative_to(here) if path.is_relative_to(here) else path
+
+
+def say(console: Console, text: str) -> None:
+    """Print plain text; on a terminal, broken between words."""
+    console.print(text, highlight=False, markup=False, soft_wrap=not console.is_terminal)
 
 
 def duration(seconds: float) -> str:
@@ -137,7 +153,6 @@ def _print_bundles(console: Console, plan: Plan, cells: Cells) -> None:
         "depth": lambda bundle: str(bundle.config.model.depth),
         "batch": lambda bundle: str(bundle.config.train.batch_size),
         "tokens": lambda bundle: short(bundle.config.train.tokens),
-        "params": lambda bundle: short(bundle.parameters),
     }
     for name in (*shape, *cells):
         table.add_column(name, justify="right")

@@ -78,10 +78,10 @@ srun --unbuffered --output JOBS/%A_%a_%t_log.out --error JOBS/%A_%a_%t_log.err \
 # Five steps of a tiny model are nothing: 40 launches of 4.5 ms, where a GPU is asked for.
 SUMMARY = """\
 4 in arrays of 3, 1; at most 4 at a time
-  time    00:06:00 each: 5 min and 2 x 0 s, a job's share of the work, estimated \
-(no GPU was ever measured)
-  memory  64G each: as the profile says
-  cost    about 0.00013 GPU-hours of work, estimated (no GPU was ever measured)
+  time    00:06:00 each, 5 min + 2 x 0 s (a job's share of the work, estimated)
+  memory  64G each, as the profile says
+  cost    about 0.00013 GPU-hours in all (estimated)
+  No GPU was ever measured for these estimates; they may be far off.
 """
 
 

@@ -82,15 +82,15 @@ def test_dry_run_says_what_is_asked_and_why(dry_run):
     lines, script = dry_run("cpus: 2\nconcurrency: 3\n")
     assert lines == [
         "3 in arrays of 3; at most 3 at a time",
-        "  time    00:06:00 each: 5 min and 2 x 15 s, a job's share of the work, estimated",
-        "  memory  512M each: 1.5 x 335M, the largest run (width 32, depth 1), estimated",
-        "  cost    about 0.025 CPU core-hours of work, estimated",
+        "  time    00:06:00 each, 5 min + 2 x 15 s (a job's share of the work, estimated)",
+        "  memory  512M each, 1.5 x 335M (largest run, width 32, depth 1, estimated)",
+        "  cost    about 0.025 CPU core-hours in all (estimated)",
     ]
     assert "#SBATCH --time=6\n" in script
     assert "#SBATCH --mem=512M\n" in script
     lines, _ = dry_run("concurrency: 4\n")
-    dearest = "2 x 13 s, the dearest run (width 32, depth 1), estimated"
-    assert lines[1] == f"  time    00:06:00 each: 5 min and {dearest}"
+    dearest = "2 x 13 s (dearest run, width 32, depth 1, estimated)"
+    assert lines[1] == f"  time    00:06:00 each, 5 min + {dearest}"
 
 
 def test_dry_run_goes_by_what_finished_runs_took(dry_run, tmp_path):
@@ -102,16 +102,16 @@ def test_dry_run_goes_by_what_finished_runs_took(dry_run, tmp_path):
         costs = {"wall_seconds": 3600 * hours, "peak_host_memory_bytes": hours * 2**29}
         record.finish("done", tokens=1_600_000, **costs)
         lines, _ = dry_run("cpus: 1\n")
-        known = "measured in part" if bundle == plan.bundles[0] else "measured"
-        dearest = "2 x 2.0 h, the dearest run (width 32, depth 1)"
-        assert lines[1] == f"  time    04:05:00 each: 5 min and {dearest}, {known}"
-        largest = "1.5 x 1,024M, the largest run (width 32, depth 1)"
-        assert lines[2] == f"  memory  1536M each: {largest}, measured"
-    assert lines[3] == "  cost    about 3 CPU core-hours of work, measured"
+        known = "partly measured" if bundle == plan.bundles[0] else "measured"
+        dearest = f"2 x 2.0 h (dearest run, width 32, depth 1, {known})"
+        assert lines[1] == f"  time    04:05:00 each, 5 min + {dearest}"
+        largest = "1.5 x 1024M (largest run, width 32, depth 1, measured)"
+        assert lines[2] == f"  memory  1536M each, {largest}"
+    assert lines[3] == "  cost    about 3 CPU core-hours in all (measured)"
     lines, script = dry_run("time: '00:30:00'\nmemory: 9G\n")
-    allowed = "all that the profile allows; a job that reaches it is queued again"
-    assert lines[1] == f"  time    00:30:00 each: {allowed}"
-    assert lines[2] == "  memory  9G each: as the profile says"
+    limit = "the profile's limit: a job that reaches it is queued again"
+    assert lines[1] == f"  time    00:30:00 each, {limit}"
+    assert lines[2] == "  memory  9G each, as the profile says"
     assert "#SBATCH --time=30\n" in script
     assert "#SBATCH --mem=9G\n" in script
 
@@ -120,9 +120,8 @@ def test_what_is_asked_of_a_gpu_is_marked_as_never_measured(dry_run):
     lines, _ = dry_run("gpus: 1\n")
     # 50,000 steps of 4.5 ms, and 4 GB for CUDA on the host.
     assert lines[1:] == [
-        "  time    00:13:00 each: 5 min and 2 x 3.8 min, the dearest run (width 8, depth 1), "
-        "estimated (no GPU was ever measured)",
-        "  memory  5888M each: 1.5 x 3,815M, the largest run (width 32, depth 1), "
-        "estimated (no GPU was ever measured)",
-        "  cost    about 0.25 GPU-hours of work, estimated (no GPU was ever measured)",
+        "  time    00:13:00 each, 5 min + 2 x 3.8 min (dearest run, width 8, depth 1, estimated)",
+        "  memory  5888M each, 1.5 x 3815M (largest run, width 32, depth 1, estimated)",
+        "  cost    about 0.25 GPU-hours in all (estimated)",
+        "  No GPU was ever measured for these estimates; they may be far off.",
     ]

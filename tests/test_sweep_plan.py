@@ -161,7 +161,18 @@ def test_status_counts_and_lists_failures(plan, path, runs_dir, capsys):
     out = capsys.readouterr().out
     assert "1 of 6 runs done, 0 diverged, 1 failed, 0 running, 0 lost, 4 pending" in out
     place = plan.records[failed].directory
-    assert f"failed: {place}: ValueError: too bad\n  log: jobs/7_0_log.err\n" in out
+    assert f"failed: {place}: ValueError: too bad\n  log: jobs/7_0_log.err\nerror.txt" in out
+
+
+def test_status_names_places_as_one_would_type_them(plan, path, runs_dir, capsys, monkeypatch):
+    failed = plan.missing[0]
+    log = str(plan.jobs / "7_0_log.err")
+    plan.records[failed].finish("failed", error="ValueError: too bad", log=log)
+    monkeypatch.chdir(runs_dir.parent)
+    assert status.main([str(path), "--runs-dir", "runs"]) == 0
+    out = capsys.readouterr().out
+    assert f"failed: runs/planned/{failed}: " in out
+    assert "\n  log: runs/planned/jobs/7_0_log.err\n" in out
 
 
 def _lose(record, log=None):
