@@ -17,6 +17,7 @@ from paper_repro.errors import ConfigError, explain
 
 Parameterization = Literal["sp", "sp_fan_in", "mup", "completep", "complete_d"]
 BetaRule = Literal["linear", "exponential"]
+Parallel = Literal["ddp", "fsdp"]
 
 #: The finer label of a parameter, for per-module hyperparameters (`mlp_gate` exists with SwiGLU).
 ModuleType = Literal[
@@ -247,7 +248,7 @@ class Execution(_Strict):
     """torch.compile the training step, once a bundle."""
     threads: PositiveInt = 1
     """CPU threads a process."""
-    parallel: Literal["ddp", "fsdp"] = "ddp"
+    parallel: Parallel = "ddp"
     """What several processes that train one run have of its model: whole copies, or shards."""
     checkpoint_seconds: NonNegativeFloat = 30.0
     """Wall time between checkpoints."""

@@ -17,19 +17,20 @@ import traceback
 import warnings
 from collections.abc import Callable
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 from torch.distributed import PrefixStore, TCPStore  # type: ignore[attr-defined]
 
+from paper_repro.config import Parallel
+
 if TYPE_CHECKING:
     from paper_repro.model import GPT
 
 log = logging.getLogger(__name__)
 
-Parallel = Literal["ddp", "fsdp"]
 Forward = Callable[[Tensor], Tensor]
 T = TypeVar("T")
 

@@ -71,8 +71,8 @@ def train_bundle(
     execution: Execution,
     should_stop: Callable[[], bool],
     processes: Processes | None = None,
-) -> None:
-    """Train the runs of a bundle, each to an outcome in its record.
+) -> bool:
+    """Train the runs of a bundle, each to an outcome in its record. False if it was not their end.
 
     Args:
         runs: runs with one `bundle_id`; taken from the iterable one at a time, so it may claim
@@ -83,7 +83,7 @@ def train_bundle(
             alone.
 
     An error ends its run as `failed`, with the traceback in the record, and the next run goes on.
-    Several processes part at an error: there the function returns.
+    Several processes part at an error: the function returns, or raises if the record lacks it.
     """
     torch.set_num_threads(execution.threads)
     processes = processes or Processes()
@@ -102,10 +102,13 @@ def train_bundle(
             elif run.claim.holds():
                 _record_failure(run, cause)
             finished = not processes.parted
+            if processes.parted and run.record.status() is None:
+                raise  # nothing would keep new processes from the same error
         finally:
             _release(run)
         if not finished:
-            return
+            return False
+    return True
 
 
 def _release(run: ClaimedRun) -> None:

@@ -84,20 +84,28 @@ def _submit_array(executor: submitit.SlurmExecutor, worker: Worker, size: int, g
 
 def _parameters(profile: Profile, name: str, sizes: Sequence[int], code: Path) -> dict[str, Any]:
     """The arguments of submitit's SLURM executor."""
+    several = profile.processes > 1
     exports = [f"export {key}={shlex.quote(str(v))}" for key, v in profile.environment.items()]
     return {
         "job_name": name,
         "partition": profile.partition,
         "account": profile.account,
         "qos": profile.qos,
+        "nodes": profile.nodes,
+        "ntasks_per_node": profile.tasks if several else None,
         "gpus_per_node": profile.gpus or None,
         "cpus_per_task": profile.cpus,
         "mem": profile.memory,
         "time": profile.minutes,
         "array_parallelism": max(1, profile.concurrency // len(sizes)),
         # CPUs: since SLURM 22.05 not inherited. Export: what the script sets reaches Python, also
-        # with the option `export: NONE` of sbatch, which srun would inherit.
-        "srun_args": [f"--cpus-per-task={profile.cpus}", "--export=ALL"],
+        # with the option `export: NONE` of sbatch, which srun would inherit. Kill: the tasks that
+        # are left would wait for the one that is gone.
+        "srun_args": [
+            f"--cpus-per-task={profile.cpus}",
+            "--export=ALL",
+            *(["--kill-on-bad-exit=1"] if several else []),
+        ],
         "wckey": None,
         "setup": [*profile.setup, *exports, *_imports(code)],
         "additional_parameters": {"requeue": True, **profile.options},

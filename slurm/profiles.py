@@ -10,7 +10,7 @@ import re
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from paper_repro.config import PositiveInt
 from paper_repro.errors import ConfigError, explain
@@ -25,7 +25,18 @@ _TIME = re.compile(r"(?:(\d+)-)?(\d+):([0-5]\d):([0-5]\d)")
 #: Options of sbatch that a key of the profile, the launcher or submitit sets.
 _SET_HERE = (
     *("account", "array", "cpus-per-task", "error", "gpus-per-node", "job-name", "mem"),
-    *("nodes", "open-mode", "output", "partition", "qos", "requeue", "signal", "time"),
+    *(
+        "nodes",
+        "ntasks",
+        "ntasks-per-node",
+        "open-mode",
+        "output",
+        "partition",
+        "qos",
+        "requeue",
+        "signal",
+        "time",
+    ),
 )
 
 
@@ -53,8 +64,9 @@ def _check_memory(text: str) -> str:
 
 
 def _check_gpus(gpus: int | str) -> int | str:
-    if gpus not in (0, 1) and not (isinstance(gpus, str) and re.fullmatch(r"[\w.-]+:1", gpus)):
-        raise ValueError(f"expected 0, 1 or TYPE:1, a job trains on one GPU (got {gpus!r})")
+    typed = isinstance(gpus, str) and re.fullmatch(r"[\w.-]+:[1-9]\d*", gpus)
+    if not typed and (isinstance(gpus, str) or gpus < 0):
+        raise ValueError(f"expected a number or TYPE:NUMBER, such as a100:1 (got {gpus!r})")
     return gpus
 
 
@@ -83,10 +95,14 @@ class Profile(BaseModel):
     partition: str | None = None
     account: str | None = None
     qos: str | None = None
+    nodes: PositiveInt = 1
+    """Nodes of a job."""
+    tasks: PositiveInt = 1
+    """Processes of a job on each of its nodes; all of them train one run together."""
     gpus: Annotated[int | str, AfterValidator(_check_gpus)] = 0
-    """GPUs of a job: 0, 1, or of a type, such as `a100:1`."""
+    """GPUs of a job on each of its nodes: 0, or one for each task; or of a type: `a100:1`."""
     cpus: PositiveInt = 1
-    """CPUs of a job, and the threads that it computes with."""
+    """CPUs of a task, and the threads that it computes with."""
     memory: Annotated[str, AfterValidator(_check_memory)] | None = None
     """Of a job. Without it, what the largest run needs is asked for."""
     time: Annotated[str, AfterValidator(_check_time)] = "24:00:00"
@@ -105,6 +121,24 @@ class Profile(BaseModel):
         default_factory=dict
     )
     """Any other option of sbatch, such as `constraint: a100`; `true` for one without a value."""
+
+    @model_validator(mode="after")
+    def _a_gpu_a_task(self) -> Profile:
+        if self.gpus_of_node not in (0, self.tasks):
+            raise ValueError(
+                f"gpus: expected 0 or {self.tasks}, one for each of the tasks (got {self.gpus!r})"
+            )
+        return self
+
+    @property
+    def gpus_of_node(self) -> int:
+        """Without their type."""
+        return int(str(self.gpus).rpartition(":")[2])
+
+    @property
+    def processes(self) -> int:
+        """Of a job, on all of its nodes."""
+        return self.nodes * self.tasks
 
     @property
     def minutes(self) -> int:

@@ -4,6 +4,9 @@ It pulls work: it walks over the runs, the dearest bundle first, and trains each
 and that nobody has claimed. So any number of workers, from any number of launches, share a sweep
 and none does another's run. All it needs is in the records. A worker tries a run at most once: what
 it could not finish, for want of disk space say, is left to the next launch.
+
+A job may be several processes that train each run together (`slurm.tasks`). They part at an error;
+SLURM then starts the job anew.
 """
 
 from __future__ import annotations
@@ -29,6 +32,7 @@ from paper_repro.records import Record
 from slurm.jobs import wait_while_running
 
 if TYPE_CHECKING:
+    from paper_repro.distributed import Processes
     from paper_repro.train import ClaimedRun
 
 log = logging.getLogger(__name__)
@@ -46,6 +50,8 @@ class Worker:
     execution: Execution
     gpu: str | None = None
     """The one GPU it may use, as in CUDA_VISIBLE_DEVICES; None leaves that to the cluster."""
+    processes: int = 1
+    """Processes that train each run together: the tasks of a SLURM job."""
     code_hash: str | None = None
     """The only code that it may run; None takes what is there."""
 
@@ -66,20 +72,43 @@ class Worker:
             logging.getLogger(name).setLevel(logging.INFO)
         if self.gpu is not None:
             os.environ["CUDA_VISIBLE_DEVICES"] = self.gpu  # torch is not imported yet
-        with _stop_flag() as should_stop:
-            # Another pass, since a run passed by may have lost its worker meanwhile.
-            tried: set[str] = set()
-            while self._pass(tried, should_stop) and not should_stop():
-                pass
-        if should_stop() and (job := slurm_job()):
+        with _stop_flag() as received:
+            if self.processes == 1:
+                self._work(lambda: bool(received))
+            else:
+                self._work_together(received)
+        if received and (job := slurm_job()):
             wait_while_running(job)  # one that ends by itself is not queued again
 
     def checkpoint(self) -> DelayedSubmission:
         """What SLURM requeues after a preemption or a time-out: the same work, whatever is left."""
         return DelayedSubmission(self)
 
-    def _pass(self, tried: set[str], should_stop: Callable[[], bool]) -> bool:
-        """Go over all bundles once; whether there was anything to train."""
+    def _work(self, should_stop: Callable[[], bool], processes: Processes | None = None) -> None:
+        # Another pass, since a run passed by may have lost its worker meanwhile.
+        tried: set[str] = set()
+        while self._pass(tried, should_stop, processes) and not should_stop():
+            pass
+
+    def _work_together(self, received: list[int]) -> None:
+        """Work as one task of several; task 0 gets the signals that any of them received."""
+        from slurm.tasks import dismiss, follow, join
+
+        processes = join(self.processes, self.execution.parallel)
+        if processes.rank:
+            follow(self.sweep_dir, self.execution, lambda: bool(received), processes)
+        else:
+            self._work(lambda: bool(received), processes)
+            if processes.parted:
+                received.append(signal.SIGUSR2)  # SLURM shall start new processes for the rest
+                return
+            dismiss(processes)
+        received.extend(processes.everybodys(received))
+
+    def _pass(
+        self, tried: set[str], should_stop: Callable[[], bool], processes: Processes | None
+    ) -> bool:
+        """Go over all bundles once; whether there was anything to train, and may be more."""
         trained = False
         for run_ids in self.bundles:
             claimed = self._claim(run_ids, tried, should_stop)
@@ -87,7 +116,13 @@ class Worker:
             if first is not None:
                 from paper_repro.train import train_bundle
 
-                train_bundle(itertools.chain([first], claimed), self.execution, should_stop)
+                runs: Iterator[ClaimedRun] = itertools.chain([first], claimed)
+                if processes:
+                    from slurm.tasks import announced
+
+                    runs = announced(runs, processes)
+                if not train_bundle(runs, self.execution, should_stop, processes):
+                    return False
                 trained = True
         return trained
 
@@ -131,8 +166,8 @@ def _log_path() -> str | None:
 
 
 @contextmanager
-def _stop_flag() -> Iterator[Callable[[], bool]]:
-    """Signals only set a flag while the body runs, so that it can bring its runs to safety.
+def _stop_flag() -> Iterator[list[int]]:
+    """Signals are only noted while the body runs, so that it can bring its runs to safety.
 
     Afterwards each signal is delivered again, to whoever handled it before: submitit requeues a
     SLURM job on SIGUSR2, and Ctrl-C interrupts a launcher that runs its worker in-process.
@@ -144,7 +179,7 @@ def _stop_flag() -> Iterator[Callable[[], bool]]:
 
     previous = {number: signal.signal(number, receive) for number in STOP_SIGNALS}
     try:
-        yield lambda: bool(received)
+        yield received
     finally:
         for stop_signal, handler in previous.items():
             signal.signal(stop_signal, handler)

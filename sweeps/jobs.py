@@ -9,18 +9,22 @@ from collections.abc import Sequence
 
 from rich.console import Console
 
+from paper_repro.config import Parallel
+from paper_repro.cost import process_bytes
 from slurm.profiles import Profile
 from slurm.requests import MEMORY_MARGIN, START_SECONDS, TIME_MARGIN, Work, fitted
-from sweeps.plan import Bundle, Plan
+from sweeps.plan import Bundle, Plan, vocabulary_size
 from sweeps.report import duration, say
 
 
 def fitted_profile(plan: Plan, profile: Profile, jobs: int) -> Profile:
     """The profile with the time and memory that each of so many jobs asks for."""
-    return fitted(profile, _work(plan), jobs)
+    return fitted(profile, _work(plan, profile), jobs)
 
 
-def print_jobs(console: Console, plan: Plan, profile: Profile, jobs: int) -> None:
+def print_jobs(
+    console: Console, plan: Plan, profile: Profile, jobs: int, parallel: Parallel
+) -> None:
     """The jobs that a launch would submit, why so large, and the scripts that sbatch would get."""
     from slurm.arrays import array_sizes, scripts
 
@@ -33,6 +37,8 @@ def print_jobs(console: Console, plan: Plan, profile: Profile, jobs: int) -> Non
         f"  memory  {asked.memory} each, {_why_memory(plan, profile)}",
         f"  cost    {_cost(plan, profile)}",
     ]
+    if profile.processes > 1:
+        lines.append(f"  device  {_of_device(plan, profile, parallel)}")
     if plan.gpu and not all(_timed(plan)):
         lines.append("  No GPU was ever measured for these estimates; they may be far off.")
     say(console, "\n".join(lines))
@@ -41,17 +47,17 @@ def print_jobs(console: Console, plan: Plan, profile: Profile, jobs: int) -> Non
         print(f"\n{script}", end="")
 
 
-def _work(plan: Plan) -> Work:
+def _work(plan: Plan, profile: Profile) -> Work:
     bundles = plan.bundles_left
     return Work(
         seconds=plan.seconds_left,
         longest=max(bundle.seconds for bundle in bundles),
-        host_bytes=max(bundle.host_bytes for bundle in bundles),
+        host_bytes=profile.tasks * max(bundle.host_bytes for bundle in bundles),
     )
 
 
 def _why_time(plan: Plan, profile: Profile, asked: Profile, jobs: int) -> str:
-    work = _work(plan)
+    work = _work(plan, profile)
     if asked.minutes == profile.minutes:
         return "the profile's limit: a job that reaches it is queued again"
     dearest = max(plan.bundles_left, key=lambda bundle: bundle.seconds)
@@ -68,16 +74,36 @@ def _why_memory(plan: Plan, profile: Profile) -> str:
         return "as the profile says"
     largest = max(plan.bundles_left, key=lambda bundle: bundle.host_bytes)
     known = _known([largest.host_bytes_measured])
+    tasks = f"{profile.tasks} tasks x " if profile.tasks > 1 else ""
     mebibytes = f"{largest.host_bytes / 2**20:.0f}M"
-    return f"{MEMORY_MARGIN} x {mebibytes} (largest run, {_shape(largest)}, {known})"
+    return f"{MEMORY_MARGIN} x {tasks}{mebibytes} (largest run, {_shape(largest)}, {known})"
 
 
 def _cost(plan: Plan, profile: Profile) -> str:
     """GPU-hours of the whole launch, or core-hours where jobs have no GPU."""
-    hours = plan.seconds_left / 3600 * (1 if profile.gpus else profile.cpus)
+    devices = profile.processes * (1 if profile.gpus else profile.cpus)
+    hours = plan.seconds_left / 3600 * devices
     unit = "GPU-hours" if profile.gpus else "CPU core-hours"
     amount = f"{hours:,.0f}" if hours >= 10 else f"{hours:.2g}"
     return f"about {amount} {unit} in all ({_known(_timed(plan))})"
+
+
+def _of_device(plan: Plan, profile: Profile, parallel: Parallel) -> str:
+    """Memory of each GPU, or process, of those that train a run together."""
+    processes = profile.processes
+
+    def needed(bundle: Bundle) -> float:
+        vocabulary = vocabulary_size(bundle.config)
+        return process_bytes(bundle.config, vocabulary, processes, parallel)
+
+    largest = max(plan.bundles_left, key=needed)
+    unit = "GPU" if profile.gpus else "process"
+    each = f"{_size(needed(largest))} of memory a {unit}"
+    return f"{each}, {parallel} on {processes} ({_shape(largest)}, estimated)"
+
+
+def _size(bytes_: float) -> str:
+    return f"{bytes_ / 2**30:.1f} GiB" if bytes_ >= 2**30 else f"{bytes_ / 2**20:.0f} MiB"
 
 
 def _known(measured: Sequence[bool]) -> str:

@@ -57,13 +57,15 @@ def launch(arguments: argparse.Namespace) -> int:
     profile = choose_profile(sweep, arguments)
     _check_figure(sweep)
     gpu = bool(profile.gpus) if profile else bool(gpus(arguments.device))
-    plan = make_plan(sweep, arguments.runs_dir.resolve(), gpu)
+    processes = profile.processes if profile else 1
+    plan = make_plan(sweep, arguments.runs_dir.resolve(), gpu, processes)
     if plan.missing:
         _check_corpora(sweep)
     print_plan(console, plan)
     if arguments.dry_run:
         if profile and plan.missing:
-            print_jobs(console, plan, profile, worker_count(plan, profile, arguments))
+            jobs = worker_count(plan, profile, arguments)
+            print_jobs(console, plan, profile, jobs, arguments.parallel or Execution().parallel)
         return cli.OK
     if not plan.missing:
         console.print("Nothing to do: every run has its result.")
@@ -112,6 +114,12 @@ def _parser() -> argparse.ArgumentParser:
         choices=get_args(choices["dtype"].annotation),
         default=choices["dtype"].default,
         help="precision of matrix products (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--parallel",
+        choices=get_args(choices["parallel"].annotation),
+        help="what each of several processes that train a run has of its model: a whole copy or a"
+        f" shard (default: {choices['parallel'].default})",
     )
     parser.add_argument("--compile", action="store_true", help="torch.compile, once a bundle")
     return parser

@@ -60,11 +60,14 @@ class Plan:
     states: Mapping[str, RunState]
     gpu: bool
     """Whether estimates are for a GPU."""
+    processes: int = 1
+    """That train a run together."""
 
     @property
     def device(self) -> str:
-        """What `seconds_left` are of one of."""
-        return "GPU" if self.gpu else "core"
+        """What `seconds_left` are of."""
+        device = "GPU" if self.gpu else "core"
+        return f"one {device}" if self.processes == 1 else f"{self.processes} {device}s"
 
     @property
     def jobs(self) -> Path:
@@ -114,11 +117,13 @@ class Plan:
         return Counter(self.states[run_id].state for run_id in ids)
 
 
-def make_plan(sweep: Sweep, runs_dir: Path, gpu: bool | None = None) -> Plan:
+def make_plan(sweep: Sweep, runs_dir: Path, gpu: bool | None = None, processes: int = 1) -> Plan:
     """Read what is on disk and work out the rest.
 
     Args:
         gpu: whether costs are estimated for a GPU; None: for what the last launches ran on.
+        processes: how many train a run together, in how much less time (an estimate takes it that
+            they lose none).
     """
     directory = runs_dir / sweep.name
     gpu = on_gpus(directory / JOBS) if gpu is None else gpu
@@ -129,9 +134,9 @@ def make_plan(sweep: Sweep, runs_dir: Path, gpu: bool | None = None) -> Plan:
     for run_id, config in sweep.runs.items():
         # The same grouping as `RunConfig.bundle_id`, without its hash.
         groups.setdefault((config.model, config.data, config.train), []).append(run_id)
-    bundles = [_bundle(run_ids, sweep, states, gpu) for run_ids in groups.values()]
+    bundles = [_bundle(run_ids, sweep, states, gpu, processes) for run_ids in groups.values()]
     bundles.sort(key=lambda bundle: bundle.seconds, reverse=True)
-    return Plan(sweep, tuple(bundles), directory, records, states, gpu)
+    return Plan(sweep, tuple(bundles), directory, records, states, gpu, processes)
 
 
 def refresh(plan: Plan, ask_slurm: bool = False) -> Plan:
@@ -146,9 +151,16 @@ def refresh(plan: Plan, ask_slurm: bool = False) -> Plan:
     return replace(plan, states={**plan.states, **fresh})
 
 
-def _bundle(run_ids: list[str], sweep: Sweep, states: Mapping[str, RunState], gpu: bool) -> Bundle:
+def vocabulary_size(config: RunConfig) -> int:
+    """Tokens of a run's vocabulary, known before its corpus is read."""
+    return bpe_size(config.data.tokenizer) or BYTES
+
+
+def _bundle(
+    run_ids: list[str], sweep: Sweep, states: Mapping[str, RunState], gpu: bool, processes: int
+) -> Bundle:
     config = sweep.runs[run_ids[0]]
-    vocabulary = bpe_size(config.data.tokenizer) or BYTES
+    vocabulary = vocabulary_size(config)
     done = [states[run_id].status for run_id in run_ids if states[run_id].state == "done"]
     seconds = [float(status["wall_seconds"]) for status in done]
     # Older records do not have it.
@@ -160,7 +172,7 @@ def _bundle(run_ids: list[str], sweep: Sweep, states: Mapping[str, RunState], gp
         config=config,
         parameters=parameters(config.model, vocabulary),
         flops=train_flops(config, vocabulary),
-        seconds=fmean(seconds) if seconds else estimate_seconds(config, vocabulary),
+        seconds=fmean(seconds) if seconds else estimate_seconds(config, vocabulary) / processes,
         seconds_measured=bool(seconds),
         host_bytes=max(peaks) if peaks else estimate_bytes(config, vocabulary),
         host_bytes_measured=bool(peaks),

@@ -40,7 +40,7 @@ def print_plan(console: Console, plan: Plan) -> None:
         console,
         f"{len(plan.sweep.runs):,} runs in {len(plan.bundles):,} bundles, "
         f"{short(tokens)} tokens, {flops:.1e} FLOPs; {len(plan.missing):,} runs to do, "
-        f"about {duration(plan.seconds_left)} of one {plan.device}",
+        f"about {duration(plan.seconds_left)} of {plan.device}",
     )
 
 

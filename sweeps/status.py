@@ -39,7 +39,7 @@ def status(arguments: argparse.Namespace) -> int:
         console.print(f"ETA {duration(plan.seconds_left / running)} with {running} running")
     elif plan.missing:
         left = duration(plan.seconds_left)
-        console.print(f"about {left} of one {plan.device} left, nothing is running")
+        console.print(f"about {left} of {plan.device} left, nothing is running")
     return cli.OK
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from paper_repro.config import Execution
@@ -25,8 +27,9 @@ def choose_profile(sweep: Sweep, arguments: argparse.Namespace) -> Profile | Non
     """
     path = arguments.profile or sweep.profile
     if arguments.cluster != "slurm":
-        if arguments.profile:
-            raise ConfigError("--profile: expected with --cluster slurm only")
+        for option in ("profile", "parallel"):
+            if getattr(arguments, option):
+                raise ConfigError(f"--{option}: expected with --cluster slurm only")
         return None
     from slurm.profiles import Profile, read_profile
 
@@ -35,7 +38,24 @@ def choose_profile(sweep: Sweep, arguments: argparse.Namespace) -> Profile | Non
     profile = read_profile(path)
     if arguments.device == "cuda" and not profile.gpus:
         raise ConfigError(f"{path}: gpus: expected 1 or TYPE:1 with --device cuda (got 0)")
+    if arguments.parallel and profile.processes == 1:
+        raise ConfigError(f"{path}: nodes, tasks: expected several with --parallel (got 1)")
+    _check_batches(sweep, path, profile)
     return profile
+
+
+def _check_batches(sweep: Sweep, path: Path, profile: Profile) -> None:
+    """Check that the processes of a job can share every batch equally.
+
+    Raises:
+        ConfigError: naming the sweep file, the key and the profile.
+    """
+    for batch_size in {config.train.batch_size for config in sweep.runs.values()}:
+        if batch_size % profile.processes:
+            raise ConfigError(
+                f"{sweep.path}: train.batch_size: expected a multiple of {profile.processes}, the "
+                f"processes of a job in {path} (nodes times tasks) (got {batch_size})"
+            )
 
 
 def worker_count(plan: Plan, profile: Profile | None, arguments: argparse.Namespace) -> int:
@@ -56,6 +76,7 @@ def submit(plan: Plan, profile: Profile | None, arguments: argparse.Namespace) -
         dtype=arguments.dtype,
         compile=arguments.compile,
         threads=profile.cpus if profile else 1,
+        parallel=arguments.parallel or Execution().parallel,
     )
     missing = set(plan.missing)
     bundles = tuple(
@@ -64,6 +85,7 @@ def submit(plan: Plan, profile: Profile | None, arguments: argparse.Namespace) -
     worker = Worker(plan.directory, tuple(filter(None, bundles)), execution)
     workers = worker_count(plan, profile, arguments)
     if profile:
+        worker = replace(worker, processes=profile.processes)
         asked = fitted_profile(plan, profile, workers)
         return arrays.submit(worker, workers, asked, plan.sweep.name, plan.jobs)
     return executors.submit(worker, workers, arguments.cluster, plan.jobs)

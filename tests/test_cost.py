@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 
 from paper_repro.config import DataConfig, ModelConfig, RunConfig, TrainConfig
-from paper_repro.cost import activation_bytes, parameters, training_bytes
+from paper_repro.cost import activation_bytes, parameters, process_bytes, training_bytes
 from paper_repro.model import GPT
+from sweeps.spec import read_sweep
+
+ROOT = Path(__file__).parent.parent
 
 SHAPES = {
     "gelu": {"width": 64, "depth": 2, "head_dim": 16},
@@ -49,3 +54,24 @@ def test_training_holds_sixteen_bytes_a_parameter_and_a_batch():
     config = _config(SHAPES["gelu"])
     batch = activation_bytes(config.model, 4 * 64, 256)
     assert training_bytes(config, 256) == 16 * parameters(config.model, 256) + batch
+
+
+def test_the_large_sweep_builds_without_memory_and_has_the_parameters_of_its_estimate():
+    (config,) = read_sweep(ROOT / "sweeps" / "large_7b.yaml").runs.values()
+    with torch.device("meta"):
+        model = GPT(config.model, 256, config.data.context)
+    sizes = {name: parameter.numel() for name, parameter in model.named_parameters()}
+    total = sum(sizes.values())
+    assert total == parameters(config.model, 256)
+    assert 6.9e9 < total < 7.1e9
+    batch = activation_bytes(config.model, config.data.context, 256)
+    assert process_bytes(config, 256, 16, "ddp") == 16 * total + batch
+    block = sum(size for name, size in sizes.items() if name.startswith("blocks.7."))
+    outside = sum(size for name, size in sizes.items() if not name.startswith("blocks."))
+    gathered = process_bytes(config, 256, 16, "fsdp") - 16 * total / 16 - batch
+    assert gathered == pytest.approx(8 * (2 * block + outside), rel=1e-4)  # gains left out
+
+
+def test_one_process_needs_what_one_device_needs():
+    config = _config(SHAPES["gelu"])
+    assert process_bytes(config, 256, 1, "ddp") == training_bytes(config, 256)

@@ -15,8 +15,8 @@ import torch.multiprocessing as mp
 from conftest import small_config, train
 
 from paper_repro.claims import owner_of, take_claim
-from paper_repro.config import Execution, RunConfig
-from paper_repro.distributed import Parallel, SeveralProcesses
+from paper_repro.config import Execution, Parallel, RunConfig
+from paper_repro.distributed import SeveralProcesses
 from paper_repro.files import read_json
 from paper_repro.records import Record
 from paper_repro.train import ClaimedRun, leaders_run, train_bundle

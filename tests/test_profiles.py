@@ -143,6 +143,32 @@ def test_what_a_profile_leaves_out_is_left_to_the_site(tmp_path):
         assert f"--{option}" not in script
 
 
+def test_several_processes_are_tasks_of_one_job(tmp_path):
+    (script,) = scripts(Profile(nodes=3, tasks=4, gpus="h100:4", cpus=8), "tiny", 1, tmp_path)
+    for option in ("nodes=3", "ntasks-per-node=4", "gpus-per-node=h100:4", "cpus-per-task=8"):
+        assert f"#SBATCH --{option}\n" in script
+    assert " --kill-on-bad-exit=1 " in script
+
+
+PARALLEL_MISTAKES = {
+    "rows that cannot be shared": ("nodes: 4", [], "tiny.yaml: train.batch_size: expected a multi"),
+    "one process": ("cpus: 2", ["--parallel", "fsdp"], "site.yaml: nodes, tasks: expected several"),
+    "here": ("nodes: 2", ["--cluster", "local", "--parallel", "ddp"], "--cluster slurm only"),
+}
+
+
+@pytest.mark.parametrize("case", PARALLEL_MISTAKES)
+def test_processes_that_cannot_share_a_run(case, tmp_path, capsys):
+    text, arguments, error = PARALLEL_MISTAKES[case]
+    sweep = tmp_path / "tiny.yaml"
+    sweep.write_text(f"{SWEEP}profile: {_profile(tmp_path, text)}\n", encoding="utf-8")
+    common = [str(sweep), "--runs-dir", str(tmp_path / "runs"), "--dry-run", "--cluster", "slurm"]
+    assert launch.main([*common, *arguments]) == 2
+    captured = capsys.readouterr().err
+    assert captured.count("\n") == 1
+    assert error in captured
+
+
 @pytest.mark.parametrize(
     ("workers", "limit", "sizes"),
     [(1, 1, [1]), (5, 5, [5]), (6, 5, [5, 1]), (2001, 1000, [1000, 1000, 1])],
@@ -167,7 +193,10 @@ MISTAKES = {
     "time below the warning": ("time: '00:02:00'", ["time: expected", "at least 5 minutes"]),
     "memory without a unit": ("memory: 16", ["memory: ", "16"]),
     "memory in words": ("memory: 16GB", ["memory: expected", "16G", "'16GB'"]),
-    "several GPUs": ("gpus: 2", ["gpus: expected 0, 1 or TYPE:1", "(got 2)"]),
+    "GPUs without tasks": ("gpus: 2", ["gpus: expected 0 or 1", "tasks (got 2)"]),
+    "tasks without GPUs": ("{gpus: 'a100:1', tasks: 4}", ["gpus: expected 0 or 4", "'a100:1'"]),
+    "GPUs in words": ("gpus: two", ["gpus: expected a number or TYPE:NUMBER", "'two'"]),
+    "tasks as an option": ("options: {ntasks: 2}", ["options: ntasks is set elsewhere"]),
     "GPUs as true": ("gpus: true", ["gpus", "True"]),
     "no CPUs": ("cpus: 0", ["cpus: ", "greater than 0"]),
     "no concurrency": ("concurrency: 0", ["concurrency: "]),

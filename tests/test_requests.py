@@ -125,3 +125,15 @@ def test_what_is_asked_of_a_gpu_is_marked_as_never_measured(dry_run):
         "  cost    about 0.25 GPU-hours in all (estimated)",
         "  No GPU was ever measured for these estimates; they may be far off.",
     ]
+
+
+def test_several_processes_share_a_run_its_time_and_its_memory(dry_run):
+    """The runs of the largest bundle take 13 s on one process."""
+    lines, script = dry_run("tasks: 2\ncpus: 3\n")
+    assert "5 min + 2 x 6 s (dearest run, width 32, depth 1, estimated)" in lines[1]
+    assert "1.5 x 2 tasks x 335M (largest run, width 32, depth 1, estimated)" in lines[2]
+    assert lines[3:] == [
+        "  cost    about 0.038 CPU core-hours in all (estimated)",
+        "  device  1 MiB of memory a process, ddp on 2 (width 32, depth 1, estimated)",
+    ]
+    assert "#SBATCH --ntasks-per-node=2\n" in script

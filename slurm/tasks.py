@@ -1,0 +1,60 @@
+"""The tasks of a SLURM job that train one run together: task 0 is the worker, the others follow it.
+
+SLURM's task layout says who is who. The tasks meet at the address of the job's first node, at a
+port that no other job has at the same time. Where a site needs another, the profile's `environment`
+sets MASTER_ADDR or MASTER_PORT.
+"""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Callable, Iterable, Iterator
+from itertools import groupby
+from pathlib import Path
+
+from paper_repro.config import Execution, Parallel
+from paper_repro.distributed import Processes, SeveralProcesses
+from paper_repro.train import ClaimedRun, leaders_run, train_bundle
+
+PORTS = range(10_000, 32_768)
+"""Below those that Linux gives to connections."""
+
+
+def join(count: int, parallel: Parallel) -> SeveralProcesses:
+    """Meet the other tasks of this job.
+
+    Raises:
+        RuntimeError: SLURM started another number of tasks.
+    """
+    tasks = int(os.environ["SLURM_NTASKS"])
+    if tasks != count:
+        raise RuntimeError(f"SLURM started {tasks} tasks, expected {count}")
+    # Not a name of a node: those need not resolve everywhere.
+    host = os.environ.get("MASTER_ADDR") or os.environ["SLURM_LAUNCH_NODE_IPADDR"]
+    port = os.environ.get("MASTER_PORT") or PORTS[int(os.environ["SLURM_JOB_ID"]) % len(PORTS)]
+    rank, local_rank = int(os.environ["SLURM_PROCID"]), int(os.environ["SLURM_LOCALID"])
+    return SeveralProcesses(parallel, rank, count, local_rank, (host, int(port)))
+
+
+def announced(runs: Iterable[ClaimedRun], processes: Processes) -> Iterator[ClaimedRun]:
+    """The runs of a bundle, each told to the followers before it is trained."""
+    bundle = uuid.uuid4().hex
+    for run in runs:
+        processes.share([bundle, run.record.directory.name])
+        yield run
+
+
+def dismiss(processes: Processes) -> None:
+    """Tell the followers that there are no more runs."""
+    processes.share([])
+
+
+def follow(
+    sweep_dir: Path, execution: Execution, should_stop: Callable[[], bool], processes: Processes
+) -> None:
+    """Train what task 0 announces, until it has no more."""
+    told: Iterator[list[str]] = iter(lambda: processes.share([]), [])
+    for _, bundle in groupby(told, key=lambda words: words[0]):
+        runs = (leaders_run(sweep_dir / run_id) for _, run_id in bundle)
+        train_bundle(runs, execution, should_stop, processes)
