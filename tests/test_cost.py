@@ -8,7 +8,14 @@ import pytest
 import torch
 
 from paper_repro.config import DataConfig, ModelConfig, RunConfig, TrainConfig
-from paper_repro.cost import activation_bytes, parameters, process_bytes, training_bytes
+from paper_repro.cost import (
+    activation_bytes,
+    estimated_gpu_seconds,
+    parameters,
+    process_bytes,
+    train_flops,
+    training_bytes,
+)
 from paper_repro.model import GPT
 from sweeps.spec import read_sweep
 
@@ -48,6 +55,12 @@ def test_activations_are_what_autograd_keeps(shape, vocab_size):
     saved = sum(storage.nbytes() for storage in kept.values())
     tokens = config.tokens_per_step
     assert activation_bytes(config.model, tokens, vocab_size) == pytest.approx(saved, rel=0.05)
+
+
+def test_a_gpu_is_bound_by_launches_or_by_flops():
+    small, large = (_config(SHAPES["gelu"] | {"width": width}) for width in (64, 4096))
+    assert estimated_gpu_seconds(small, 256) == pytest.approx(small.steps * 6e-3)
+    assert estimated_gpu_seconds(large, 256) == pytest.approx(train_flops(large, 256) / 1e13)
 
 
 def test_training_holds_sixteen_bytes_a_parameter_and_a_batch():

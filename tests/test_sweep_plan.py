@@ -146,11 +146,33 @@ def test_a_plan_is_for_what_the_jobs_of_earlier_launches_ran_on(plan, path, runs
     assert "of one GPU left, nothing is running" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(("shown", "gpu"), [("", False), ("0", True)])
+def test_before_any_job_a_plan_is_for_this_machine(path, runs_dir, monkeypatch, shown, gpu):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", shown)
+    assert make_plan(read_sweep(path), runs_dir).gpu is gpu
+
+
+def test_bundles_left_have_runs_to_do(plan):
+    largest, second, third = plan.bundles
+    for run_id in (*largest.runs, second.runs[0]):
+        plan.records[run_id].finish("done", **RESULT)
+    assert refresh(plan).bundles_left == [second, third]
+
+
 def test_dry_run_touches_nothing(path, tmp_path, capsys):
     runs_dir = tmp_path / "none"
     assert launch.main([str(path), "--dry-run", "--runs-dir", str(runs_dir)]) == 0
     assert "6 runs in 3 bundles, 3.84k tokens" in capsys.readouterr().out
     assert not runs_dir.exists()
+
+
+def test_estimated_times_are_marked(plan, path, runs_dir, capsys):
+    plan.records[plan.bundles[0].runs[0]].finish("done", **RESULT)
+    assert launch.main([str(path), "--dry-run", "--runs-dir", str(runs_dir)]) == 0
+    times = [
+        line.split("e+")[1].split(None, 1)[1] for line in capsys.readouterr().out.splitlines()[1:4]
+    ]
+    assert times == ["50 s", "~0 s", "~0 s"]
 
 
 def test_status_counts_and_lists_failures(plan, path, runs_dir, capsys):

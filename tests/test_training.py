@@ -242,6 +242,7 @@ def test_record_says_what_a_reader_needs(tmp_path):
     assert {group["tensor_class"] for group in run["groups"]} >= {"embedding", "qk_norm"}
     assert record.status()["tokens"] == 12 * 64
     assert record.status()["tokens_per_second"] > 0
+    assert record.status()["peak_host_memory_bytes"] >= record.status()["peak_memory_bytes"] > 1e8
     assert record.config() == small_config()
 
 
