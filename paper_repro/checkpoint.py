@@ -8,6 +8,7 @@ not depend on how many processes train the run: what several saved, one or more 
 
 from __future__ import annotations
 
+import errno
 import logging
 import pickle
 from dataclasses import asdict, dataclass, fields
@@ -99,7 +100,11 @@ def read_checkpoint(
         ValueError,
         TypeError,
         pickle.UnpicklingError,
+        OSError,
     ) as error:
+        # torch seeks to before the start of some files that were cut short.
+        if isinstance(error, OSError) and error.errno != errno.EINVAL:
+            raise
         log.warning("%s: damaged (%s); the run starts anew", path, type(error).__name__)
         return None
     return checkpoint

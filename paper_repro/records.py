@@ -87,17 +87,22 @@ class Record:
             self.checkpoint_path.unlink(missing_ok=True)
 
     def metrics(self) -> list[dict[str, Any]]:
-        """All whole lines of `metrics.jsonl`; a line cut short by a crash ends the list."""
-        lines: list[dict[str, Any]] = []
+        """All whole lines of `metrics.jsonl`, by step; a line cut short by a crash ends the list.
+
+        Of a step that was written twice, by an owner that was taken over in that moment and by the
+        one that took over, there is the later line.
+        """
+        lines: dict[int, dict[str, Any]] = {}
         if not self.metrics_path.exists():
-            return lines
+            return []
         with self.metrics_path.open(encoding="utf-8") as file:
-            for line in file:
+            for text in file:
                 try:
-                    lines.append(json.loads(line))
+                    line = json.loads(text)
                 except ValueError:
                     break
-        return lines
+                lines[line["step"]] = line
+        return [lines[step] for step in sorted(lines)]
 
     def append_metrics(self, line: dict[str, Any]) -> None:
         with self.metrics_path.open("a", encoding="utf-8") as file:

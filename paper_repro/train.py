@@ -365,6 +365,7 @@ class Training:
                 }
             ),
         )
+        log.info("run %s: %s", self.config.run_id, outcome)
 
 
 def _without_nan(content: dict[str, Any]) -> dict[str, Any]:

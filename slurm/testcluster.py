@@ -80,10 +80,10 @@ PreemptMode=REQUEUE
 """
 NODE = (
     "NodeName={name} NodeHostname={host} NodeAddr=127.0.0.1 Port={port}"
-    " CPUs=4 RealMemory=8000 Gres=gpu:2 State=UNKNOWN\n"
+    " CPUs=64 RealMemory=64000 Gres=gpu:2 State=UNKNOWN\n"
 )
 PARTITIONS = """\
-PartitionName=main Nodes=ALL Default=YES MaxTime=INFINITE State=UP PriorityTier=1 GraceTime=10
+PartitionName=main Nodes=ALL Default=YES MaxTime=INFINITE State=UP PriorityTier=1 GraceTime=3
 PartitionName=urgent Nodes=ALL MaxTime=INFINITE State=UP PriorityTier=2 PreemptMode=OFF
 """
 #: submitit asks sacct, which needs an accounting database; squeue knows the same here.
@@ -132,6 +132,23 @@ class PrivateCluster:
         """Kill all that runs on a node, at once; `start` brings it back."""
         _kill_all(f"SLURM_CONF={self.environment['SLURM_CONF']}", f"{NODE_VARIABLE}={node}")
         self.daemons[node].wait()
+
+    def mend(self) -> None:
+        """Bring back what is dead, down or drained, end all jobs, and wait until all is idle.
+
+        Raises:
+            ConfigError: the cluster does not recover.
+        """
+        for name, daemon in self.daemons.items():
+            if daemon.poll() is not None:
+                self.start(name)
+        environment = {**os.environ, **self.environment}
+        for command in (
+            ["scancel", f"--user={getpass.getuser()}"],
+            ["scontrol", "update", "nodename=ALL", "state=resume"],
+        ):
+            subprocess.run(command, env=environment, capture_output=True, check=False)
+        _wait_until_idle(self)
 
 
 @contextmanager

@@ -23,9 +23,10 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 
 @pytest.fixture(scope="module")
-def slurm_cluster():
-    """A cluster of two nodes; this process and its children use it."""
-    with private_cluster(nodes=2) as cluster, pytest.MonkeyPatch.context() as patch:
+def slurm_cluster(request: pytest.FixtureRequest):
+    """A cluster of two nodes, or of `NODES` of the module; this process and its children use it."""
+    nodes = getattr(request.module, "NODES", 2)
+    with private_cluster(nodes) as cluster, pytest.MonkeyPatch.context() as patch:
         for name, value in cluster.environment.items():
             patch.setenv(name, value)
         yield cluster

@@ -8,28 +8,17 @@ import re
 import shutil
 import signal
 import subprocess
-import time
-from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
+from slurm_jobs import ON_SLURM, Job, launch_sweep, submit_tiny, wait_for
 from tiny_sweep import ROOT, STEPS, numbers, only_record, start, sweep_file, wait_until_training
 
 from paper_repro.claims import is_claimed, owner_of
-from paper_repro.config import Execution
-from slurm import arrays
 from slurm.jobs import live_arrays, live_jobs, note_submission
-from slurm.profiles import read_profile
-from slurm.worker import Worker
-from sweeps import cancel, launch, status
-from sweeps.plan import make_plan
+from sweeps import cancel, status
 from sweeps.spec import read_sweep
 
 pytestmark = pytest.mark.slurm
-
-PROFILE = ROOT / "slurm" / "testcluster.yaml"
-ON_SLURM = ["--cluster", "slurm", "--profile", str(PROFILE)]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -41,62 +30,22 @@ def _cluster(slurm_cluster):
 def undisturbed(tmp_path_factory):
     """The numbers of the run that the tests below disturb, trained without SLURM."""
     folder = tmp_path_factory.mktemp("undisturbed")
-    assert _launch(sweep_file(folder, [0], STEPS), folder / "runs", "--cluster", "debug") == 0
+    assert launch_sweep(sweep_file(folder, [0], STEPS), folder / "runs", "--cluster", "debug") == 0
     return numbers(only_record(folder / "runs"))
-
-
-def _launch(path: Path, runs_dir: Path, *arguments: str) -> int:
-    return launch.main([str(path), "--runs-dir", str(runs_dir), "--device", "cpu", *arguments])
-
-
-def _wait(until: Callable[[], object], seconds: float = 60.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not until():
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
-
-
-@dataclass(frozen=True)
-class Job:
-    """A job in the middle of its only run, after a checkpoint."""
-
-    id: str
-    record: Path
-
-    @property
-    def worker(self) -> int:
-        """The process id of the worker, on one of the nodes."""
-        claim = max((self.record / "claims").glob("*.json"))
-        return int(json.loads(claim.read_text())["pid"])
-
-    @property
-    def gone(self) -> bool:
-        live = live_jobs("tiny")
-        return live is not None and self.id not in live
 
 
 @pytest.fixture
 def job(tmp_path) -> Job:
-    path = sweep_file(tmp_path, [0], STEPS)
-    plan = make_plan(read_sweep(path), tmp_path / "runs")
-    (run_id,) = plan.missing
-    record = plan.records[run_id]
-    record.create(plan.sweep.runs[run_id])
-    execution = Execution(device="cpu", checkpoint_seconds=0.05)
-    worker = Worker(plan.directory, ((run_id,),), execution)
-    (job_id,) = arrays.submit(worker, 1, read_profile(PROFILE), "tiny", plan.jobs).ids
-    wait_until_training(record.directory)
-    _wait(record.checkpoint_path.exists)
-    assert not record.finished
-    return Job(job_id, record.directory)
+    (job,) = submit_tiny(tmp_path, [0])
+    return job
 
 
 def test_smoke_gives_the_numbers_of_this_machine(tmp_path, capfd):
     smoke, (here, there) = ROOT / "sweeps" / "smoke.yaml", (tmp_path / "here", tmp_path / "there")
-    assert _launch(smoke, here, "--workers", "2") == 0
-    assert _launch(smoke, there, *ON_SLURM, "--dry-run") == 0
+    assert launch_sweep(smoke, here, "--workers", "2") == 0
+    assert launch_sweep(smoke, there, *ON_SLURM, "--dry-run") == 0
     _, _, script = capfd.readouterr().out.partition("\n\n#!")
-    assert _launch(smoke, there, *ON_SLURM) == 0
+    assert launch_sweep(smoke, there, *ON_SLURM) == 0
     assert "6 of 6 runs done" in capfd.readouterr().out
 
     run_ids = read_sweep(smoke).runs.keys()
@@ -109,16 +58,16 @@ def test_smoke_gives_the_numbers_of_this_machine(tmp_path, capfd):
     (submitted,) = (there / "smoke" / "jobs").glob("*_submission.sh")
     assert submitted.read_text() == f"#!{script}"
 
-    assert _launch(smoke, there, *ON_SLURM) == 0
+    assert launch_sweep(smoke, there, *ON_SLURM) == 0
     assert "Nothing to do" in capfd.readouterr().out
 
 
 def test_a_killed_worker_then_a_relaunch_gives_equal_numbers(job, undisturbed, tmp_path):
     os.kill(job.worker, signal.SIGKILL)
-    _wait(lambda: job.gone)
+    wait_for(lambda: job.gone)
     assert (job.record / "checkpoint.pt").exists()
     assert not (job.record / "status.json").exists()
-    assert _launch(tmp_path / "tiny.yaml", tmp_path / "runs", *ON_SLURM) == 0
+    assert launch_sweep(tmp_path / "tiny.yaml", tmp_path / "runs", *ON_SLURM) == 0
     assert numbers(job.record) == undisturbed
 
 
@@ -131,7 +80,7 @@ def test_a_job_that_vanished_with_its_node_is_lost_and_then_taken_up(
     assert status.main([str(path), "--runs-dir", str(runs_dir)]) == 0
     assert "1 running, 0 lost" in capsys.readouterr().out
     os.kill(job.worker, signal.SIGKILL)
-    _wait(lambda: job.gone)
+    wait_for(lambda: job.gone)
     claim.write_text(json.dumps(json.loads(claim.read_text()) | {"host": "elsewhere"}))
     assert is_claimed(job.record)
     assert status.main([str(path), "--runs-dir", str(runs_dir)]) == 0
@@ -140,7 +89,7 @@ def test_a_job_that_vanished_with_its_node_is_lost_and_then_taken_up(
     assert f"{job.record}: its job {job.id} is gone" in out
     assert "SLURM said: n1: task 0: Killed" in out
     assert f"log: {job.record.parent}/jobs/{job.id}_0_log.err" in out
-    assert _launch(path, runs_dir, *ON_SLURM) == 0
+    assert launch_sweep(path, runs_dir, *ON_SLURM) == 0
     assert numbers(job.record) == undisturbed
 
 
@@ -150,15 +99,16 @@ def test_cancel_saves_the_runs_and_the_next_launch_goes_on(job, undisturbed, tmp
     held = subprocess.check_output(other, text=True, cwd=tmp_path).strip()
     # Of an id that another job now has:
     note_submission(job.record.parent / "jobs", held, 1, gpu=False)
+    job.thaw()
     assert cancel.main([str(path), "--runs-dir", str(runs_dir)]) == 0
     assert capsys.readouterr().out == f"Cancelled: {job.id}\n"
-    _wait(lambda: job.gone)
+    wait_for(lambda: job.gone)
     assert held in live_jobs("other")
     assert (job.record / "checkpoint.pt").exists()
     assert owner_of(job.record) is None
     assert cancel.main([str(path), "--runs-dir", str(runs_dir)]) == 0
     assert "Nothing to cancel" in capsys.readouterr().out
-    assert _launch(path, runs_dir, *ON_SLURM) == 0
+    assert launch_sweep(path, runs_dir, *ON_SLURM) == 0
     assert numbers(job.record) == undisturbed
 
 
@@ -166,13 +116,13 @@ def test_one_task_of_an_array_may_be_gone_while_the_array_lives(tmp_path):
     """Also the task whose own id is the array's: its run is lost, not running."""
     command = ["sbatch", "--parsable", "--job-name=pair", "--array=0-1", "--wrap=sleep 60"]
     array = subprocess.check_output(command, text=True, cwd=tmp_path).strip()
-    _wait(lambda: len(live_jobs("pair")) == 2)
+    wait_for(lambda: len(live_jobs("pair")) == 2)
     own = live_jobs("pair")
     assert array in own
     shown = ["squeue", "--noheader", f"--jobs={array}", "--format=%A %K"]
     tasks = dict(line.split() for line in subprocess.check_output(shown, text=True).splitlines())
     subprocess.run(["scancel", f"{array}_{tasks[array]}"], check=True)
-    _wait(lambda: live_jobs("pair") == own - {array})
+    wait_for(lambda: live_jobs("pair") == own - {array})
     assert live_arrays("pair") == {array}
     subprocess.run(["scancel", array], check=True)
 
@@ -180,7 +130,8 @@ def test_one_task_of_an_array_may_be_gone_while_the_array_lives(tmp_path):
 def test_a_requeued_job_ends_with_equal_numbers(job, undisturbed):
     """USR2 is what SLURM sends before a time limit and, where set so, at a preemption."""
     subprocess.run(["scancel", "--signal=USR2", job.id], check=True)
-    _wait((job.record / "status.json").exists)
+    job.thaw()
+    wait_for((job.record / "status.json").exists)
     assert numbers(job.record) == undisturbed
     shown = subprocess.check_output(["scontrol", "show", "job", job.id], text=True)
     assert re.search(r"Restarts=1\b", shown)
@@ -191,7 +142,7 @@ def test_a_requeued_job_ends_with_equal_numbers(job, undisturbed):
 def test_the_launcher_notices_that_its_jobs_are_gone(tmp_path):
     path, runs_dir = sweep_file(tmp_path, [0], 100_000), tmp_path / "runs"
     launcher = start(path, runs_dir, *ON_SLURM)
-    _wait(lambda: list((runs_dir / "tiny").glob("*/metrics.jsonl")))
+    wait_for(lambda: list((runs_dir / "tiny").glob("*/metrics.jsonl")))
     wait_until_training(only_record(runs_dir))
     (claim,) = (only_record(runs_dir) / "claims").glob("*.json")
     os.kill(json.loads(claim.read_text())["pid"], signal.SIGKILL)
@@ -204,7 +155,7 @@ def test_a_job_that_no_node_can_run_is_refused(tmp_path, capsys):
     profile = tmp_path / "large.yaml"
     profile.write_text("partition: main\nmemory: 9T\n")
     arguments = ["--cluster", "slurm", "--profile", str(profile)]
-    assert _launch(sweep_file(tmp_path, [0], 10), tmp_path / "runs", *arguments) == 2
+    assert launch_sweep(sweep_file(tmp_path, [0], 10), tmp_path / "runs", *arguments) == 2
     error = capsys.readouterr().err
     assert error.count("\n") == 1
     assert error.startswith("error: --cluster slurm: cannot submit: ")
@@ -222,7 +173,7 @@ def test_what_was_queued_before_a_refusal_is_named(tmp_path, capsys, monkeypatch
     arguments = ["--cluster", "slurm", "--profile", str(profile)]
     path, runs_dir = sweep_file(tmp_path, [0, 1], 10), tmp_path / "runs"
     try:
-        assert _launch(path, runs_dir, *arguments) == 2
+        assert launch_sweep(path, runs_dir, *arguments) == 2
     finally:
         subprocess.run(f"{drain}=UP", shell=True, check=True)
     error = capsys.readouterr().err

@@ -143,7 +143,9 @@ def test_crash_after_a_checkpoint_leaves_no_double_lines(tmp_path):
     assert record.metrics_path.read_bytes() == whole.metrics_path.read_bytes()
 
 
-@pytest.mark.parametrize("damage", ["truncated", "garbage", "empty", "other data", "half"])
+@pytest.mark.parametrize(
+    "damage", ["truncated", "cut short", "garbage", "empty", "other data", "half"]
+)
 def test_damaged_checkpoint_starts_anew(tmp_path, damage):
     config = small_config()
     whole = train(config, tmp_path / "whole")
@@ -158,7 +160,12 @@ def test_damaged_checkpoint_starts_anew(tmp_path, damage):
         checkpoint["model"]["embedding.weight"].zero_()  # going on from here would show
         torch.save(checkpoint | {"corpus_hash": "other"}, record.checkpoint_path)
     else:
-        broken = {"truncated": content[: len(content) // 2], "garbage": b"x" * 100, "empty": b""}
+        broken = {
+            "truncated": content[: len(content) // 2],
+            "cut short": content[:20_000],  # torch says so in another way
+            "garbage": b"x" * 100,
+            "empty": b"",
+        }
         record.checkpoint_path.write_bytes(broken[damage])
     train(config, tmp_path / "run")
     assert record.metrics_path.read_bytes() == whole.metrics_path.read_bytes()
@@ -172,6 +179,14 @@ def test_metrics_damaged_before_the_checkpoint_start_anew(tmp_path):
     record.metrics_path.write_text("".join(lines[:2]) + lines[2][:9])
     train(config, tmp_path / "run")
     assert record.metrics_path.read_bytes() == whole.metrics_path.read_bytes()
+
+
+def test_a_step_written_by_two_owners_is_one_line(tmp_path):
+    record = Record(tmp_path)
+    lines = [{"step": step, "train_loss": 1.0 / step} for step in (1, 2, 3, 4)]
+    for line in [*lines[:2], lines[3], lines[1], *lines[2:]]:
+        record.append_metrics(line)
+    assert record.metrics() == lines
 
 
 def test_divergence_is_an_outcome(tmp_path):
