@@ -92,7 +92,8 @@ def _parameters(profile: Profile, name: str, sizes: Sequence[int], code: Path) -
         "account": profile.account,
         "qos": profile.qos,
         "nodes": profile.nodes,
-        "ntasks_per_node": profile.tasks if several else None,
+        # submitit cannot do with None.
+        **({"ntasks_per_node": profile.tasks} if several else {}),
         "gpus_per_node": profile.gpus or None,
         "cpus_per_task": profile.cpus,
         "mem": profile.memory,
