@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 from conftest import small_config, train
@@ -18,6 +19,7 @@ from paper_repro.claims import owner_of, take_claim
 from paper_repro.config import Execution, Parallel, RunConfig
 from paper_repro.distributed import SeveralProcesses
 from paper_repro.files import read_json
+from paper_repro.model import GPT
 from paper_repro.records import Record
 from paper_repro.train import ClaimedRun, leaders_run, train_bundle
 
@@ -38,6 +40,8 @@ CONFIG = small_config(
     },
 )
 STOPPED_AFTER = 6
+IMPORTED_ONCE = ["test_distributed", "torch._dynamo", "torch.distributed.fsdp"]
+"""By the process that all others are forked from; each takes seconds."""
 
 
 def _free_port() -> int:
@@ -54,8 +58,8 @@ def together(
     A job is (ddp or fsdp, config, record, and what makes the `should_stop` of a rank).
     """
     addressed = [(*job, _free_port()) for job in jobs]
-    context = mp.get_context("forkserver")  # torch is imported once for all processes
-    context.set_forkserver_preload(["test_distributed"])
+    context = mp.get_context("forkserver")
+    context.set_forkserver_preload(IMPORTED_ONCE)
     processes = [context.Process(target=_work, args=(k, count, addressed)) for k in range(count)]
     for process in processes:
         process.start()
@@ -79,12 +83,36 @@ def _work(rank: int, count: int, jobs: list[Any]) -> None:
         processes.share(None)  # the record is written
         if rank > 0:
             run = leaders_run(directory)
-        train_bundle(
-            [run], Execution(device="cpu", parallel=parallel), should_stop(rank), processes
-        )
+        _check_weights(processes)
+        execution = Execution(device="cpu", parallel=parallel)
+        train_bundle([run], execution, should_stop(rank), processes)
         if processes.parted:
             return  # the leader, left alone
         dist.destroy_process_group()
+
+
+def _check_weights(processes: SeveralProcesses) -> None:
+    """Weights and buffers are those of one process, bit for bit; FSDP keeps a share of them."""
+    alone = GPT(CONFIG.model, 50, 16)
+    alone.initialise(CONFIG)
+    model, _ = processes.build(lambda: GPT(CONFIG.model, 50, 16), processes.device("cpu"))
+    model.initialise(CONFIG)
+    expected = dict(alone.named_parameters())
+    for name, parameter in model.named_parameters():
+        whole = processes.whole(parameter.detach())
+        assert processes.rank or torch.equal(whole, expected[name]), name
+    for name, buffer in alone.named_buffers():
+        assert torch.equal(buffer, model.get_buffer(name)), name
+    kept = sum(_local(parameter).numel() for parameter in model.parameters())
+    share = sum(parameter.numel() for parameter in alone.parameters())
+    if processes.parallel == "fsdp":
+        share = share / processes.count
+    assert kept == pytest.approx(share, rel=0.02)  # a last shard may be smaller
+
+
+def _local(parameter: torch.Tensor) -> torch.Tensor:
+    to_local = getattr(parameter, "to_local", None)
+    return to_local() if to_local else parameter
 
 
 def never(_rank: int) -> Callable[[], bool]:
