@@ -196,6 +196,17 @@ def test_the_numbers_are_those_of_one_process(records):
         assert not record.checkpoint_path.exists()
 
 
+def test_losses_between_two_lines_of_metrics_are_those_of_all(tmp_path):
+    """120 steps: a line every two, so that the stop falls between lines."""
+    config = small_config(train={"tokens": 120 * 64})
+    whole = train(config, tmp_path / "whole")
+    assert together(2, [("ddp", config, tmp_path / "parts", stop_the_second)]) == [0, 0]
+    parts = train(config, tmp_path / "parts")
+    assert [line["step"] for line in parts.metrics()[:4]] == [1, 3, 5, 7]
+    for line, expected in zip(parts.metrics(), whole.metrics(), strict=True):
+        assert line == pytest.approx(expected, rel=1e-4)
+
+
 def test_groups_and_multipliers_are_those_of_one_process(records):
     runs = {name: read_json(record.run_path) for name, record in records.items()}
     groups = runs["one"]["groups"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from slurm.profiles import MIN_MINUTES, Profile
@@ -10,6 +12,7 @@ from sweeps import launch
 from sweeps.plan import make_plan
 from sweeps.spec import read_sweep
 
+ROOT = Path(__file__).parent.parent
 HOUR = 3600.0
 PROFILE = Profile(time="08:00:00")
 SWEEP = """\
@@ -137,3 +140,14 @@ def test_several_processes_share_a_run_its_time_and_its_memory(dry_run):
         "  device  1 MiB of memory a process, ddp on 2 (width 32, depth 1, estimated)",
     ]
     assert "#SBATCH --ntasks-per-node=2\n" in script
+
+
+def test_the_large_sweep_plans_and_tells_the_memory_of_a_gpu(capsys, tmp_path):
+    sweep, profile = ROOT / "sweeps" / "large_7b.yaml", ROOT / "slurm" / "multi_gpu_site.yaml"
+    arguments = ["--cluster", "slurm", "--profile", str(profile), "--dry-run"]
+    command = [str(sweep), "--runs-dir", str(tmp_path), *arguments]
+    for parallel, memory in (("fsdp", "35.9"), ("ddp", "130.1")):
+        assert memory in sweep.read_text(encoding="utf-8")
+        assert launch.main([*command, "--parallel", parallel]) == 0
+        line = f"  device  {memory} GiB of memory a GPU, {parallel} on 16 (width 4096, depth 32, "
+        assert line in capsys.readouterr().out
