@@ -219,3 +219,14 @@ def test_a_figure_that_fails_does_not_change_the_result(tmp_path, capfd):
     path.write_text(path.read_text() + "figure: style\n")  # a module there, but no figure
     assert _launch(path, tmp_path / "runs") == 0
     assert "The figure style could not be drawn" in capfd.readouterr().out
+
+
+def test_a_run_whose_failure_cannot_be_written_down_is_tried_once(tmp_path, capsys):
+    path, runs_dir = sweep_file(tmp_path, [0, 1], 10), tmp_path / "runs"
+    plan = make_plan(read_sweep(path), runs_dir)
+    first = plan.records[plan.missing[0]]
+    first.error_path.mkdir(parents=True)
+    assert _launch(path, runs_dir, "--cluster", "debug") == 1
+    assert "1 of 2 runs done" in capsys.readouterr().out
+    first.error_path.rmdir()
+    assert _launch(path, runs_dir, "--cluster", "debug") == 0
