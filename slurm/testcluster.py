@@ -83,7 +83,7 @@ NODE = (
     " CPUs=64 RealMemory=64000 Gres=gpu:2 State=UNKNOWN\n"
 )
 PARTITIONS = """\
-PartitionName=main Nodes=ALL Default=YES MaxTime=INFINITE State=UP PriorityTier=1 GraceTime=3
+PartitionName=main Nodes=ALL Default=YES State=UP PriorityTier=1 GraceTime=3 LLN=YES
 PartitionName=urgent Nodes=ALL MaxTime=INFINITE State=UP PriorityTier=2 PreemptMode=OFF
 """
 #: submitit asks sacct, which needs an accounting database; squeue knows the same here.
