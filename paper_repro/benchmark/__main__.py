@@ -1,0 +1,150 @@
+"""`python -m paper_repro.benchmark`: tokens a second of this suite and of a plain loop."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from paper_repro.benchmark.measure import (
+    RUN_TOKENS,
+    Measurement,
+    Shape,
+    Variant,
+    measure,
+    peak_flops,
+)
+from paper_repro.config import Execution, RunConfig
+from paper_repro.errors import ConfigError
+from paper_repro.files import write_json
+from paper_repro.code import describe_code
+from paper_repro.provenance import versions
+
+WIDTHS = {"cpu": (32, 64, 128, 256), "cuda": (32, 64, 128, 256, 512, 1024, 2048)}
+QUICK_WIDTH = 128
+SECONDS, QUICK_SECONDS = 15.0, 3.0
+VARIANTS: dict[Variant, str] = {
+    "bundled": "this suite, as a study runs",
+    "single": "this suite, one run at a time",
+    "plain": "a plain loop",
+}
+LONG = 2**31
+"""Tokens of a run that is not over before it is measured."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Exit code 0, or 2 for wrong arguments."""
+    arguments = _parser().parse_args(argv)
+    try:
+        return _run(arguments)
+    except ConfigError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    console = Console(stderr=arguments.json, width=None if sys.stdout.isatty() else 110)
+    device = arguments.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    widths = arguments.widths or WIDTHS[device]
+    if arguments.quick:
+        widths = [width for width in widths if width <= QUICK_WIDTH]
+    seconds = QUICK_SECONDS if arguments.quick else SECONDS
+    peak = peak_flops(Execution(device=device))
+    measurements: list[Measurement] = []
+    for width in widths:
+        for variant in VARIANTS:
+            with console.status(f"{variant} at width {width} ..."):
+                shape = _shape(variant, width, arguments, device, seconds)
+                measurements.append(measure(variant, shape, peak))
+    rows = [measurement.row() for measurement in measurements]
+    if arguments.output:
+        content = {**describe_code(None), "versions": versions(), "peak_flops": peak}
+        write_json(arguments.output, content | {"rows": rows})
+    if arguments.json:
+        print(json.dumps(rows, indent=2))
+    else:
+        console.print(table(measurements, peak))
+    return 0
+
+
+def _shape(
+    variant: Variant, width: int, arguments: argparse.Namespace, device: str, seconds: float
+) -> Shape:
+    config = RunConfig.model_validate(
+        {
+            "model": {"width": width, "depth": arguments.depth},
+            "data": {"max_epochs": LONG // 2**20},
+            "train": {"tokens": LONG, "evaluations": 1},
+        }
+    )
+    bundled, gpu = variant == "bundled", device == "cuda"
+    cores = len(os.sched_getaffinity(0))
+    execution = Execution(
+        device="cuda" if gpu else "cpu",
+        dtype="bfloat16" if gpu else "float32",
+        compile=not arguments.quick and variant != "plain" and (bundled or gpu),
+        threads=1 if bundled else cores,
+        checkpoint_seconds=3600,
+    )
+    return Shape(config, execution, workers=cores if bundled and not gpu else 1, seconds=seconds)
+
+
+def table(measurements: Sequence[Measurement], peak: float) -> Table:
+    """A row a measurement, its ratio over the plain loop first."""
+    plain = {m.width: m for m in measurements if m.variant == "plain"}
+    device = measurements[0].device
+    result = Table(
+        title=f"{device}, peak {peak / 1e12:.3g} TFLOP/s; runs of {RUN_TOKENS:,} tokens",
+        box=None,
+        header_style="bold",
+    )
+    for heading in ("width", "depth", "variant", "over plain", "tokens/s", "runs/hour"):
+        result.add_column(heading, justify="left" if heading == "variant" else "right")
+    for heading in ("params", "FLOPs/token", "MFU", "memory", "how"):
+        result.add_column(heading, justify="left" if heading == "how" else "right")
+    for m in measurements:
+        how = f"{m.workers} × {m.threads} thread{'s' * (m.threads > 1)}"
+        result.add_row(
+            str(m.width),
+            str(m.depth),
+            VARIANTS[m.variant],
+            f"{m.tokens_per_s / plain[m.width].tokens_per_s:.2f}×",
+            f"{m.tokens_per_s:,.0f}",
+            f"{m.runs_per_hour:,.0f}",
+            f"{m.parameters:,}",
+            f"{m.flops_per_token:.2g}",
+            f"{m.mfu:.0%}",
+            f"{m.peak_bytes / 2**20:,.0f} MiB",
+            f"{how}{', compiled' if m.compiled else ''}",
+        )
+    return result
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m paper_repro.benchmark",
+        description="Tokens a second of this suite, bundled and one run at a time, and of a plain "
+        "loop, on the text and shapes of sweeps/lr_width.yaml.",
+    )
+    parser.add_argument(
+        "--widths", metavar="N", type=int, nargs="+", help="default: 32 to 256, on a GPU to 2048"
+    )
+    parser.add_argument("--depth", metavar="N", type=int, default=2, help="default: %(default)s")
+    parser.add_argument(
+        "--quick", action="store_true", help="widths up to 128, uncompiled, under a minute"
+    )
+    parser.add_argument("--device", choices=["cpu", "cuda"], help="default: a GPU if there is one")
+    parser.add_argument("--json", action="store_true", help="print a list of objects, not a table")
+    parser.add_argument("--output", metavar="FILE", type=Path, help="keep the results as JSON")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

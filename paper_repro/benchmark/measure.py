@@ -1,0 +1,219 @@
+"""Tokens a second of one variant at one shape, each measured in a process of its own.
+
+So threads, caches and peak memory are those of that variant alone. Time counts from when the first
+steps are over: compilation, allocation and the reading of data are before.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import multiprocessing.queues
+import resource
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from multiprocessing.synchronize import Barrier
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from paper_repro.claims import take_claim
+from paper_repro.config import Execution, RunConfig
+from paper_repro.cost import parameters, train_flops
+from paper_repro.data import load_dataset
+from paper_repro.provenance import device_name
+from paper_repro.records import Record
+
+Variant = Literal["bundled", "single", "plain"]
+
+RUN_TOKENS = 589_824
+"""Length of a run, that of sweeps/lr_width.yaml."""
+WARMUP_STEPS = 4
+MIN_STEPS = 4
+PEAK_FLOPS = {"H100": 989e12, "H200": 989e12, "A100": 312e12, "L40S": 362e12}
+"""Dense bfloat16 peaks, from NVIDIA's data sheets."""
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What is trained, in what way, and for how long."""
+
+    config: RunConfig
+    """Longer than can be trained in the time."""
+    execution: Execution
+    workers: int
+    """Processes that train runs of the bundle at once; only `bundled` has several, on a CPU."""
+    seconds: float
+    """Time measured, after the warm-up."""
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """A row of the table."""
+
+    width: int
+    depth: int
+    variant: Variant
+    tokens_per_s: float
+    runs_per_hour: float
+    """Runs of `RUN_TOKENS`; without start-up and evaluations."""
+    mfu: float
+    """Model FLOPs a second over the device's peak."""
+    peak_bytes: int
+    """Of all processes: resident memory on a CPU, allocated memory on a GPU."""
+    device: str
+    parameters: int
+    flops_per_token: float
+    compiled: bool
+    workers: int
+    threads: int
+
+    def row(self) -> dict[str, Any]:
+        """As plain data."""
+        return asdict(self)
+
+
+class Stopwatch:
+    """Counts steps; told after each, it says when enough were seen."""
+
+    def __init__(self, barrier: Barrier, seconds: float, device: torch.device) -> None:
+        self._barrier, self._seconds, self._device = barrier, seconds, device
+        self._steps, self._started = -WARMUP_STEPS, 0.0
+        self.steps_per_second = 0.0
+
+    def __call__(self) -> bool:
+        self._steps += 1
+        if self._steps == 0:
+            self._wait()
+            self._barrier.wait()  # nobody measures while another still compiles
+            self._started = time.perf_counter()
+        if self._steps < MIN_STEPS or time.perf_counter() - self._started < self._seconds:
+            return False
+        self._wait()
+        self.steps_per_second = self._steps / (time.perf_counter() - self._started)
+        return True
+
+    def _wait(self) -> None:
+        if self._device.type == "cuda":
+            torch.cuda.synchronize(self._device)
+
+
+def measure(variant: Variant, shape: Shape, peak: float) -> Measurement:
+    """Measure one variant.
+
+    Args:
+        peak: FLOPs a second of the device.
+
+    Raises:
+        RuntimeError: a process ended without a measurement.
+    """
+    context = multiprocessing.get_context("spawn")
+    barrier, results = context.Barrier(shape.workers), context.SimpleQueue()
+    processes = [
+        context.Process(target=_work, args=(variant, shape, seed, barrier, results))
+        for seed in range(shape.workers)
+    ]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+        if process.exitcode:
+            raise RuntimeError(f"{variant} at width {shape.config.model.width} failed (see above)")
+    measured = [results.get() for _ in processes]
+    config = shape.config
+    vocabulary = load_dataset(config.data).vocab_size
+    tokens_per_s = sum(rate for rate, _ in measured) * config.tokens_per_step
+    flops_per_token = train_flops(config, vocabulary) / (config.steps * config.tokens_per_step)
+    return Measurement(
+        width=config.model.width,
+        depth=config.model.depth,
+        variant=variant,
+        tokens_per_s=tokens_per_s,
+        runs_per_hour=tokens_per_s * 3600 / RUN_TOKENS,
+        mfu=tokens_per_s * flops_per_token / peak,
+        peak_bytes=sum(memory for _, memory in measured),
+        device=device_name(_device(shape.execution)),
+        parameters=parameters(config.model, vocabulary),
+        flops_per_token=flops_per_token,
+        compiled=shape.execution.compile and variant != "plain",
+        workers=shape.workers,
+        threads=shape.execution.threads,
+    )
+
+
+def peak_flops(execution: Execution) -> float:
+    """FLOPs a second of the device: a data sheet's, else those of a large matrix product."""
+    device = _device(execution)
+    if device.type == "cuda":
+        name = device_name(device)
+        for part, peak in PEAK_FLOPS.items():
+            if part in name:
+                return peak
+    dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
+    matrix = torch.randn(2048, 2048, device=device, dtype=dtype)
+    best = float("inf")
+    for _ in range(10):
+        started = time.perf_counter()
+        (matrix @ matrix).sum().item()
+        best = min(best, time.perf_counter() - started)
+    return 2 * 2048**3 / best
+
+
+def _device(execution: Execution) -> torch.device:
+    if execution.device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return torch.device(execution.device)
+
+
+def _work(
+    variant: Variant,
+    shape: Shape,
+    seed: int,
+    barrier: Barrier,
+    results: multiprocessing.queues.SimpleQueue[tuple[float, int]],
+) -> None:
+    device = _device(shape.execution)
+    stopwatch = Stopwatch(barrier, shape.seconds, device)
+    run = _plain if variant == "plain" else _suite
+    run(shape.config.model_copy(update={"seed": seed}), shape.execution, stopwatch)
+    memory = (
+        torch.cuda.max_memory_allocated(device)
+        if device.type == "cuda"
+        else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    )
+    results.put((stopwatch.steps_per_second, memory))
+
+
+def _suite(config: RunConfig, execution: Execution, stop: Callable[[], bool]) -> None:
+    """The suite's own way, records and all."""
+    from paper_repro.train import ClaimedRun, train_bundle
+
+    with tempfile.TemporaryDirectory() as directory:
+        record = Record(Path(directory))
+        record.create(config)
+        claim = take_claim(record.directory)
+        assert claim is not None
+        train_bundle([ClaimedRun(config, record, claim)], execution, stop)
+        if (status := record.status()) is not None:
+            raise RuntimeError(f"the run ended before it was measured: {status}")
+
+
+def _plain(config: RunConfig, execution: Execution, stop: Callable[[], bool]) -> None:
+    from paper_repro.benchmark.plain import PlainGPT, step
+
+    torch.set_num_threads(execution.threads)
+    dataset, model, device = load_dataset(config.data), config.model, _device(execution)
+    gpt = PlainGPT(
+        dataset.vocab_size, model.width, model.depth, model.head_dim, config.data.context
+    ).to(device)
+    optimizer = torch.optim.AdamW(gpt.parameters(), lr=1e-3)
+    for number in range(config.steps):
+        batch = dataset.training_batch(config.seed, number, config.train.batch_size)
+        loss = step(gpt, optimizer, batch.to(device))
+        if number % 10 == 0:
+            loss.item()  # as everyone logs
+        if stop():
+            return
+    raise RuntimeError("the run ended before it was measured")
