@@ -250,5 +250,7 @@ class Execution(_Strict):
     """CPU threads a process."""
     parallel: Parallel = "ddp"
     """What several processes that train one run have of its model: whole copies, or shards."""
+    runs_at_once: PositiveInt | None = None
+    """Runs of a bundle that train as one program; None: as many as fit on a GPU, one on a CPU."""
     checkpoint_seconds: NonNegativeFloat = 30.0
     """Wall time between checkpoints."""

@@ -6,7 +6,7 @@ import math
 
 from paper_repro.config import RunConfig
 from paper_repro.model import NORM_EPS, ROPE_BASE
-from paper_repro.train import DIVERGED_ABOVE
+from paper_repro.track import DIVERGED_ABOVE
 
 _DEFAULT = RunConfig()
 _MODEL, _DATA, _TRAIN = _DEFAULT.model, _DEFAULT.data, _DEFAULT.train
@@ -117,7 +117,7 @@ output projections: with m_L^−α it would count depth twice.
   That the first and the last block keep the curve's first and last point is our choice.
 - A multiplier of a beta acts on 1 − β, as the batch rule does.
 - A run has diverged when its loss is not finite or above {DIVERGED_ABOVE:g}× the loss it started \
-from (`paper_repro/train.py`). That is an outcome, and recorded.
+from (`paper_repro/track.py`). That is an outcome, and recorded.
 - Evaluation: the same {_TRAIN.eval_sequences} validation sequences for every run, \
 {_TRAIN.evaluations} times a run; the last is the result.
 - Data: `{_DATA.corpus}` in {_DATA.tokenizer}, context {_DATA.context}, \

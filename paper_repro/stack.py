@@ -9,57 +9,104 @@ The model is `GPT` itself, mapped over the run axis (`torch.func`): there is no 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from functools import partial
-from typing import NamedTuple
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor
 from torch.func import functional_call, vmap
 
 from paper_repro.config import RunConfig
-from paper_repro.hyperparameters import Resolved, resolve
+from paper_repro.hyperparameters import resolve
 from paper_repro.model import GPT, losses
+from paper_repro.optimizer import adamw
+
+Tensors = Mapping[str, Tensor]
+StackedLoss = Callable[[Tensors, Tensor], tuple[Tensor, Tensor]]
+
+
+def stacked_losses(model: GPT) -> StackedLoss:
+    """`paper_repro.model.losses` of R models of that shape, each on sequences of its own.
+
+    Takes their parameters and multipliers by name, and tokens (R, B, T + 1); returns two tensors
+    (R,).
+    """
+
+    def of_one(tensors: Tensors, sequences_BT: Tensor) -> tuple[Tensor, Tensor]:
+        return losses(lambda tokens: functional_call(model, dict(tensors), (tokens,)), sequences_BT)
+
+    stacked: StackedLoss = vmap(of_one)
+    return stacked
 
 
 class Stack:
-    """The weights of R models of one shape. Uninitialised until `initialise` is called."""
+    """R runs: a `paper_repro.learner.Learner`."""
 
-    def __init__(self, model: GPT, runs: int) -> None:
-        self.model = model
+    def __init__(self, model: GPT, loss: StackedLoss, configs: Sequence[RunConfig]) -> None:
+        """Draw the weights of the runs.
+
+        Args:
+            model: of their shape; its weights are only used when a run is taken out.
+            loss: `stacked_losses` of the model.
+        """
+        self.runs = len(configs)
+        self._model, self._loss, self._configs = model, loss, configs
         self.parameters = {
-            name: torch.empty(
-                (runs, *parameter.shape), dtype=parameter.dtype, device=parameter.device
-            ).requires_grad_()
+            name: torch.empty((self.runs, *parameter.shape), device=parameter.device)
             for name, parameter in model.named_parameters()
         }
-        self.multipliers = {
-            name: buffer.expand(runs, *buffer.shape).clone()
+        self._multipliers = {
+            name: buffer.expand(self.runs, *buffer.shape).clone()
             for name, buffer in model.named_buffers()
             if name.endswith(("residual_multipliers", "logits_multiplier"))
         }
+        with torch.no_grad():
+            for index, config in enumerate(configs):
+                model.initialise(config)
+                self._copy_weights(index)
+                for name, multiplier in self._multipliers.items():
+                    multiplier[index].copy_(model.get_buffer(name))
+        for parameter in self.parameters.values():
+            parameter.requires_grad_()
+        self._optimizer = StackedAdamW(model, self.parameters, configs)
+        self._taken_out: torch.optim.AdamW | None = None
+
+    def losses(self, sequences_RBT: Tensor) -> tuple[Tensor, Tensor]:
+        return self._loss({**self.parameters, **self._multipliers}, sequences_RBT)
+
+    def evaluate(self, sequences_BT: Tensor) -> Tensor:
+        return self.losses(sequences_BT.expand(self.runs, *sequences_BT.shape))[0]
+
+    def update(self, lr_scale: float, step: int, clip: float | None) -> None:
+        if clip is not None:
+            self._optimizer.clip(clip)
+        self._optimizer.step(lr_scale, step)
 
     @torch.no_grad()
-    def initialise(self, configs: Sequence[RunConfig]) -> None:
-        """Draw the weights and set the multipliers of each run, as `GPT.initialise` does."""
-        for index, config in enumerate(configs):
-            self.model.initialise(config)
-            for name, parameter in self.model.named_parameters():
-                self.parameters[name][index].copy_(parameter)
-            for name, stacked in self.multipliers.items():
-                stacked[index].copy_(self.model.get_buffer(name))
+    def take_out(self, index: int) -> tuple[GPT, torch.optim.AdamW]:
+        self._taken_out = adamw(self._model, self._configs[index])
+        for name, parameter in self._model.named_parameters():
+            parameter.copy_(self.parameters[name][index])
+            if self._optimizer.steps:
+                self._taken_out.state[parameter] = {
+                    "step": torch.tensor(float(self._optimizer.steps)),
+                    "exp_avg": self._optimizer.means[name][index].clone(),
+                    "exp_avg_sq": self._optimizer.squares[name][index].clone(),
+                }
+        return self._model, self._taken_out
 
-    def loss(self, sequences_RBT: Tensor) -> tuple[Tensor, Tensor]:
-        """As `paper_repro.model.losses`, of each run on sequences of its own: two tensors (R,)."""
-        return vmap(partial(_losses, self.model), randomness="error")(
-            {**self.parameters, **self.multipliers}, sequences_RBT
-        )
+    @torch.no_grad()
+    def put_back(self, index: int) -> None:
+        assert self._taken_out is not None
+        self._copy_weights(index)
+        for name, parameter in self._model.named_parameters():
+            if state := self._taken_out.state.get(parameter):
+                self._optimizer.steps = int(state["step"])
+                self._optimizer.means[name][index].copy_(state["exp_avg"])
+                self._optimizer.squares[name][index].copy_(state["exp_avg_sq"])
 
-
-def _losses(
-    model: GPT, tensors: Mapping[str, Tensor], sequences_BT: Tensor
-) -> tuple[Tensor, Tensor]:
-    return losses(lambda tokens: functional_call(model, dict(tensors), (tokens,)), sequences_BT)
+    def _copy_weights(self, index: int) -> None:
+        for name, parameter in self._model.named_parameters():
+            self.parameters[name][index].copy_(parameter)
 
 
 class StackedAdamW:
@@ -68,86 +115,65 @@ class StackedAdamW:
     Labels and rules give them, as `paper_repro.optimizer.parameter_groups` does for one run.
     """
 
-    def __init__(self, stack: Stack, configs: Sequence[RunConfig]) -> None:
-        self.parameters = stack.parameters
-        self.moments = {
-            name: (torch.zeros_like(parameter), torch.zeros_like(parameter))
-            for name, parameter in stack.parameters.items()
+    def __init__(self, model: GPT, parameters: Tensors, configs: Sequence[RunConfig]) -> None:
+        self.steps = 0
+        """Updates so far."""
+        self.means = {name: torch.zeros_like(value) for name, value in parameters.items()}
+        self.squares = {name: torch.zeros_like(value) for name, value in parameters.items()}
+        self._parameters = parameters
+        resolved = [
+            [resolve(config, model.labels[name]) for config in configs] for name in parameters
+        ]
+        device = next(iter(parameters.values())).device
+        self._hyperparameters = {
+            quantity: torch.tensor(
+                [[getattr(run, quantity) for run in runs] for runs in resolved],
+                dtype=torch.float64,
+                device=device,
+            )
+            for quantity in ("lr", "weight_decay", "beta1", "beta2", "eps")
         }
-        self.hyperparameters = {
-            name: _along_runs(parameter, [resolve(c, stack.model.labels[name]) for c in configs])
-            for name, parameter in stack.parameters.items()
-        }
+        """Each of shape (parameters, R)."""
 
     @torch.no_grad()
-    def step(self, lr_scale: Tensor, steps: Tensor) -> None:
-        """Update all parameters and drop their gradients.
-
-        Args:
-            lr_scale: of the schedule, no axis.
-            steps: updates so far, this one included, no axis.
-        """
-        for name, parameter in self.parameters.items():
-            assert parameter.grad is not None
-            _update(
-                parameter,
-                parameter.grad,
-                *self.moments[name],
-                self.hyperparameters[name],
-                lr_scale,
-                steps,
+    def step(self, lr_scale: float, step: int) -> None:
+        """Update all parameters and drop their gradients; `step` counts from 0."""
+        self.steps = step + 1
+        lr, decay, beta1, beta2, eps = self._hyperparameters.values()
+        factors = torch.stack(  # in float64, since betas may be close to 1
+            [
+                1 - lr * lr_scale * decay,
+                1 - beta1,
+                beta2,
+                1 - beta2,
+                (1 - beta2**self.steps).sqrt(),
+                eps,
+                lr * lr_scale / (1 - beta1**self.steps),
+            ],
+            dim=1,
+        ).float()
+        for (name, parameter), of_parameter in zip(self._parameters.items(), factors, strict=True):
+            kept, new1, beta2_R, new2, correction, eps_R, size = (
+                _like(parameter, factor_R) for factor_R in of_parameter
             )
+            mean, square, gradient = self.means[name], self.squares[name], parameter.grad
+            assert gradient is not None
+            parameter.mul_(kept)
+            mean.lerp_(gradient, new1)
+            square.mul_(beta2_R).addcmul_(gradient, gradient * new2)
+            parameter.sub_(size * mean / (square.sqrt().div_(correction).add_(eps_R)))
             parameter.grad = None
 
     @torch.no_grad()
     def clip(self, maximum: float) -> None:
-        """Scale each run's gradients down to a norm of at most `maximum`."""
-        squares = [
-            parameter.grad.square().flatten(1).sum(1)
-            for parameter in self.parameters.values()
-            if parameter.grad is not None
-        ]
-        factor_R = (maximum / (torch.stack(squares).sum(0).sqrt() + 1e-6)).clamp(max=1.0)
-        for parameter in self.parameters.values():
-            assert parameter.grad is not None
-            parameter.grad *= _like(parameter, factor_R)
-
-
-class _Along(NamedTuple):
-    """Hyperparameters of one parameter, each of shape (R, 1, ..., 1)."""
-
-    lr: Tensor
-    weight_decay: Tensor
-    beta1: Tensor
-    beta2: Tensor
-    eps: Tensor
-
-
-def _along_runs(parameter: Tensor, resolved: Sequence[Resolved]) -> _Along:
-    def column(name: str) -> Tensor:
-        values = [getattr(run, name) for run in resolved]
-        return _like(parameter, torch.tensor(values, device=parameter.device))
-
-    return _Along(*map(column, _Along._fields))
+        """Scale each run's gradients down to a norm of at most `maximum`, as PyTorch does."""
+        gradients = [value.grad for value in self._parameters.values() if value.grad is not None]
+        squares = torch.stack([gradient.square().flatten(1).sum(1) for gradient in gradients])
+        factor_R = (maximum / (squares.sum(0).sqrt() + 1e-6)).clamp(max=1.0)
+        for gradient in gradients:
+            gradient.mul_(_like(gradient, factor_R))
 
 
 def _like(parameter: Tensor, values_R: Tensor) -> Tensor:
     """One value a run, shaped to broadcast over that parameter."""
     return values_R.view(-1, *[1] * (parameter.dim() - 1))
-
-
-def _update(
-    parameter: Tensor,
-    gradient: Tensor,
-    mean: Tensor,
-    square: Tensor,
-    h: _Along,
-    lr_scale: Tensor,
-    steps: Tensor,
-) -> None:
-    lr = h.lr * lr_scale
-    parameter.mul_(1 - lr * h.weight_decay)
-    mean.lerp_(gradient, 1 - h.beta1)
-    square.mul_(h.beta2).addcmul_(gradient, gradient * (1 - h.beta2))
-    denominator = (square / (1 - h.beta2**steps)).sqrt() + h.eps
-    parameter.sub_(lr / (1 - h.beta1**steps) * mean / denominator)

@@ -1,69 +1,33 @@
 """Training: bundles of runs, one record each.
 
 A bundle's runs share every shape, so the program (model, compiled step, data) is built once. Its
-runs are trained one after the other; each is checkpointed, resumable, and ends with an outcome:
-done, diverged, or failed.
+runs are trained at once on a GPU, as many as fit, and one after the other on a CPU; each is
+checkpointed, resumable, and ends with an outcome: done, diverged, or failed.
 """
 
 from __future__ import annotations
 
+import itertools
 import logging
-import math
-import resource
-import sys
 import time
 import traceback
-from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
-from functools import partial
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
-from torch import Tensor
 
-from paper_repro.checkpoint import Checkpoint, Progress, read_checkpoint, restore, save_checkpoint
-from paper_repro.claims import Claim, LeadersClaim
-from paper_repro.code import describe_code
-from paper_repro.config import Execution, RunConfig
-from paper_repro.cost import train_flops
-from paper_repro.data import Dataset, load_dataset
+from paper_repro.config import Execution
 from paper_repro.distributed import Processes
-from paper_repro.model import GPT, losses
-from paper_repro.optimizer import adamw, describe_groups, groups_text, set_lr_scale
-from paper_repro.provenance import device_name, versions
-from paper_repro.records import LeadersRecord, Outcome, Record
+from paper_repro.program import Program
 from paper_repro.schedules import lr_scale
+from paper_repro.track import ClaimedRun, ClaimLostError, Track
 
 log = logging.getLogger(__name__)
 
-#: A run is diverged when its mean training loss is NaN, infinite, or above this many times the
-#: loss it started from.
-DIVERGED_ABOVE = 3.0
 #: Lines of metrics a run writes, about.
 METRICS_LINES = 50
 #: How often a claim is touched (a claim is stale after `paper_repro.claims.STALE_SECONDS`).
 TOUCH_SECONDS = 10.0
-
-
-@dataclass(frozen=True)
-class ClaimedRun:
-    """A run that this process, or those that it leads, and no other, may train."""
-
-    config: RunConfig
-    record: Record
-    claim: Claim
-
-
-def leaders_run(directory: Path) -> ClaimedRun:
-    """A run that the leader of this process has claimed, by the directory of its record."""
-    record = LeadersRecord(directory)
-    return ClaimedRun(record.config(), record, LeadersClaim(directory / "claims"))
-
-
-class ClaimLostError(RuntimeError):
-    """Another process took the run over; this one must not touch its record any more."""
 
 
 def train_bundle(
@@ -75,10 +39,10 @@ def train_bundle(
     """Train the runs of a bundle, each to an outcome in its record. False if it was not their end.
 
     Args:
-        runs: runs with one `bundle_id`; taken from the iterable one at a time, so it may claim
-            them lazily.
-        should_stop: asked after every step; when true, the current run is checkpointed, its claim
-            released, and the function returns.
+        runs: runs with one `bundle_id`; taken from the iterable as they are trained, so it may
+            claim them lazily.
+        should_stop: asked after every step; when true, the runs in training are checkpointed, their
+            claims released, and the function returns.
         processes: those that train the runs together, each with the same runs; None for this one
             alone.
 
@@ -88,27 +52,58 @@ def train_bundle(
     torch.set_num_threads(execution.threads)
     processes = processes or Processes()
     program: Program | None = None
-    for run in runs:
+    remaining = iter(runs)
+    for first in remaining:
+        at_once = [first]
         try:
             if program is None:
-                program = Program(run.config, execution, processes)
-            finished = Training(program, run).train(should_stop)
-        except Exception as error:
-            cause = processes.part(error)
-            if isinstance(cause, ClaimLostError):
-                log.warning("%s: taken over by another worker", run.record.directory)
-                if run.claim.went_to_own_job():
-                    raise  # this worker is not in SLURM's books any more
-            elif run.claim.holds():
-                _record_failure(run, cause)
+                program = Program(first.config, execution, processes)
+            at_once += itertools.islice(remaining, program.runs_at_once - 1)
+            finished = _train(program, at_once, should_stop)
+        except Exception as error:  # of the program, or of the iterable
+            _end(first, processes.part(error))
             finished = not processes.parted
             if processes.parted and run.record.status() is None:
                 raise  # nothing would keep new processes from the same error
         finally:
-            _release(run)
+            for run in at_once:
+                _release(run)
         if not finished:
             return False
     return True
+
+
+def _train(program: Program, runs: Sequence[ClaimedRun], should_stop: Callable[[], bool]) -> bool:
+    """Train runs at once. False if stopped before all had an outcome.
+
+    After an error of several, either half goes on by itself: until the runs fit into memory, or
+    until one that cannot be trained is alone.
+    """
+    try:
+        return Training(program, runs).train(should_stop)
+    except Exception as error:
+        if len(runs) == 1:
+            _end(runs[0], program.processes.part(error))
+            return not program.processes.parted
+        log.warning("%d runs at once: %s; going on with halves", len(runs), error)
+    if program.device.type == "cuda":
+        torch.cuda.empty_cache()
+    half = len(runs) // 2
+    for part in (runs[:half], runs[half:]):
+        left = [run for run in part if run.record.status() is None and run.claim.holds()]
+        if left and not _train(program, left, should_stop):
+            return False
+    return True
+
+
+def _end(run: ClaimedRun, error: Exception) -> None:
+    """What an error means for a run: it is not ours any more, or it failed."""
+    if isinstance(error, ClaimLostError):
+        log.warning("%s: taken over by another worker", run.record.directory)
+        if run.claim.went_to_own_job():
+            raise error  # this worker is not in SLURM's books any more
+    elif run.claim.holds():
+        _record_failure(run, error)
 
 
 def _release(run: ClaimedRun) -> None:
@@ -129,261 +124,112 @@ def _record_failure(run: ClaimedRun, error: Exception) -> None:
         log.exception("%s: the failure could not be recorded", record.directory)
 
 
-class Program:
-    """What the runs of a bundle share: model, loss function, data, device, processes."""
-
-    def __init__(self, config: RunConfig, execution: Execution, processes: Processes) -> None:
-        self.execution, self.processes = execution, processes
-        self.device = processes.device(execution.device)
-        self.dataset: Dataset = load_dataset(config.data)
-        vocab_size, context = self.dataset.vocab_size, config.data.context
-        self.model, forward = processes.build(
-            lambda: GPT(config.model, vocab_size, context), self.device
-        )
-        loss: Callable[[Tensor], tuple[Tensor, Tensor]] = partial(losses, forward)
-        self.loss = torch.compile(loss) if execution.compile else loss
-        batches = self.dataset.validation_batches(
-            config.train.eval_sequences, config.train.batch_size
-        )
-        self.validation = [batch.to(self.device) for batch in batches]
-
-    def autocast(self) -> torch.autocast:
-        return torch.autocast(
-            self.device.type, torch.bfloat16, enabled=self.execution.dtype == "bfloat16"
-        )
-
-    @torch.no_grad()
-    def validation_loss(self) -> float:
-        """Mean cross-entropy of the model on the fixed validation sequences, in nats."""
-        # Not compiled: a second graph costs more than these few forward passes.
-        total = torch.zeros((), dtype=torch.float64, device=self.device)
-        for batch in self.validation:
-            rows = self.processes.rows(batch)
-            with self.autocast():  # all take part in every pass, even without a row of their own
-                loss, _ = self.model.loss(rows if len(rows) else batch[:1])
-            total += loss * len(rows)
-        return self.processes.total(total).item() / sum(len(batch) for batch in self.validation)
-
-
 class Training:
-    """One run on a program: initial weights or checkpoint, steps, metrics, outcome."""
+    """Runs of a program that train at once, step by step; R of them."""
 
-    def __init__(self, program: Program, run: ClaimedRun) -> None:
-        self.program, self.run, self.config = program, run, run.config
-        program.dataset.check_length(
-            self.config.steps * self.config.train.batch_size, self.config.data.max_epochs
-        )
-        self.optimizer = self._initialise()
-        self.progress = self._resume()
-        run.record.rewind_metrics(self.progress.step)
-        run.record.clear_error()
+    def __init__(self, program: Program, runs: Sequence[ClaimedRun]) -> None:
+        """Initial weights or checkpoints.
+
+        Raises:
+            ValueError: the runs are not at the same step.
+        """
+        self.program = program
+        self.configs = [run.config for run in runs]
+        self.learner = program.learner(self.configs)
+        self.tracks = [Track(program, self.learner, index, run) for index, run in enumerate(runs)]
+        if len({track.progress.step for track in self.tracks}) > 1:
+            raise ValueError("they are not at the same step")
+        self.step = self.tracks[0].progress.step
         # On the device, so that steps need not wait for it.
-        self.loss_sum = torch.tensor(
-            self.progress.loss_sum, dtype=torch.float64, device=program.device
-        )
-        self._describe()
-        self.started = self.saved = self.touched = time.monotonic()
+        sums = [track.progress.loss_sum for track in self.tracks]
+        self.loss_sum_R = torch.tensor(sums, dtype=torch.float64, device=program.device)
+        self.saved = self.touched = time.monotonic()
         if program.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(program.device)
 
     def train(self, should_stop: Callable[[], bool]) -> bool:
-        """Take the steps that are left. False if stopped before the run had an outcome."""
-        steps, evaluations = self.config.steps, self.config.train.evaluations
+        """Take the steps that are left. False if stopped before all runs had an outcome."""
+        steps, evaluations = self.configs[0].steps, self.configs[0].train.evaluations
         evaluated = {max(1, round(k * steps / evaluations)) for k in range(1, evaluations + 1)}
         logged = evaluated | set(range(1, steps, max(1, steps // METRICS_LINES)))
-        while self.progress.step < steps:
-            self._step(self.progress.step)
-            step = self.progress.step
-            if step in logged:
-                line = self._log(evaluate=step in evaluated)
-                if self._diverged(line):
-                    self._finish("diverged", line)
-                    return True
-                if step == steps:
-                    self._finish("done", line)
-                    return True
+        while self.step < steps:
+            self._step()
+            if self.step in logged:
+                self._log(evaluate=self.step in evaluated)
+                if not self._on_their_way:
+                    break
             self._keep_alive()
             if self.program.processes.any(should_stop()):
                 self._save()
                 return False
-        raise AssertionError("the last step is always evaluated")
+        return True
 
-    def _step(self, step: int) -> None:
-        program, train = self.program, self.config.train
-        batch = program.processes.rows(
-            program.dataset.training_batch(self.config.seed, step, train.batch_size)
-        )
-        set_lr_scale(self.optimizer, lr_scale(train, step, self.config.steps))
+    @property
+    def _on_their_way(self) -> list[Track]:
+        return [track for track in self.tracks if not track.ended]
+
+    def _step(self) -> None:
+        program, train = self.program, self.configs[0].train
+        batches = [
+            program.processes.rows(
+                program.dataset.training_batch(config.seed, self.step, train.batch_size)
+            )
+            for config in self.configs
+        ]
+        sequences_RBT = torch.stack(batches).to(program.device, non_blocking=True)
         with program.autocast():
-            cross_entropy, z_loss = program.loss(batch.to(program.device, non_blocking=True))
-        (cross_entropy + train.z_loss * z_loss).backward()  # type: ignore[no-untyped-call]
-        if train.clip is not None:
-            torch.nn.utils.clip_grad_norm_(program.model.parameters(), train.clip)
-        self.optimizer.step()
-        self.optimizer.zero_grad()
-        self.loss_sum += cross_entropy.detach()
-        if step == 0:
-            self.progress.first_loss = self._mean(cross_entropy.detach())
-        self.progress.step = step + 1
+            cross_entropy_R, z_loss_R = self.learner.losses(sequences_RBT)
+        (cross_entropy_R + train.z_loss * z_loss_R).sum().backward()  # type: ignore[no-untyped-call]
+        scale = lr_scale(train, self.step, self.configs[0].steps)
+        self.learner.update(scale, self.step, train.clip)
+        self.loss_sum_R += cross_entropy_R.detach()
+        if self.step == 0:
+            first = self._mean(cross_entropy_R.detach())
+            for track, loss in zip(self.tracks, first, strict=True):
+                track.progress.first_loss = loss
+        self.step += 1
 
-    def _mean(self, loss: Tensor) -> float:
+    def _mean(self, losses_R: torch.Tensor) -> list[float]:
         """Of all processes, which have equally many rows; waits for the device."""
-        return self.program.processes.total(loss).item() / self.program.processes.count
+        processes = self.program.processes
+        means: list[float] = (processes.total(losses_R) / processes.count).tolist()
+        return means
 
-    def _log(self, evaluate: bool) -> dict[str, Any]:
-        """Append a line of metrics: the mean training loss since the last one, in nats."""
-        progress = self.progress
-        line: dict[str, Any] = {
-            "step": progress.step,
-            "tokens": progress.step * self.config.tokens_per_step,
-            "lr_scale": lr_scale(self.config.train, progress.step - 1, self.config.steps),
-            "train_loss": self._mean(self.loss_sum) / (progress.step - progress.logged_step),
-        }
-        if evaluate:
-            line["val_loss"] = self.program.validation_loss()
-        self.loss_sum.zero_()
-        progress.logged_step = progress.step
-        self._check_claim()
-        self.run.record.append_metrics(_without_nan(line))
-        return line
-
-    def _diverged(self, line: dict[str, Any]) -> bool:
-        start = max(self.progress.first_loss, math.log(self.program.dataset.vocab_size))
-        losses = [line["train_loss"], line.get("val_loss", 0.0)]
-        return not all(loss < DIVERGED_ABOVE * start for loss in losses)  # NaN compares false
+    def _log(self, evaluate: bool) -> None:
+        """A line of metrics for each run: the mean training loss since the last one, in nats."""
+        sums = self._mean(self.loss_sum_R)
+        self.loss_sum_R.zero_()
+        count = len(self.tracks)
+        validated = self.program.validation_losses(self.learner) if evaluate else [None] * count
+        for track in self._on_their_way:
+            train_loss = sums[track.index] / (self.step - track.progress.logged_step)
+            with self._unless_lost(track):
+                track.log(self.step, train_loss, validated[track.index])
 
     def _keep_alive(self) -> None:
         now = time.monotonic()
         if now - self.touched > TOUCH_SECONDS:
-            self.run.claim.touch()
+            for track in self.tracks:
+                track.run.claim.touch()
             self.touched = now
         due = now - self.saved > self.program.execution.checkpoint_seconds
         if self.program.processes.any(due):
             self._save()
             self.saved = now
 
-    def _check_claim(self) -> None:
-        if not self.run.claim.holds():
-            raise ClaimLostError
-
     def _save(self) -> None:
-        self._check_claim()
-        self.progress.loss_sum = self._mean(self.loss_sum)
-        self._count_time()
-        save_checkpoint(
-            self.run.record.checkpoint_path,
-            self.program.model,
-            self.optimizer,
-            self.progress,
-            self.program.dataset.corpus_hash,
-            self.program.processes,
-        )
+        sums = self._mean(self.loss_sum_R)
+        for track in self._on_their_way:
+            with self._unless_lost(track):
+                track.save(self.step, sums[track.index])
 
-    def _initialise(self) -> torch.optim.AdamW:
-        self.program.model.initialise(self.config)
-        return adamw(self.program.model, self.config)
-
-    def _resume(self) -> Progress:
-        """Where the checkpoint left off; the start if it, or metrics before it, are damaged."""
-        processes = self.program.processes
-        checkpoint = self._checkpoint() if processes.rank == 0 else None
-        progress = processes.share(asdict(checkpoint.progress) if checkpoint else None)
-        if progress is None:
-            return Progress()
-        restore(checkpoint, self.program.model, self.optimizer, processes)
-        return Progress(**progress)
-
-    def _checkpoint(self) -> Checkpoint | None:
-        """The checkpoint to go on from, if there is one."""
-        record = self.run.record
-        if not record.checkpoint_path.exists():
-            return None
-        checkpoint = read_checkpoint(
-            record.checkpoint_path,
-            self.program.model,
-            self.optimizer,
-            self.program.dataset.corpus_hash,
-        )
-        if checkpoint is not None:
-            progress = checkpoint.progress
-            logged = [line["step"] for line in record.metrics() if line["step"] <= progress.step]
-            if max(logged, default=0) != progress.logged_step:
-                log.warning("%s: metrics are missing; the run starts anew", record.directory)
-                return None
-        return checkpoint
-
-    def _count_time(self) -> None:
-        now = time.monotonic()
-        self.progress.wall_seconds += now - self.started
-        self.started = now
-
-    def _describe(self) -> None:
-        """Print the optimiser groups and write `run.json`."""
-        dataset, groups = self.program.dataset, describe_groups(self.optimizer)
-        log.info("run %s\n%s", self.config.run_id, groups_text(groups))
-        record = self.run.record
-        record.write_run(
-            {
-                "versions": versions(),
-                **describe_code(record.run() or {} if self.progress.step else None),
-                "device": device_name(self.program.device),
-                "execution": self.program.execution.model_dump(mode="json"),
-                "processes": self.program.processes.count,
-                "data": {
-                    "corpus": dataset.corpus,
-                    "tokenizer": dataset.tokenizer,
-                    "corpus_hash": dataset.corpus_hash,
-                    "vocab_size": dataset.vocab_size,
-                    "unigram_entropy": dataset.unigram_entropy,
-                    "bigram_entropy": dataset.bigram_entropy,
-                },
-                "parameters": sum(group["parameters"] for group in groups),
-                "groups": groups,
-            }
-        )
-
-    def _finish(self, outcome: Outcome, line: dict[str, Any]) -> None:
-        self._check_claim()
-        self._count_time()
-        flops = train_flops(self.config, self.program.dataset.vocab_size)
-        self.run.record.finish(
-            outcome,
-            **_without_nan(
-                {
-                    "val_loss": line.get("val_loss") if outcome == "done" else None,
-                    "train_loss": line["train_loss"],
-                    "error": None,
-                    "step": line["step"],
-                    "steps": self.config.steps,
-                    "tokens": line["tokens"],
-                    "flops": flops * line["step"] / self.config.steps,
-                    "wall_seconds": self.progress.wall_seconds,
-                    "tokens_per_second": line["tokens"] / self.progress.wall_seconds,
-                    "peak_memory_bytes": _peak_memory(self.program.device),
-                    "peak_host_memory_bytes": _peak_host_memory(),
-                    "finished": datetime.now(UTC).isoformat(timespec="seconds"),
-                }
-            ),
-        )
-        log.info("run %s: %s", self.config.run_id, outcome)
-
-
-def _without_nan(content: dict[str, Any]) -> dict[str, Any]:
-    """JSON has no NaN and no infinity: they become null."""
-    return {
-        key: None if isinstance(value, float) and not math.isfinite(value) else value
-        for key, value in content.items()
-    }
-
-
-def _peak_memory(device: torch.device) -> int:
-    """Peak bytes: of this run on a GPU, of the whole process on a CPU."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    return _peak_host_memory()
-
-
-def _peak_host_memory() -> int:
-    """Peak resident bytes of this process since it started, whatever it trained before."""
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    @contextmanager
+    def _unless_lost(self, track: Track) -> Iterator[None]:
+        """A run that is lost to another worker does not end the others."""
+        try:
+            yield
+        except ClaimLostError:
+            if len(self.tracks) == 1:
+                raise
+            log.warning("%s: taken over by another worker", track.run.record.directory)
+            track.ended = True

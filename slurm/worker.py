@@ -33,7 +33,7 @@ from slurm.jobs import wait_while_running
 
 if TYPE_CHECKING:
     from paper_repro.distributed import Processes
-    from paper_repro.train import ClaimedRun
+    from paper_repro.track import ClaimedRun
 
 log = logging.getLogger(__name__)
 
@@ -151,7 +151,7 @@ class Worker:
                 log.error("%s: passed by: %s", record.directory, error)
                 continue
             if claim:
-                from paper_repro.train import ClaimedRun  # imports torch: only if there is work
+                from paper_repro.track import ClaimedRun  # imports torch: only if there is work
 
                 tried.add(run_id)
                 yield ClaimedRun(config, record, claim)

@@ -10,7 +10,8 @@ import pytest
 from paper_repro.claims import take_claim
 from paper_repro.config import Execution, RunConfig
 from paper_repro.records import Record
-from paper_repro.train import ClaimedRun, train_bundle
+from paper_repro.track import ClaimedRun
+from paper_repro.train import train_bundle
 from slurm.testcluster import missing_programs, private_cluster
 
 # Who runs the tests in the background may have Ctrl-C ignored, and every child would inherit that.

@@ -21,7 +21,8 @@ from paper_repro.distributed import SeveralProcesses
 from paper_repro.files import read_json
 from paper_repro.model import GPT
 from paper_repro.records import Record
-from paper_repro.train import ClaimedRun, leaders_run, train_bundle
+from paper_repro.track import ClaimedRun, leaders_run
+from paper_repro.train import train_bundle
 
 #: Away from the base, so that every multiplier acts, and with rows that no two processes can share
 #: equally in the last validation batch (3 of 7).

@@ -8,7 +8,7 @@ from conftest import small_config
 
 from paper_repro.model import GPT
 from paper_repro.optimizer import adamw, set_lr_scale
-from paper_repro.stack import Stack, StackedAdamW
+from paper_repro.stack import Stack, stacked_losses
 
 VOCABULARY, STEPS = 32, 30
 LR_SCALE = 0.5
@@ -41,32 +41,29 @@ def _model(config) -> GPT:
 
 
 @pytest.fixture(scope="module")
-def sequences_SRBT():
+def batches():
     """For each step and run a batch of its own."""
     size = (STEPS, len(_configs()), 4, 17)
     return torch.randint(0, VOCABULARY, size, generator=torch.Generator().manual_seed(0))
 
 
 @pytest.fixture(scope="module", params=[None, 0.3], ids=["unclipped", "clipped"])
-def trained(request, sequences_SRBT):
+def trained(request, batches):
     """Losses of each step and run, (S, R), and the stack."""
     configs = _configs()
-    stack = Stack(_model(configs[0]), len(configs))
-    stack.initialise(configs)
-    optimizer = StackedAdamW(stack, configs)
+    model = _model(configs[0])
+    stack = Stack(model, stacked_losses(model), configs)
     losses = []
-    for step, sequences_RBT in enumerate(sequences_SRBT, start=1):
-        cross_entropy_R, z_loss_R = stack.loss(sequences_RBT)
+    for step, sequences in enumerate(batches):
+        cross_entropy_R, z_loss_R = stack.losses(sequences)
         (cross_entropy_R + 1e-4 * z_loss_R).sum().backward()
-        if request.param:
-            optimizer.clip(request.param)
-        optimizer.step(torch.tensor(LR_SCALE), torch.tensor(float(step)))
+        stack.update(LR_SCALE, step, request.param)
         losses.append(cross_entropy_R.detach())
     return torch.stack(losses), stack, request.param
 
 
 @pytest.mark.parametrize("run", [0, 1, 3])
-def test_a_run_of_a_stack_equals_the_run_alone(run, trained, sequences_SRBT):
+def test_a_run_of_a_stack_equals_the_run_alone(run, trained, batches):
     losses_SR, stack, clip = trained
     config = _configs()[run]
     model = _model(config)
@@ -74,8 +71,8 @@ def test_a_run_of_a_stack_equals_the_run_alone(run, trained, sequences_SRBT):
     optimizer = adamw(model, config)
     set_lr_scale(optimizer, LR_SCALE)
     alone = []
-    for sequences_BT in sequences_SRBT[:, run]:
-        cross_entropy, z_loss = model.loss(sequences_BT)
+    for sequences in batches[:, run]:
+        cross_entropy, z_loss = model.loss(sequences)
         (cross_entropy + 1e-4 * z_loss).backward()
         if clip:
             torch.nn.utils.clip_grad_norm_(model.parameters(), clip)

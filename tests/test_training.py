@@ -18,7 +18,8 @@ from paper_repro.optimizer import adamw
 from paper_repro.parameterization import COLUMNS
 from paper_repro.records import Record
 from paper_repro.schedules import lr_scale
-from paper_repro.train import ClaimedRun, train_bundle
+from paper_repro.track import ClaimedRun
+from paper_repro.train import train_bundle
 
 
 def test_identity_at_the_base(tmp_path):

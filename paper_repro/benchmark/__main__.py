@@ -21,10 +21,10 @@ from paper_repro.benchmark.measure import (
     measure,
     peak_flops,
 )
+from paper_repro.code import describe_code
 from paper_repro.config import Execution, RunConfig
 from paper_repro.errors import ConfigError
 from paper_repro.files import write_json
-from paper_repro.code import describe_code
 from paper_repro.provenance import versions
 
 WIDTHS = {"cpu": (32, 64, 128, 256), "cuda": (32, 64, 128, 256, 512, 1024, 2048)}

@@ -188,7 +188,8 @@ def _work(
 
 def _suite(config: RunConfig, execution: Execution, stop: Callable[[], bool]) -> None:
     """The suite's own way, records and all."""
-    from paper_repro.train import ClaimedRun, train_bundle
+    from paper_repro.track import ClaimedRun
+    from paper_repro.train import train_bundle
 
     with tempfile.TemporaryDirectory() as directory:
         record = Record(Path(directory))

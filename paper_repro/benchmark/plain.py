@@ -33,7 +33,8 @@ class PlainBlock(nn.Module):
         y = F.scaled_dot_product_attention(q, k, v, is_causal=True)
         x = x + self.out(y.transpose(1, 2).reshape(batch, length, width))
         y = self.down(F.gelu(self.up(self.norm2(x))))
-        return x + y
+        z: Tensor = x + y
+        return z
 
 
 class PlainGPT(nn.Module):

@@ -1,0 +1,79 @@
+"""What the runs of a bundle share: data, device, processes, model and loss function."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+
+import torch
+
+from paper_repro.config import Execution, RunConfig
+from paper_repro.cost import training_bytes
+from paper_repro.data import Dataset, load_dataset
+from paper_repro.distributed import Processes
+from paper_repro.learner import Learner, Solo
+from paper_repro.model import GPT, losses
+from paper_repro.stack import Stack, stacked_losses
+
+MEMORY_SHARE = 0.8
+"""Of a GPU's free memory, what the runs trained at once may be estimated to need."""
+AT_ONCE = 64
+"""Runs at once, at most: beyond some thousands of sequences a step a GPU is busy anyway."""
+
+
+class Program:
+    """Built once a bundle, for one run at a time or for several at once."""
+
+    def __init__(self, config: RunConfig, execution: Execution, processes: Processes) -> None:
+        self.execution, self.processes = execution, processes
+        self.device = processes.device(execution.device)
+        self.dataset: Dataset = load_dataset(config.data)
+        vocab_size, context = self.dataset.vocab_size, config.data.context
+        self.model, forward = processes.build(
+            lambda: GPT(config.model, vocab_size, context), self.device
+        )
+        self.runs_at_once = self._runs_at_once(config)
+        alone, stacked = partial(losses, forward), stacked_losses(self.model)
+        self.loss = torch.compile(alone) if execution.compile else alone
+        self.stacked_loss = torch.compile(stacked) if execution.compile else stacked
+        batches = self.dataset.validation_batches(
+            config.train.eval_sequences, config.train.batch_size
+        )
+        self.validation = [batch.to(self.device) for batch in batches]
+
+    def learner(self, configs: Sequence[RunConfig]) -> Learner:
+        """Initial weights and optimiser of runs that train at once."""
+        if len(configs) == 1:
+            return Solo(self.model, self.loss, configs[0])
+        return Stack(self.model, self.stacked_loss, configs)
+
+    def autocast(self) -> torch.autocast:
+        """The precision of matrix products."""
+        return torch.autocast(
+            self.device.type, torch.bfloat16, enabled=self.execution.dtype == "bfloat16"
+        )
+
+    @torch.no_grad()
+    def validation_losses(self, learner: Learner) -> list[float]:
+        """Mean cross-entropy of each run on the fixed validation sequences, in nats."""
+        total_R = torch.zeros(learner.runs, dtype=torch.float64, device=self.device)
+        for batch in self.validation:
+            rows = self.processes.rows(batch)
+            some = rows if len(rows) else batch[:1]  # all take part in every pass
+            with self.autocast():
+                total_R += learner.evaluate(some) * len(rows)
+        total_R = self.processes.total(total_R) / sum(len(batch) for batch in self.validation)
+        losses: list[float] = total_R.tolist()
+        return losses
+
+    def _runs_at_once(self, config: RunConfig) -> int:
+        """As many as fit on a GPU; one on a CPU, where more do not pay."""
+        if self.processes.count > 1:
+            return 1
+        if self.execution.runs_at_once is not None:
+            return self.execution.runs_at_once
+        if self.device.type != "cuda":
+            return 1
+        free, _ = torch.cuda.mem_get_info(self.device)
+        fitting = MEMORY_SHARE * free / training_bytes(config, self.dataset.vocab_size)
+        return min(AT_ONCE, max(1, int(fitting)))
