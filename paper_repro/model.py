@@ -74,9 +74,7 @@ class Block(nn.Module):
         q_BTHK = rotate(self.query_norm(self.query(x_BTD).unflatten(-1, heads)), rotation_2THK)
         k_BTHK = rotate(self.key_norm(self.key(x_BTD).unflatten(-1, heads)), rotation_2THK)
         v_BTHK = self.value(x_BTD).unflatten(-1, heads)
-        y_BHTK = F.scaled_dot_product_attention(
-            q_BTHK.transpose(1, 2), k_BTHK.transpose(1, 2), v_BTHK.transpose(1, 2), is_causal=True
-        )
+        y_BHTK = attend(q_BTHK.transpose(1, 2), k_BTHK.transpose(1, 2), v_BTHK.transpose(1, 2))
         y: Tensor = self.attention_out(y_BHTK.transpose(1, 2).flatten(-2))
         return y
 
@@ -188,6 +186,16 @@ def _label(name: str) -> Label:
 def _generator(seed: int, name: str) -> torch.Generator:
     digest = hashlib.sha256(f"{seed}/{name}".encode()).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest[:8], "little", signed=True))
+
+
+def attend(q_BHTK: Tensor, k_BHTK: Tensor, v_BHTK: Tensor) -> Tensor:
+    """Causal attention; on a CPU in float32, whatever the precision of other matrix products."""
+    if q_BHTK.device.type != "cpu":
+        return F.scaled_dot_product_attention(q_BHTK, k_BHTK, v_BHTK, is_causal=True)
+    with torch.autocast("cpu", enabled=False):  # bfloat16's backward pass is ten times slower there
+        return F.scaled_dot_product_attention(
+            q_BHTK.float(), k_BHTK.float(), v_BHTK.float(), is_causal=True
+        )
 
 
 def rotation(context: int, heads: int, head_dim: int) -> Tensor:
