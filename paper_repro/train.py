@@ -55,19 +55,14 @@ def train_bundle(
     remaining = iter(runs)
     for first in remaining:
         at_once = [first]
-        try:
-            if program is None:
-                program = Program(first.config, execution, processes)
-            at_once += itertools.islice(remaining, program.runs_at_once - 1)
-            finished = _train(program, at_once, should_stop)
-        except Exception as error:  # of the program, or of the iterable
-            _end(first, processes.part(error))
-            finished = not processes.parted
-            if processes.parted and run.record.status() is None:
-                raise  # nothing would keep new processes from the same error
-        finally:
-            for run in at_once:
-                _release(run)
+        with _released(at_once):
+            try:
+                program = program or Program(first.config, execution, processes)
+            except Exception as error:
+                finished = _end(first, error, processes)
+            else:
+                at_once += itertools.islice(remaining, program.runs_at_once - 1)
+                finished = _train(program, at_once, should_stop)
         if not finished:
             return False
     return True
@@ -83,8 +78,7 @@ def _train(program: Program, runs: Sequence[ClaimedRun], should_stop: Callable[[
         return Training(program, runs).train(should_stop)
     except Exception as error:
         if len(runs) == 1:
-            _end(runs[0], program.processes.part(error))
-            return not program.processes.parted
+            return _end(runs[0], error, program.processes)
         log.warning("%d runs at once: %s; going on with halves", len(runs), error)
     if program.device.type == "cuda":
         torch.cuda.empty_cache()
@@ -96,21 +90,34 @@ def _train(program: Program, runs: Sequence[ClaimedRun], should_stop: Callable[[
     return True
 
 
-def _end(run: ClaimedRun, error: Exception) -> None:
-    """What an error means for a run: it is not ours any more, or it failed."""
-    if isinstance(error, ClaimLostError):
+def _end(run: ClaimedRun, error: Exception, processes: Processes) -> bool:
+    """What an error means for a run: it is not ours any more, or it failed.
+
+    Returns whether these processes can go on with other runs.
+    """
+    cause = processes.part(error)
+    if isinstance(cause, ClaimLostError):
         log.warning("%s: taken over by another worker", run.record.directory)
         if run.claim.went_to_own_job():
-            raise error  # this worker is not in SLURM's books any more
+            raise cause  # this worker is not in SLURM's books any more
     elif run.claim.holds():
-        _record_failure(run, error)
+        _record_failure(run, cause)
+    if processes.parted and run.record.status() is None:
+        raise error  # nothing would keep new processes from the same error
+    return not processes.parted
 
 
-def _release(run: ClaimedRun) -> None:
+@contextmanager
+def _released(runs: Sequence[ClaimedRun]) -> Iterator[None]:
+    """Give the runs back in the end."""
     try:
-        run.claim.release()
-    except OSError:  # a read-only disk: our end frees the run
-        log.exception("%s: the claim could not be released", run.record.directory)
+        yield
+    finally:
+        for run in runs:
+            try:
+                run.claim.release()
+            except OSError:  # a read-only disk: our end frees the run
+                log.exception("%s: the claim could not be released", run.record.directory)
 
 
 def _record_failure(run: ClaimedRun, error: Exception) -> None:
@@ -140,6 +147,10 @@ class Training:
         if len({track.progress.step for track in self.tracks}) > 1:
             raise ValueError("they are not at the same step")
         self.step = self.tracks[0].progress.step
+        self.seeds = sorted({config.seed for config in self.configs})  # those of one see one batch
+        self.seed_of_run = torch.tensor(
+            [self.seeds.index(config.seed) for config in self.configs], device=program.device
+        )
         # On the device, so that steps need not wait for it.
         sums = [track.progress.loss_sum for track in self.tracks]
         self.loss_sum_R = torch.tensor(sums, dtype=torch.float64, device=program.device)
@@ -172,11 +183,12 @@ class Training:
         program, train = self.program, self.configs[0].train
         batches = [
             program.processes.rows(
-                program.dataset.training_batch(config.seed, self.step, train.batch_size)
+                program.dataset.training_batch(seed, self.step, train.batch_size)
             )
-            for config in self.configs
+            for seed in self.seeds
         ]
-        sequences_RBT = torch.stack(batches).to(program.device, non_blocking=True)
+        sequences_SBT = torch.stack(batches).to(program.device, non_blocking=True)
+        sequences_RBT = sequences_SBT[self.seed_of_run]
         with program.autocast():
             cross_entropy_R, z_loss_R = self.learner.losses(sequences_RBT)
         (cross_entropy_R + train.z_loss * z_loss_R).sum().backward()  # type: ignore[no-untyped-call]

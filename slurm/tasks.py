@@ -15,7 +15,8 @@ from pathlib import Path
 
 from paper_repro.config import Execution, Parallel
 from paper_repro.distributed import Processes, SeveralProcesses
-from paper_repro.train import ClaimedRun, leaders_run, train_bundle
+from paper_repro.track import ClaimedRun, leaders_run
+from paper_repro.train import train_bundle
 
 PORTS = range(10_000, 32_768)
 """Below those that Linux gives to connections."""

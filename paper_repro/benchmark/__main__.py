@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 import torch
 from rich.console import Console
@@ -27,7 +28,11 @@ from paper_repro.errors import ConfigError
 from paper_repro.files import write_json
 from paper_repro.provenance import versions
 
-WIDTHS = {"cpu": (32, 64, 128, 256), "cuda": (32, 64, 128, 256, 512, 1024, 2048)}
+Device = Literal["cpu", "cuda"]
+WIDTHS: dict[Device, tuple[int, ...]] = {
+    "cpu": (32, 64, 128, 256),
+    "cuda": (32, 64, 128, 256, 512, 1024, 2048),
+}
 QUICK_WIDTH = 128
 SECONDS, QUICK_SECONDS = 15.0, 3.0
 VARIANTS: dict[Variant, str] = {
@@ -51,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(arguments: argparse.Namespace) -> int:
     console = Console(stderr=arguments.json, width=None if sys.stdout.isatty() else 110)
-    device = arguments.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    device: Device = arguments.device or ("cuda" if torch.cuda.is_available() else "cpu")
     widths = arguments.widths or WIDTHS[device]
     if arguments.quick:
         widths = [width for width in widths if width <= QUICK_WIDTH]
@@ -75,7 +80,7 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 def _shape(
-    variant: Variant, width: int, arguments: argparse.Namespace, device: str, seconds: float
+    variant: Variant, width: int, arguments: argparse.Namespace, device: Device, seconds: float
 ) -> Shape:
     config = RunConfig.model_validate(
         {
@@ -87,7 +92,7 @@ def _shape(
     bundled, gpu = variant == "bundled", device == "cuda"
     cores = len(os.sched_getaffinity(0))
     execution = Execution(
-        device="cuda" if gpu else "cpu",
+        device=device,
         dtype="bfloat16" if gpu else "float32",
         compile=not arguments.quick and variant != "plain" and (bundled or gpu),
         threads=1 if bundled else cores,
