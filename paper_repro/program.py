@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import logging
+import os
+import shutil
 from collections.abc import Sequence
 from functools import partial
 
@@ -15,6 +18,10 @@ from paper_repro.learner import Learner, Solo
 from paper_repro.model import GPT, losses
 from paper_repro.stack import Stack, stacked_losses
 
+log = logging.getLogger(__name__)
+
+COMPILER = os.environ.get("CXX", "g++")
+"""What torch.compile compiles with."""
 MEMORY_SHARE = 0.8
 """Of a GPU's free memory, what the runs trained at once may be estimated to need."""
 AT_ONCE = 64
@@ -25,6 +32,9 @@ class Program:
     """Built once a bundle, for one run at a time or for several at once."""
 
     def __init__(self, config: RunConfig, execution: Execution, processes: Processes) -> None:
+        if execution.compile and shutil.which(COMPILER) is None:
+            log.warning("%s: not found, so the training step is not compiled", COMPILER)
+            execution = execution.model_copy(update={"compile": False})
         self.execution, self.processes = execution, processes
         self.device = processes.device(execution.device)
         self.dataset: Dataset = load_dataset(config.data)

@@ -12,6 +12,7 @@ import uuid
 from collections.abc import Callable, Iterable, Iterator
 from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 from paper_repro.config import Execution, Parallel
 from paper_repro.distributed import Processes, SeveralProcesses
@@ -38,11 +39,13 @@ def join(count: int, parallel: Parallel) -> SeveralProcesses:
     return SeveralProcesses(parallel, rank, count, local_rank, (host, int(port)))
 
 
-def announced(runs: Iterable[ClaimedRun], processes: Processes) -> Iterator[ClaimedRun]:
+def announced(
+    runs: Iterable[ClaimedRun], compiled: bool, processes: Processes
+) -> Iterator[ClaimedRun]:
     """The runs of a bundle, each told to the followers before it is trained."""
     bundle = uuid.uuid4().hex
     for run in runs:
-        processes.share([bundle, run.record.directory.name])
+        processes.share([bundle, compiled, run.record.directory.name])
         yield run
 
 
@@ -55,7 +58,8 @@ def follow(
     sweep_dir: Path, execution: Execution, should_stop: Callable[[], bool], processes: Processes
 ) -> None:
     """Train what task 0 announces, until it has no more."""
-    told: Iterator[list[str]] = iter(lambda: processes.share([]), [])
-    for _, bundle in groupby(told, key=lambda words: words[0]):
-        runs = (leaders_run(sweep_dir / run_id) for _, run_id in bundle)
-        train_bundle(runs, execution, should_stop, processes)
+    told: Iterator[list[Any]] = iter(lambda: processes.share([]), [])
+    for (_, compiled), bundle in groupby(told, key=lambda words: words[:2]):
+        runs = (leaders_run(sweep_dir / run_id) for *_, run_id in bundle)
+        as_told = execution.model_copy(update={"compile": compiled})
+        train_bundle(runs, as_told, should_stop, processes)

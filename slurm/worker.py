@@ -41,13 +41,23 @@ STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2)
 
 
 @dataclass(frozen=True)
+class Work:
+    """Runs of one bundle that are to be done, by their ids."""
+
+    run_ids: tuple[str, ...]
+    compile: bool = False
+    """Whether their training step is compiled."""
+
+
+@dataclass(frozen=True)
 class Worker:
     """A job for submitit: picklable, called without arguments."""
 
     sweep_dir: Path
-    bundles: tuple[tuple[str, ...], ...]
-    """Run ids, grouped by bundle; the first bundle is taken first."""
+    bundles: tuple[Work, ...]
+    """The first is taken first."""
     execution: Execution
+    """How runs execute, but for what a bundle says itself."""
     gpu: str | None = None
     """The one GPU it may use, as in CUDA_VISIBLE_DEVICES; None leaves that to the cluster."""
     processes: int = 1
@@ -110,8 +120,8 @@ class Worker:
     ) -> bool:
         """Go over all bundles once; whether there was anything to train, and may be more."""
         trained = False
-        for run_ids in self.bundles:
-            claimed = self._claim(run_ids, tried, should_stop)
+        for work in self.bundles:
+            claimed = self._claim(work.run_ids, tried, should_stop)
             first = next(claimed, None)
             if first is not None:
                 from paper_repro.train import train_bundle
@@ -120,8 +130,9 @@ class Worker:
                 if processes:
                     from slurm.tasks import announced
 
-                    runs = announced(runs, processes)
-                if not train_bundle(runs, self.execution, should_stop, processes):
+                    runs = announced(runs, work.compile, processes)
+                execution = self.execution.model_copy(update={"compile": work.compile})
+                if not train_bundle(runs, execution, should_stop, processes):
                     return False
                 trained = True
         return trained

@@ -121,7 +121,13 @@ def _parser() -> argparse.ArgumentParser:
         help="what each of several processes that train a run has of its model: a whole copy or a"
         f" shard (default: {choices['parallel'].default})",
     )
-    parser.add_argument("--compile", action="store_true", help="torch.compile, once a bundle")
+    parser.add_argument(
+        "--compile",
+        choices=["auto", "always", "never"],
+        default="auto",
+        help="torch.compile, once a bundle; auto: where its runs are long enough to repay it"
+        " (default: %(default)s)",
+    )
     return parser
 
 

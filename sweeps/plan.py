@@ -29,6 +29,10 @@ BYTES = 256
 """Vocabulary size of the tokenizer `bytes`."""
 
 
+COMPILE_PAYS_SECONDS = 300.0
+"""Work in a bundle above which compiling its training step pays (notes/performance.md)."""
+
+
 @dataclass(frozen=True)
 class Bundle:
     """Runs that share every shape. Costs are those of one run.
@@ -46,6 +50,8 @@ class Bundle:
     host_bytes: float
     """Peak memory of the process that trains it, on the host."""
     host_bytes_measured: bool
+    compile_pays: bool
+    """By an estimate from shapes alone, so that later launches decide alike."""
 
 
 @dataclass(frozen=True)
@@ -167,13 +173,15 @@ def _bundle(
     peaks = [float(peak) for status in done if (peak := status.get("peak_host_memory_bytes"))]
     estimate_seconds = estimated_gpu_seconds if gpu else estimated_cpu_seconds
     estimate_bytes = estimated_host_bytes if gpu else estimated_cpu_bytes
+    estimate = estimate_seconds(config, vocabulary) / processes
     return Bundle(
         runs=tuple(run_ids),
         config=config,
         parameters=parameters(config.model, vocabulary),
         flops=train_flops(config, vocabulary),
-        seconds=fmean(seconds) if seconds else estimate_seconds(config, vocabulary) / processes,
+        seconds=fmean(seconds) if seconds else estimate,
         seconds_measured=bool(seconds),
         host_bytes=max(peaks) if peaks else estimate_bytes(config, vocabulary),
         host_bytes_measured=bool(peaks),
+        compile_pays=estimate * len(run_ids) > COMPILE_PAYS_SECONDS,
     )

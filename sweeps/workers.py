@@ -69,20 +69,25 @@ def worker_count(plan: Plan, profile: Profile | None, arguments: argparse.Namesp
 def submit(plan: Plan, profile: Profile | None, arguments: argparse.Namespace) -> Workers:
     """Give the missing runs to workers."""
     from slurm import arrays, executors
-    from slurm.worker import Worker
+    from slurm.worker import Work, Worker
 
     execution = Execution(
         device=arguments.device,
         dtype=arguments.dtype,
-        compile=arguments.compile,
         threads=profile.cpus if profile else 1,
         parallel=arguments.parallel or Execution().parallel,
     )
     missing = set(plan.missing)
     bundles = tuple(
-        tuple(run_id for run_id in bundle.runs if run_id in missing) for bundle in plan.bundles
+        Work(
+            tuple(run_id for run_id in bundle.runs if run_id in missing),
+            compile={"auto": bundle.compile_pays, "always": True, "never": False}[
+                arguments.compile
+            ],
+        )
+        for bundle in plan.bundles_left
     )
-    worker = Worker(plan.directory, tuple(filter(None, bundles)), execution)
+    worker = Worker(plan.directory, bundles, execution)
     workers = worker_count(plan, profile, arguments)
     if profile:
         worker = replace(worker, processes=profile.processes)

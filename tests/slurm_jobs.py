@@ -19,7 +19,7 @@ from paper_repro.records import Record
 from slurm import arrays
 from slurm.jobs import live_jobs
 from slurm.profiles import read_profile
-from slurm.worker import Worker
+from slurm.worker import Work, Worker
 from sweeps import launch
 from sweeps.plan import make_plan
 from sweeps.spec import read_sweep
@@ -97,7 +97,7 @@ def submit_tiny(folder: Path, seeds: list[int]) -> list[Job]:
     for run_id in plan.missing:
         plan.records[run_id].create(plan.sweep.runs[run_id])
     execution = Execution(device="cpu", checkpoint_seconds=0.05)
-    worker = Worker(plan.directory, (tuple(plan.missing),), execution)
+    worker = Worker(plan.directory, (Work(tuple(plan.missing)),), execution)
     arrays.submit(worker, len(seeds), read_profile(PROFILE), "tiny", plan.jobs)
     waiting = [plan.records[run_id] for run_id in plan.missing]
     jobs: list[Job] = []

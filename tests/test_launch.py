@@ -19,7 +19,7 @@ from tiny_sweep import ROOT, STEPS, numbers, only_record, start, sweep_file, wai
 
 from paper_repro.claims import is_claimed, owner_of
 from paper_repro.config import Execution
-from slurm.worker import Worker
+from slurm.worker import Work, Worker
 from sweeps import launch, status
 from sweeps.plan import make_plan
 from sweeps.spec import read_sweep
@@ -77,6 +77,15 @@ def test_launch_trains_all_and_a_relaunch_nothing(tmp_path):
     assert {record: record.stat().st_mtime_ns for record in records} == before
 
 
+@pytest.mark.parametrize(("arguments", "compiled"), [([], False), (["--compile=always"], True)])
+def test_compilation_as_asked_for(arguments, compiled, tmp_path, monkeypatch, caplog):
+    """Short bundles are compiled only if one insists (here: on what is not there)."""
+    monkeypatch.setattr("paper_repro.program.COMPILER", "no-such-compiler")
+    path, runs_dir = sweep_file(tmp_path, [0], 5), tmp_path / "runs"
+    assert _launch(path, runs_dir, "--cluster", "debug", *arguments) == 0
+    assert ("not compiled" in caplog.text) is compiled
+
+
 def test_a_larger_sweep_trains_only_what_is_new(tmp_path, capsys):
     runs_dir = tmp_path / "runs"
     assert _launch(sweep_file(tmp_path, [0], 10), runs_dir) == 0
@@ -108,7 +117,9 @@ def test_killed_worker_then_relaunch_gives_equal_numbers(tmp_path, undisturbed):
     (run_id,) = plan.missing
     plan.records[run_id].create(plan.sweep.runs[run_id])
     execution = Execution(device="cpu", checkpoint_seconds=0.05)
-    worker = get_context("fork").Process(target=Worker(plan.directory, ((run_id,),), execution))
+    worker = get_context("fork").Process(
+        target=Worker(plan.directory, (Work((run_id,)),), execution)
+    )
     worker.start()
     record = plan.records[run_id].directory
     wait_until_training(record)

@@ -17,7 +17,7 @@ from paper_repro.files import read_json
 from paper_repro.records import Record
 from slurm import arrays
 from slurm.profiles import read_profile
-from slurm.worker import Worker
+from slurm.worker import Work, Worker
 from sweeps.plan import make_plan
 from sweeps.spec import read_sweep
 
@@ -57,7 +57,7 @@ def _submit(folder: Path, parallel: Parallel, edit: Callable[[str], str] = str) 
     for run_id in plan.missing:
         plan.records[run_id].create(plan.sweep.runs[run_id])
     execution = Execution(device="cpu", checkpoint_seconds=0.2, parallel=parallel)
-    bundles = tuple(bundle.runs for bundle in plan.bundles)
+    bundles = tuple(Work(bundle.runs) for bundle in plan.bundles)
     worker = Worker(plan.directory, bundles, execution, processes=2)
     arrays.submit(worker, 1, read_profile(folder / "two.yaml"), "tiny", plan.jobs)
     return [plan.records[run_id] for run_id in plan.missing]

@@ -26,7 +26,7 @@ from paper_repro.config import Execution
 from paper_repro.files import read_json
 from slurm.jobs import submitted
 from slurm.snapshots import take_snapshot
-from slurm.worker import Worker
+from slurm.worker import Work, Worker
 
 TAKE = """\
 import sys
@@ -197,7 +197,7 @@ def test_a_snapshot_in_a_repository_keeps_its_own_revision(source):
 
 
 def test_a_worker_refuses_other_code(tmp_path):
-    work = (("no such run",),)
+    work = (Work(("no such run",)),)
     Worker(tmp_path, (), Execution(device="cpu"), code_hash=code_hash())()
     worker = Worker(tmp_path, work, Execution(device="cpu"), code_hash="0123456789ab")
     with pytest.raises(RuntimeError, match="submitted with 0123456789ab"):

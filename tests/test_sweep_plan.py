@@ -152,6 +152,24 @@ def test_before_any_job_a_plan_is_for_this_machine(path, runs_dir, monkeypatch, 
     assert make_plan(read_sweep(path), runs_dir).gpu is gpu
 
 
+def test_compiling_pays_where_a_bundle_is_long(path, runs_dir):
+    """What is measured or done changes nothing: every launch of a sweep decides alike."""
+    long = read_sweep(path, ["train.tokens=100_000_000", "data.max_epochs=100"])
+    pays = {
+        bundle.config.model.width: bundle.compile_pays
+        for bundle in make_plan(long, runs_dir, gpu=False).bundles
+    }
+    assert pays == {16: True, 32: True, 64: True}
+    plan = make_plan(read_sweep(path), runs_dir, gpu=False)
+    assert not any(bundle.compile_pays for bundle in plan.bundles)
+    record = plan.records[plan.bundles[0].runs[0]]
+    record.create(plan.bundles[0].config)
+    record.finish("done", **RESULT | {"wall_seconds": 5000.0})
+    measured = make_plan(plan.sweep, runs_dir, gpu=False).bundles
+    assert measured[0].seconds == 5000.0
+    assert not any(bundle.compile_pays for bundle in measured)
+
+
 def test_bundles_left_have_runs_to_do(plan):
     largest, second, third = plan.bundles
     for run_id in (*largest.runs, second.runs[0]):

@@ -357,6 +357,14 @@ def test_compiled_equals_eager(tmp_path):
     assert compiled == pytest.approx(eager, abs=1e-3)
 
 
+def test_without_a_compiler_the_step_is_not_compiled(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr("paper_repro.program.COMPILER", "no-such-compiler")
+    record = train(small_config(), tmp_path, Execution(device="cpu", compile=True))
+    assert record.status()["status"] == "done"
+    assert record.run()["execution"]["compile"] is False
+    assert "no-such-compiler: not found" in caplog.text
+
+
 def test_autocast_stays_close_to_float32(tmp_path):
     full = train(small_config(), tmp_path / "full").status()["val_loss"]
     half = train(
