@@ -78,12 +78,11 @@ def submit(plan: Plan, profile: Profile | None, arguments: argparse.Namespace) -
         parallel=arguments.parallel or Execution().parallel,
     )
     missing = set(plan.missing)
+    always, never = arguments.compile == "always", arguments.compile == "never"
     bundles = tuple(
         Work(
             tuple(run_id for run_id in bundle.runs if run_id in missing),
-            compile={"auto": bundle.compile_pays, "always": True, "never": False}[
-                arguments.compile
-            ],
+            compile=always or (bundle.compile_pays and not never),
         )
         for bundle in plan.bundles_left
     )

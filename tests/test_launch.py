@@ -117,9 +117,8 @@ def test_killed_worker_then_relaunch_gives_equal_numbers(tmp_path, undisturbed):
     (run_id,) = plan.missing
     plan.records[run_id].create(plan.sweep.runs[run_id])
     execution = Execution(device="cpu", checkpoint_seconds=0.05)
-    worker = get_context("fork").Process(
-        target=Worker(plan.directory, (Work((run_id,)),), execution)
-    )
+    target = Worker(plan.directory, (Work((run_id,)),), execution)
+    worker = get_context("fork").Process(target=target)
     worker.start()
     record = plan.records[run_id].directory
     wait_until_training(record)
