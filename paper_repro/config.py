@@ -252,5 +252,9 @@ class Execution(_Strict):
     """What several processes that train one run have of its model: whole copies, or shards."""
     runs_at_once: PositiveInt | None = None
     """Runs of a bundle that train as one program; None: as many as fit on a GPU, one on a CPU."""
+    accumulate: PositiveInt = 1
+    """Parts of each process's batch, computed one after the other to save memory."""
+    recompute: bool = False
+    """Recompute each block in the backward pass, to keep only its input (arXiv 1604.06174)."""
     checkpoint_seconds: NonNegativeFloat = 30.0
     """Wall time between checkpoints."""

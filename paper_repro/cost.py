@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from paper_repro.config import ModelConfig, Parallel, RunConfig
+from paper_repro.config import Execution, ModelConfig, RunConfig
 
 STATE_BYTES = 16
 """Of a parameter in training: weight, gradient and Adam's two moments, in float32."""
@@ -84,22 +84,31 @@ def training_bytes(config: RunConfig, vocab_size: int) -> float:
     return state + activation_bytes(config.model, config.tokens_per_step, vocab_size)
 
 
-def process_bytes(config: RunConfig, vocab_size: int, processes: int, parallel: Parallel) -> float:
+def process_bytes(
+    config: RunConfig, vocab_size: int, processes: int, execution: Execution
+) -> float:
     """Bytes on the device of each of several processes that train a run together, in float32.
 
     With `ddp` each has all parameters with their state; with `fsdp` its share, and beside it what
     is gathered at the same time: the weights and gradients of all that is outside the blocks, and
-    of two blocks (the next is gathered while one computes). Activations are those of its rows. With
-    bfloat16 they are fewer, but autocast keeps a copy of the weights, 2 bytes a parameter.
+    of two blocks (the next is gathered while one computes). Activations are those of its rows, or
+    of a part of them where it accumulates; where it recomputes, the inputs of all blocks and the
+    rest of one. With bfloat16 they are fewer, but autocast keeps a copy of the weights, 2 bytes a
+    parameter.
     """
     model = config.model
     state: float = STATE_BYTES * parameters(model, vocab_size)
-    if parallel == "fsdp":
+    if execution.parallel == "fsdp":
         outside = 2 * vocab_size * model.width + model.width
         blocks = min(2, model.depth) * matrix_parameters(model) / model.depth
         state = state / processes + 2 * 4 * (outside + blocks)
-    tokens = config.tokens_per_step // processes
-    return state + activation_bytes(model, tokens, vocab_size)
+    rows = -(-config.train.batch_size // (processes * execution.accumulate))
+    tokens = rows * config.data.context
+    if not execution.recompute:
+        return state + activation_bytes(model, tokens, vocab_size)
+    inputs = 4.0 * tokens * model.width * model.depth
+    one_block = model.model_copy(update={"depth": 1})
+    return state + inputs + activation_bytes(one_block, tokens, vocab_size)
 
 
 def estimated_cpu_bytes(config: RunConfig, vocab_size: int) -> float:

@@ -14,6 +14,7 @@ import hashlib
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from paper_repro.config import ModelConfig, ModuleType, RunConfig
 from paper_repro.distributed import Forward, write
@@ -97,6 +98,8 @@ class GPT(nn.Module):
 
     rotation_2THK: Tensor  # noqa: N815 (a shape in a name)
     logits_multiplier: Tensor
+    recompute = False
+    """Whether a block keeps only its input for the backward pass, and computes the rest anew."""
 
     def __init__(self, model: ModelConfig, vocab_size: int, context: int) -> None:
         super().__init__()
@@ -116,7 +119,10 @@ class GPT(nn.Module):
         x_BTD = self.embedding(tokens_BT)
         rotation_2THK = self.rotation_2THK[:, : tokens_BT.shape[1]]
         for block in self.blocks:
-            x_BTD = block(x_BTD, rotation_2THK)
+            if self.recompute:
+                x_BTD = checkpoint(block, x_BTD, rotation_2THK, use_reentrant=False)
+            else:
+                x_BTD = block(x_BTD, rotation_2THK)
         logits_BTV: Tensor = self.logits_multiplier * self.unembedding(self.final_norm(x_BTD))
         return logits_BTV.float()
 

@@ -42,6 +42,7 @@ class Program:
         self.model, forward = processes.build(
             lambda: GPT(config.model, vocab_size, context), self.device
         )
+        self.model.recompute = execution.recompute
         self.runs_at_once = self._runs_at_once(config)
         alone, stacked = partial(losses, forward), stacked_losses(self.model)
         self.loss = torch.compile(alone) if execution.compile else alone
@@ -78,7 +79,7 @@ class Program:
 
     def _runs_at_once(self, config: RunConfig) -> int:
         """As many as fit on a GPU; one on a CPU, where more do not pay."""
-        if self.processes.count > 1:
+        if self.processes.count > 1 or self.execution.recompute:
             return 1
         if self.execution.runs_at_once is not None:
             return self.execution.runs_at_once

@@ -189,14 +189,19 @@ class Training:
         ]
         sequences_SBT = torch.stack(batches).to(program.device, non_blocking=True)
         sequences_RBT = sequences_SBT[self.seed_of_run]
-        with program.autocast():
-            cross_entropy_R, z_loss_R = self.learner.losses(sequences_RBT)
-        (cross_entropy_R + train.z_loss * z_loss_R).sum().backward()  # type: ignore[no-untyped-call]
+        cross_entropy_R = torch.zeros(len(self.tracks), device=program.device)
+        rows = sequences_RBT.shape[1]
+        for part_RBT in sequences_RBT.tensor_split(min(rows, program.execution.accumulate), dim=1):
+            share = part_RBT.shape[1] / rows
+            with program.autocast():
+                part_R, z_loss_R = self.learner.losses(part_RBT)
+            (share * (part_R + train.z_loss * z_loss_R)).sum().backward()  # type: ignore[no-untyped-call]
+            cross_entropy_R += share * part_R.detach()
         scale = lr_scale(train, self.step, self.configs[0].steps)
         self.learner.update(scale, self.step, train.clip)
-        self.loss_sum_R += cross_entropy_R.detach()
+        self.loss_sum_R += cross_entropy_R
         if self.step == 0:
-            first = self._mean(cross_entropy_R.detach())
+            first = self._mean(cross_entropy_R)
             for track, loss in zip(self.tracks, first, strict=True):
                 track.progress.first_loss = loss
         self.step += 1

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from rich.console import Console
 
-from paper_repro.config import Parallel
+from paper_repro.config import Execution
 from paper_repro.cost import process_bytes
 from slurm.profiles import Profile
 from slurm.requests import MEMORY_MARGIN, START_SECONDS, TIME_MARGIN, Work, fitted
@@ -23,7 +23,7 @@ def fitted_profile(plan: Plan, profile: Profile, jobs: int) -> Profile:
 
 
 def print_jobs(
-    console: Console, plan: Plan, profile: Profile, jobs: int, parallel: Parallel
+    console: Console, plan: Plan, profile: Profile, jobs: int, execution: Execution
 ) -> None:
     """The jobs that a launch would submit, why so large, and the scripts that sbatch would get."""
     from slurm.arrays import array_sizes, scripts
@@ -37,8 +37,8 @@ def print_jobs(
         f"  memory  {asked.memory} each, {_why_memory(plan, profile)}",
         f"  cost    {_cost(plan, profile)}",
     ]
-    if profile.processes > 1:
-        lines.append(f"  device  {_of_device(plan, profile, parallel)}")
+    if profile.processes > 1 or profile.gpus:
+        lines.append(f"  device  {_of_device(plan, profile, execution)}")
     if plan.gpu and not all(_timed(plan)):
         lines.append("  No GPU was ever measured for these estimates; they may be far off.")
     say(console, "\n".join(lines))
@@ -88,18 +88,19 @@ def _cost(plan: Plan, profile: Profile) -> str:
     return f"about {amount} {unit} in all ({_known(_timed(plan))})"
 
 
-def _of_device(plan: Plan, profile: Profile, parallel: Parallel) -> str:
-    """Memory of each GPU, or process, of those that train a run together."""
+def _of_device(plan: Plan, profile: Profile, execution: Execution) -> str:
+    """Memory of the GPU, or of each process of those that train a run together."""
     processes = profile.processes
 
     def needed(bundle: Bundle) -> float:
         vocabulary = vocabulary_size(bundle.config)
-        return process_bytes(bundle.config, vocabulary, processes, parallel)
+        return process_bytes(bundle.config, vocabulary, processes, execution)
 
     largest = max(plan.bundles_left, key=needed)
     unit = "GPU" if profile.gpus else "process"
     each = f"{_size(needed(largest))} of memory a {unit}"
-    return f"{each}, {parallel} on {processes} ({_shape(largest)}, estimated)"
+    shared = f", {execution.parallel} on {processes}" if processes > 1 else ""
+    return f"{each}{shared} ({_shape(largest)}, estimated)"
 
 
 def _size(bytes_: float) -> str:

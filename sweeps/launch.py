@@ -26,7 +26,7 @@ from sweeps.progress import Display
 from sweeps.report import counts, print_failures, print_plan
 from sweeps.spec import Sweep, read_sweep
 from sweeps.state import UNSETTLED
-from sweeps.workers import choose_profile, submit, worker_count
+from sweeps.workers import choose_execution, choose_profile, submit, worker_count
 
 if TYPE_CHECKING:
     from slurm.executors import Workers, WorkersHere
@@ -65,7 +65,7 @@ def launch(arguments: argparse.Namespace) -> int:
     if arguments.dry_run:
         if profile and plan.missing:
             jobs = worker_count(plan, profile, arguments)
-            print_jobs(console, plan, profile, jobs, arguments.parallel or Execution().parallel)
+            print_jobs(console, plan, profile, jobs, choose_execution(profile, arguments))
         return cli.OK
     if not plan.missing:
         console.print("Nothing to do: every run has its result.")
@@ -120,6 +120,18 @@ def _parser() -> argparse.ArgumentParser:
         choices=get_args(choices["parallel"].annotation),
         help="what each of several processes that train a run has of its model: a whole copy or a"
         f" shard (default: {choices['parallel'].default})",
+    )
+    parser.add_argument(
+        "--accumulate",
+        metavar="N",
+        type=_positive,
+        default=1,
+        help="compute a batch in so many parts, to save memory (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--recompute",
+        action="store_true",
+        help="recompute blocks in the backward pass: far less memory, a third more work",
     )
     parser.add_argument(
         "--compile",

@@ -66,17 +66,23 @@ def worker_count(plan: Plan, profile: Profile | None, arguments: argparse.Namesp
     return min(arguments.workers or default, len(plan.missing))
 
 
+def choose_execution(profile: Profile | None, arguments: argparse.Namespace) -> Execution:
+    """How runs execute, whether compiled aside: that is a matter of each bundle."""
+    return Execution(
+        device=arguments.device,
+        dtype=arguments.dtype,
+        threads=profile.cpus if profile else 1,
+        parallel=arguments.parallel or Execution().parallel,
+        accumulate=arguments.accumulate,
+        recompute=arguments.recompute,
+    )
+
+
 def submit(plan: Plan, profile: Profile | None, arguments: argparse.Namespace) -> Workers:
     """Give the missing runs to workers."""
     from slurm import arrays, executors
     from slurm.worker import Work, Worker
 
-    execution = Execution(
-        device=arguments.device,
-        dtype=arguments.dtype,
-        threads=profile.cpus if profile else 1,
-        parallel=arguments.parallel or Execution().parallel,
-    )
     missing = set(plan.missing)
     always, never = arguments.compile == "always", arguments.compile == "never"
     bundles = tuple(
@@ -86,7 +92,7 @@ def submit(plan: Plan, profile: Profile | None, arguments: argparse.Namespace) -
         )
         for bundle in plan.bundles_left
     )
-    worker = Worker(plan.directory, bundles, execution)
+    worker = Worker(plan.directory, bundles, choose_execution(profile, arguments))
     workers = worker_count(plan, profile, arguments)
     if profile:
         worker = replace(worker, processes=profile.processes)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from paper_repro.config import DataConfig, ModelConfig, RunConfig, TrainConfig
+from paper_repro.config import DataConfig, Execution, ModelConfig, RunConfig, TrainConfig
 from paper_repro.cost import (
     activation_bytes,
     estimated_gpu_seconds,
@@ -41,6 +41,12 @@ def _config(shape: dict, context: int = 64) -> RunConfig:
 def test_activations_are_what_autograd_keeps(shape, vocab_size):
     config = _config(shape)
     model = GPT(config.model, vocab_size, config.data.context)
+    saved, tokens = _saved_bytes(model, config), config.tokens_per_step
+    assert activation_bytes(config.model, tokens, vocab_size) == pytest.approx(saved, rel=0.05)
+
+
+def _saved_bytes(model: GPT, config: RunConfig) -> int:
+    """What autograd keeps of a forward pass."""
     known = {tensor.untyped_storage().data_ptr() for tensor in model.state_dict().values()}
     kept: dict[int, torch.UntypedStorage] = {}
 
@@ -52,9 +58,27 @@ def test_activations_are_what_autograd_keeps(shape, vocab_size):
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         model.loss(torch.zeros(4, config.data.context + 1, dtype=torch.long))
-    saved = sum(storage.nbytes() for storage in kept.values())
-    tokens = config.tokens_per_step
-    assert activation_bytes(config.model, tokens, vocab_size) == pytest.approx(saved, rel=0.05)
+    return sum(storage.nbytes() for storage in kept.values())
+
+
+def test_recomputed_blocks_keep_their_inputs_alone():
+    """Autograd's hooks see what is kept outside the blocks; their inputs are kept beside that."""
+    config = _config(SHAPES["deep"])
+    model = GPT(config.model, 256, config.data.context)
+    model.recompute = True
+    outside = _saved_bytes(model, config)
+    needed = process_bytes(config, 256, 1, Execution(recompute=True)) - 16 * parameters(
+        config.model, 256
+    )
+    assert 4.0 * config.tokens_per_step * 32 * 6 + outside < needed
+    assert needed < activation_bytes(config.model, config.tokens_per_step, 256) / 2
+
+
+def test_an_accumulated_batch_needs_the_activations_of_a_part():
+    config = _config(SHAPES["gelu"])
+    state = 16 * parameters(config.model, 256)
+    whole, half = (process_bytes(config, 256, 1, Execution(accumulate=n)) for n in (1, 2))
+    assert half - state == (whole - state) / 2
 
 
 def test_a_gpu_is_bound_by_launches_or_by_flops():
@@ -78,13 +102,13 @@ def test_the_large_sweep_builds_without_memory_and_has_the_parameters_of_its_est
     assert total == parameters(config.model, 256)
     assert 6.9e9 < total < 7.1e9
     batch = activation_bytes(config.model, config.data.context, 256)
-    assert process_bytes(config, 256, 16, "ddp") == 16 * total + batch
+    assert process_bytes(config, 256, 16, Execution()) == 16 * total + batch
     block = sum(size for name, size in sizes.items() if name.startswith("blocks.7."))
     outside = sum(size for name, size in sizes.items() if not name.startswith("blocks."))
-    gathered = process_bytes(config, 256, 16, "fsdp") - 16 * total / 16 - batch
+    gathered = process_bytes(config, 256, 16, Execution(parallel="fsdp")) - 16 * total / 16 - batch
     assert gathered == pytest.approx(8 * (2 * block + outside), rel=1e-4)  # gains left out
 
 
 def test_one_process_needs_what_one_device_needs():
     config = _config(SHAPES["gelu"])
-    assert process_bytes(config, 256, 1, "ddp") == training_bytes(config, 256)
+    assert process_bytes(config, 256, 1, Execution()) == training_bytes(config, 256)

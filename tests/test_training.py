@@ -348,6 +348,18 @@ def test_schedules(schedule, scales):
     assert all(0 < scale <= 1 for scale in computed)
 
 
+@pytest.mark.parametrize(
+    ("how", "tolerance"),
+    [({"recompute": True}, 0.0), ({"accumulate": 3}, 1e-5), ({"accumulate": 100}, 1e-5)],
+)
+def test_saving_memory_changes_no_numbers(how, tolerance, tmp_path):
+    config = small_config(train={"clip": 0.5})
+    usual = train(config, tmp_path / "usual").metrics()
+    saving = train(config, tmp_path / "saving", Execution(device="cpu", **how)).metrics()
+    for line, expected in zip(saving, usual, strict=True):
+        assert line == pytest.approx(expected, rel=tolerance, abs=0)
+
+
 @pytest.mark.slow
 def test_compiled_equals_eager(tmp_path):
     eager = train(small_config(), tmp_path / "eager").status()["val_loss"]
