@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import random
 import signal
 import socket
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,7 @@ from paper_repro.model import GPT
 from paper_repro.records import Record
 from paper_repro.track import ClaimedRun, leaders_run
 from paper_repro.train import train_bundle
+from slurm.tasks import PORTS
 
 #: Away from the base, so that every multiplier acts, and with rows that no two processes can share
 #: equally in the last validation batch (3 of 7).
@@ -46,9 +49,12 @@ IMPORTED_ONCE = ["test_distributed", "torch._dynamo", "torch.distributed.fsdp"]
 
 
 def _free_port() -> int:
-    with socket.socket() as each:
-        each.bind(("127.0.0.1", 0))
-        return int(each.getsockname()[1])
+    """One that is free now, and not among those that Linux gives to connections."""
+    while True:
+        port = random.choice(PORTS)
+        with socket.socket() as each, suppress(OSError):
+            each.bind(("127.0.0.1", port))
+            return port
 
 
 def together(
@@ -85,7 +91,9 @@ def _work(rank: int, count: int, jobs: list[Any]) -> None:
         if rank > 0:
             run = leaders_run(directory)
         _check_weights(processes)
-        execution = Execution(device="cpu", parallel=parallel)
+        execution = Execution(
+            device="cpu", parallel=parallel, accumulate=2, recompute=parallel == "fsdp"
+        )
         train_bundle([run], execution, should_stop(rank), processes)
         if processes.parted:
             return  # the leader, left alone
