@@ -6,7 +6,7 @@ import getpass
 import re
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -14,8 +14,8 @@ from paper_repro.errors import ConfigError
 from paper_repro.files import read_json, write_json
 from slurm.devices import gpus
 
-POLL_SECONDS = 10.0
-"""Time between two questions to SLURM; sites ask for moderation."""
+FIRST_PAUSE, LONGEST_PAUSE = 0.5, 10.0
+"""Seconds between two questions to SLURM; sites ask for moderation."""
 ANSWER_SECONDS = 60.0
 GRACE_SECONDS = 600.0
 """The longest time between a preempted job's SIGTERM and its end, where we wait for that."""
@@ -50,6 +50,14 @@ def _queued(name: str, ids: str) -> frozenset[str] | None:
     return frozenset(result.stdout.split())
 
 
+def pauses() -> Iterator[float]:
+    """Seconds to wait before the next question to SLURM: few at first, then more and more."""
+    pause = FIRST_PAUSE
+    while True:
+        yield pause
+        pause = min(1.5 * pause, LONGEST_PAUSE)
+
+
 def wait_while_running(job_id: str) -> None:
     """Wait until SLURM ends a job that got SIGTERM, or until it says that the end has begun.
 
@@ -58,7 +66,9 @@ def wait_while_running(job_id: str) -> None:
     """
     command = ["squeue", "--noheader", "--states=RUNNING", f"--jobs={job_id}", "--format=%A"]
     deadline = time.monotonic() + GRACE_SECONDS
-    while time.monotonic() < deadline:
+    for pause in pauses():
+        if time.monotonic() > deadline:
+            return
         try:
             result = subprocess.run(
                 command, capture_output=True, text=True, check=True, timeout=ANSWER_SECONDS
@@ -67,7 +77,7 @@ def wait_while_running(job_id: str) -> None:
             return
         if not result.stdout.strip():
             return
-        time.sleep(POLL_SECONDS)
+        time.sleep(pause)
 
 
 def note_submission(folder: Path, job_id: str, jobs: int, gpu: bool) -> None:
@@ -117,13 +127,14 @@ class QueuedWorkers:
 
     def __init__(self, ids: Sequence[str], name: str) -> None:
         self.ids, self._name = ids, name
-        self._asked = time.monotonic()
+        self._pauses = pauses()
+        self._ask_at = time.monotonic() + next(self._pauses)
         self._gone = False
 
     def gone(self) -> bool:
         """Whether all have ended, as SLURM said when last asked. While it is silent, they live."""
-        if not self._gone and time.monotonic() - self._asked >= POLL_SECONDS:
+        if not self._gone and time.monotonic() >= self._ask_at:
             live = live_arrays(self._name)
             self._gone = live is not None and live.isdisjoint(self.ids)
-            self._asked = time.monotonic()
+            self._ask_at = time.monotonic() + next(self._pauses)
         return self._gone

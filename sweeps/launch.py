@@ -18,7 +18,7 @@ from paper_repro.claims import expire_claim
 from paper_repro.config import DataConfig, Execution
 from paper_repro.errors import ConfigError
 from slurm.devices import gpus
-from slurm.jobs import POLL_SECONDS
+from slurm.jobs import pauses
 from sweeps import cli
 from sweeps.jobs import print_jobs
 from sweeps.plan import Plan, make_plan, refresh
@@ -227,6 +227,7 @@ def _watch(plan: Plan, workers: Workers, display: Display, cluster: str) -> Plan
     That is when our workers are gone and no other launch works on our runs either. What a worker
     did is read from the records; jobs of SLURM are not waited for once every run has an outcome.
     """
+    asking = pauses()
     while True:
         gone = workers.gone()  # the debug cluster trains in here
         started = time.monotonic()
@@ -237,7 +238,7 @@ def _watch(plan: Plan, workers: Workers, display: Display, cluster: str) -> Plan
         settled = not any(count[state] for state in UNSETTLED)
         if (settled and cluster == "slurm") or (gone and not count["running"]):
             return plan
-        time.sleep(max(POLL_SECONDS if ask else 0.5, 10 * (time.monotonic() - started)))
+        time.sleep(max(next(asking) if ask else 0.5, 10 * (time.monotonic() - started)))
 
 
 def _interrupt(console: Console, workers: Workers, cluster: str) -> None:

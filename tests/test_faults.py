@@ -108,7 +108,7 @@ def test_a_drained_node_finishes_its_run(job, undisturbed):
 def test_a_node_goes_down(job, undisturbed, cluster, power):
     if not power:
         cluster.cut_power(job.node)
-        assert not job.alive
+        wait_for(lambda: not job.alive)
     slurm("scontrol", "update", f"nodename={job.node}", "state=down", "reason=test")
     wait_for(lambda: job.done)
     assert numbers(job.record) == undisturbed[0]

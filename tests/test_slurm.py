@@ -87,7 +87,7 @@ def test_a_job_that_vanished_with_its_node_is_lost_and_then_taken_up(
     out = capsys.readouterr().out
     assert "0 running, 1 lost" in out
     assert f"{job.record}: its job {job.id} is gone" in out
-    assert "SLURM said: n1: task 0: Killed" in out
+    assert f"SLURM said: {job.node}: task 0: Killed" in out
     assert f"log: {job.record.parent}/jobs/{job.id}_0_log.err" in out
     assert launch_sweep(path, runs_dir, *ON_SLURM) == 0
     assert numbers(job.record) == undisturbed

@@ -6,9 +6,9 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from rich.console import Console
@@ -29,6 +29,7 @@ from paper_repro.files import write_json
 from paper_repro.provenance import versions
 
 Device = Literal["cpu", "cuda"]
+Dtype = Literal["float32", "bfloat16"]
 WIDTHS: dict[Device, tuple[int, ...]] = {
     "cpu": (32, 64, 128, 256),
     "cuda": (32, 64, 128, 256, 512, 1024, 2048),
@@ -36,9 +37,9 @@ WIDTHS: dict[Device, tuple[int, ...]] = {
 QUICK_WIDTH = 128
 SECONDS, QUICK_SECONDS = 15.0, 3.0
 VARIANTS: dict[Variant, str] = {
-    "bundled": "this suite, as a study runs",
+    "bundled": "this suite, as it trains a study",
     "single": "this suite, one run at a time",
-    "plain": "a plain loop",
+    "plain": "a plain loop: nn.Module, torch.optim.AdamW, eager",
 }
 LONG = 2**31
 """Tokens of a run that is not over before it is measured."""
@@ -61,21 +62,23 @@ def _run(arguments: argparse.Namespace) -> int:
     if arguments.quick:
         widths = [width for width in widths if width <= QUICK_WIDTH]
     seconds = QUICK_SECONDS if arguments.quick else SECONDS
-    peak = peak_flops(Execution(device=device))
+    peaks = {dtype: peak_flops(device, dtype) for dtype in get_args(Dtype)}
     measurements: list[Measurement] = []
     for width in widths:
         for variant in VARIANTS:
             with console.status(f"{variant} at width {width} ..."):
                 shape = _shape(variant, width, arguments, device, seconds)
-                measurements.append(measure(variant, shape, peak))
+                measurements.append(measure(variant, shape, peaks[shape.execution.dtype]))
     rows = [measurement.row() for measurement in measurements]
     if arguments.output:
-        content = {**describe_code(None), "versions": versions(), "peak_flops": peak}
+        content = {**describe_code(None), "versions": versions(), "peak_flops": peaks}
         write_json(arguments.output, content | {"rows": rows})
     if arguments.json:
         print(json.dumps(rows, indent=2))
     else:
-        console.print(table(measurements, peak))
+        console.print(table(measurements, peaks))
+        for variant, meaning in VARIANTS.items():
+            console.print(f"{variant}: {meaning}", highlight=False)
     return 0
 
 
@@ -91,9 +94,10 @@ def _shape(
     )
     bundled, gpu = variant == "bundled", device == "cuda"
     cores = len(os.sched_getaffinity(0))
+    usual: Dtype = "bfloat16" if gpu else "float32"
     execution = Execution(
         device=device,
-        dtype="bfloat16" if gpu else "float32",
+        dtype=usual if variant == "plain" else arguments.dtype or usual,
         compile=not arguments.quick and variant != "plain" and (bundled or gpu),
         threads=1 if bundled else cores,
         checkpoint_seconds=3600,
@@ -101,25 +105,25 @@ def _shape(
     return Shape(config, execution, workers=cores if bundled and not gpu else 1, seconds=seconds)
 
 
-def table(measurements: Sequence[Measurement], peak: float) -> Table:
+def table(measurements: Sequence[Measurement], peaks: Mapping[str, float]) -> Table:
     """A row a measurement, its ratio over the plain loop first."""
     plain = {m.width: m for m in measurements if m.variant == "plain"}
-    device = measurements[0].device
+    device, used = measurements[0].device, sorted({m.dtype for m in measurements})
     result = Table(
-        title=f"{device}, peak {peak / 1e12:.3g} TFLOP/s; runs of {RUN_TOKENS:,} tokens",
+        title=f"{device}; depth {measurements[0].depth}, runs of {RUN_TOKENS:,} tokens\nTFLOP/s at "
+        f"most: {', '.join(f'{dtype} {peaks[dtype] / 1e12:.3g}' for dtype in used)}",
         box=None,
         header_style="bold",
     )
-    for heading in ("width", "depth", "variant", "over plain", "tokens/s", "runs/hour"):
+    for heading in ("width", "variant", "over plain", "tokens/s", "runs/hour", "params"):
         result.add_column(heading, justify="left" if heading == "variant" else "right")
-    for heading in ("params", "FLOPs/token", "MFU", "memory", "how"):
+    for heading in ("FLOPs/token", "MFU", "memory", "how"):
         result.add_column(heading, justify="left" if heading == "how" else "right")
     for m in measurements:
-        how = f"{m.workers} × {m.threads} thread{'s' * (m.threads > 1)}"
+        how = f"{m.workers} × {m.threads} thread{'s' * (m.threads > 1)}, {m.dtype}"
         result.add_row(
             str(m.width),
-            str(m.depth),
-            VARIANTS[m.variant],
+            m.variant,
             f"{m.tokens_per_s / plain[m.width].tokens_per_s:.2f}×",
             f"{m.tokens_per_s:,.0f}",
             f"{m.runs_per_hour:,.0f}",
@@ -146,6 +150,12 @@ def _parser() -> argparse.ArgumentParser:
         "--quick", action="store_true", help="widths up to 128, uncompiled, under a minute"
     )
     parser.add_argument("--device", choices=["cpu", "cuda"], help="default: a GPU if there is one")
+    parser.add_argument(
+        "--dtype",
+        choices=get_args(Dtype),
+        help="of this suite's matrix products (default: bfloat16 on a GPU, else float32, as the "
+        "plain loop has it)",
+    )
     parser.add_argument("--json", action="store_true", help="print a list of objects, not a table")
     parser.add_argument("--output", metavar="FILE", type=Path, help="keep the results as JSON")
     return parser

@@ -67,6 +67,7 @@ class Measurement:
     parameters: int
     flops_per_token: float
     compiled: bool
+    dtype: str
     workers: int
     threads: int
 
@@ -138,21 +139,21 @@ def measure(variant: Variant, shape: Shape, peak: float) -> Measurement:
         parameters=parameters(config.model, vocabulary),
         flops_per_token=flops_per_token,
         compiled=shape.execution.compile and variant != "plain",
+        dtype=shape.execution.dtype,
         workers=shape.workers,
         threads=shape.execution.threads,
     )
 
 
-def peak_flops(execution: Execution) -> float:
+def peak_flops(device_type: str, dtype: str) -> float:
     """FLOPs a second of the device: a data sheet's, else those of a large matrix product."""
-    device = _device(execution)
-    if device.type == "cuda":
+    device = torch.device(device_type)
+    if device.type == "cuda" and dtype == "bfloat16":
         name = device_name(device)
         for part, peak in PEAK_FLOPS.items():
             if part in name:
                 return peak
-    dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
-    matrix = torch.randn(2048, 2048, device=device, dtype=dtype)
+    matrix = torch.randn(2048, 2048, device=device, dtype=getattr(torch, dtype))
     best = float("inf")
     for _ in range(10):
         started = time.perf_counter()
