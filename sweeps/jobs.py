@@ -97,10 +97,11 @@ def _of_device(plan: Plan, profile: Profile, execution: Execution) -> str:
         return process_bytes(bundle.config, vocabulary, processes, execution)
 
     largest = max(plan.bundles_left, key=needed)
+    size, shape = _size(needed(largest)), f"({_shape(largest)}, estimated)"
+    if processes == 1:
+        return f"{size} of GPU memory a run {shape}; as many at once as fit"
     unit = "GPU" if profile.gpus else "process"
-    each = f"{_size(needed(largest))} of memory a {unit}"
-    shared = f", {execution.parallel} on {processes}" if processes > 1 else ""
-    return f"{each}{shared} ({_shape(largest)}, estimated)"
+    return f"{size} of memory a {unit}, {execution.parallel} on {processes} {shape}"
 
 
 def _size(bytes_: float) -> str:

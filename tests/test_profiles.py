@@ -81,6 +81,7 @@ SUMMARY = """\
   time    00:06:00 each, 5 min + 2 x 0 s (a job's share of the work, estimated)
   memory  64G each, as the profile says
   cost    about 0.00013 GPU-hours in all (estimated)
+  device  0 MiB of GPU memory a run (width 8, depth 1, estimated); as many at once as fit
   No GPU was ever measured for these estimates; they may be far off.
 """
 

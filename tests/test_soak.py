@@ -1,4 +1,4 @@
-"""Two hundred runs over four nodes while workers, nodes and jobs fail all the time."""
+"""Two hundred runs over four nodes: by as many tasks of an array, and while everything fails."""
 
 from __future__ import annotations
 
@@ -51,10 +51,10 @@ def _records(folder: Path) -> list[Record]:
     return [Record(path.parent) for path in (folder / "runs" / "tiny").glob("*/config.yaml")]
 
 
-def _profile(folder: Path, concurrency: int) -> Path:
+def _profile(folder: Path, concurrency: int, memory: str) -> Path:
     path = folder / "profile.yaml"
     text = re.sub("(?m)^(concurrency|memory):.*\n", "", PROFILE.read_text())
-    path.write_text(f"{text}concurrency: {concurrency}\nmemory: 200M\n")
+    path.write_text(f"{text}concurrency: {concurrency}\nmemory: {memory}\n")
     return path
 
 
@@ -141,7 +141,7 @@ def _at_work(record: Record) -> Job | None:
 
 def test_faults_every_few_seconds(cluster, undisturbed, tmp_path, capsys):
     path = sweep_file(tmp_path, list(range(RUNS)), STEPS)
-    profile = _profile(tmp_path, concurrency=4)
+    profile = _profile(tmp_path, concurrency=4, memory="200M")
     faults = Faults(tmp_path, cluster)
     started = time.monotonic()
     with ThreadPoolExecutor(2) as pool:
@@ -156,3 +156,17 @@ def test_faults_every_few_seconds(cluster, undisturbed, tmp_path, capsys):
             f"\nsoak: {_count(tmp_path, undisturbed)}; {dict(faults.count)}, "
             f"launches of two users {launches}, {time.monotonic() - started:.0f} s"
         )
+
+
+def test_an_array_of_two_hundred_tasks(undisturbed, tmp_path, capsys):
+    """One run each; as many at a time as the nodes have memory for."""
+    path = sweep_file(tmp_path, list(range(RUNS)), STEPS)
+    profile = _profile(tmp_path, concurrency=RUNS, memory="1G")
+    started = time.monotonic()
+    launches = _launch_until_done(path, profile)
+    seconds = time.monotonic() - started
+    nodes = Counter(slurm("squeue", "-h", "-r", "--states=all", "-n", "tiny", "-o", "%N").split())
+    assert launches == 1
+    assert len(nodes) == NODES
+    with capsys.disabled():
+        print(f"\narray: {_count(tmp_path, undisturbed)}; tasks {dict(nodes)}, {seconds:.0f} s")
