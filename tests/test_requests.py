@@ -126,7 +126,8 @@ def test_what_is_asked_of_a_gpu_is_marked_as_never_measured(dry_run):
         "  time    00:13:00 each, 5 min + 2 x 3.8 min (dearest run, width 8, depth 1, estimated)",
         "  memory  5888M each, 1.5 x 3815M (largest run, width 32, depth 1, estimated)",
         "  cost    about 0.25 GPU-hours in all (estimated)",
-        "  device  1 MiB of GPU memory a run (width 32, depth 1, estimated); as many at once as fit",
+        "  device  1 MiB of GPU memory a run (width 32, depth 1, estimated); "
+        "as many at once as fit",
         "  No GPU was ever measured for these estimates; they may be far off.",
     ]
 
