@@ -161,7 +161,7 @@ def test_faults_every_few_seconds(cluster, undisturbed, tmp_path, capsys):
 def test_an_array_of_two_hundred_tasks(undisturbed, tmp_path, capsys):
     """One run each; as many at a time as the nodes have memory for."""
     path = sweep_file(tmp_path, list(range(RUNS)), STEPS)
-    profile = _profile(tmp_path, concurrency=RUNS, memory="1G")
+    profile = _profile(tmp_path, concurrency=RUNS, memory="16G")  # 16 at a time
     started = time.monotonic()
     launches = _launch_until_done(path, profile)
     seconds = time.monotonic() - started
