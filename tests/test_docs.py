@@ -2,6 +2,7 @@
 
 import ast
 import importlib
+import json
 import re
 from functools import reduce
 from pathlib import Path
@@ -180,6 +181,23 @@ def test_the_results_in_the_readme_are_the_committed_ones():
     for _, row in drifts.iterrows():
         for name, digits in (("drift", 2), ("regret", 3)):
             assert format_interval(row, name, digits).replace("-", "−") in readme
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
+def test_the_speeds_in_the_readme_are_the_committed_ones(dtype):
+    kept = json.loads(read(f"analysis/results/benchmark_cpu_{dtype}.json"))["rows"]
+    bundled, _, plain = (
+        {row["width"]: row for row in kept if row["variant"] == variant}
+        for variant in ("bundled", "single", "plain")
+    )
+    for width, row in bundled.items():
+        ratio = row["tokens_per_s"] / plain[width]["tokens_per_s"]
+        hours = (row["runs_per_hour"], plain[width]["runs_per_hour"])
+        cells = [f"{ratio:.2f}×", *(f"{runs:,.0f}" for runs in hours)]
+        (line,) = [
+            line for line in read("README.md").splitlines() if line.startswith(f"| {width} |")
+        ]
+        assert " | ".join(cells) in line
 
 
 def test_the_committed_results_are_those_of_the_sweep_file():

@@ -23,7 +23,7 @@ from paper_repro.benchmark.measure import (
     peak_flops,
 )
 from paper_repro.code import describe_code
-from paper_repro.config import Execution, RunConfig
+from paper_repro.config import Execution, RunConfig, parse_run_config
 from paper_repro.errors import ConfigError
 from paper_repro.files import write_json
 from paper_repro.provenance import versions
@@ -56,18 +56,21 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    console = Console(stderr=arguments.json, width=None if sys.stdout.isatty() else 110)
+    console = Console(width=None if sys.stdout.isatty() else 110)
+    progress = Console(stderr=True)
     device: Device = arguments.device or ("cuda" if torch.cuda.is_available() else "cpu")
     widths = arguments.widths or WIDTHS[device]
     if arguments.quick:
         widths = [width for width in widths if width <= QUICK_WIDTH]
+        if not widths:
+            raise ConfigError(f"--widths: expected one up to {QUICK_WIDTH} with --quick")
     seconds = QUICK_SECONDS if arguments.quick else SECONDS
     peaks = {dtype: peak_flops(device, dtype) for dtype in get_args(Dtype)}
     measurements: list[Measurement] = []
     for width in widths:
         for variant in VARIANTS:
-            with console.status(f"{variant} at width {width} ..."):
-                shape = _shape(variant, width, arguments, device, seconds)
+            shape = _shape(variant, width, arguments, device, seconds)
+            with progress.status(f"measuring {variant} at width {width} ..."):
                 measurements.append(measure(variant, shape, peaks[shape.execution.dtype]))
     rows = [measurement.row() for measurement in measurements]
     if arguments.output:
@@ -82,16 +85,23 @@ def _run(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def long_run(width: int, depth: int) -> RunConfig:
+    """A run of that shape that does not end while it is measured.
+
+    Raises:
+        ConfigError: there is no such shape.
+    """
+    content = {
+        "model": {"width": width, "depth": depth},
+        "data": {"max_epochs": LONG // 2**20},
+        "train": {"tokens": LONG, "evaluations": 1},
+    }
+    return parse_run_config(content, "--widths, --depth")
+
+
 def _shape(
     variant: Variant, width: int, arguments: argparse.Namespace, device: Device, seconds: float
 ) -> Shape:
-    config = RunConfig.model_validate(
-        {
-            "model": {"width": width, "depth": arguments.depth},
-            "data": {"max_epochs": LONG // 2**20},
-            "train": {"tokens": LONG, "evaluations": 1},
-        }
-    )
     bundled, gpu = variant == "bundled", device == "cuda"
     cores = len(os.sched_getaffinity(0))
     usual: Dtype = "bfloat16" if gpu else "float32"
@@ -102,6 +112,7 @@ def _shape(
         threads=1 if bundled else cores,
         checkpoint_seconds=3600,
     )
+    config = long_run(width, arguments.depth)
     return Shape(config, execution, workers=cores if bundled and not gpu else 1, seconds=seconds)
 
 
@@ -136,6 +147,12 @@ def table(measurements: Sequence[Measurement], peaks: Mapping[str, float]) -> Ta
     return result
 
 
+def positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number above 0 (got {text!r})")
+    return int(text)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m paper_repro.benchmark",
@@ -143,9 +160,15 @@ def _parser() -> argparse.ArgumentParser:
         "loop, on the text and shapes of sweeps/lr_width.yaml.",
     )
     parser.add_argument(
-        "--widths", metavar="N", type=int, nargs="+", help="default: 32 to 256, on a GPU to 2048"
+        "--widths",
+        metavar="N",
+        type=positive,
+        nargs="+",
+        help="default: 32 to 256, on a GPU to 2048",
     )
-    parser.add_argument("--depth", metavar="N", type=int, default=2, help="default: %(default)s")
+    parser.add_argument(
+        "--depth", metavar="N", type=positive, default=2, help="default: %(default)s"
+    )
     parser.add_argument(
         "--quick", action="store_true", help="widths up to 128, uncompiled, under a minute"
     )
