@@ -118,7 +118,8 @@ def test_a_node_goes_down(job, undisturbed, cluster, power):
 
 def test_one_task_of_an_array_is_cancelled(tmp_path, undisturbed):
     first, second = submit_tiny(tmp_path, [0, 1])
-    task = slurm("squeue", "-h", "-j", first.id, "-o", "%F_%K")
+    listed = slurm("squeue", "-h", "-n", "tiny", "-o", "%A %F_%K").splitlines()
+    (task,) = [names for job, names in map(str.split, listed) if job == first.id]
     slurm("scancel", task)
     wait_for(lambda: first.gone)
     assert not first.done
