@@ -13,10 +13,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from slurm_jobs import PROFILE, Job, launch_sweep, slurm
+from slurm_jobs import PROFILE, Job, launch_sweep, slurm, wait_for
 from tiny_sweep import numbers, start, sweep_file
 
 from paper_repro.records import Record
+from slurm.jobs import live_jobs
 from slurm.testcluster import PrivateCluster
 
 pytestmark = [pytest.mark.slurm, pytest.mark.slow]
@@ -159,14 +160,16 @@ def test_faults_every_few_seconds(cluster, undisturbed, tmp_path, capsys):
 
 
 def test_an_array_of_two_hundred_tasks(undisturbed, tmp_path, capsys):
-    """One run each; as many at a time as the nodes have memory for."""
+    """For as many runs; as many tasks at a time as the nodes have memory for."""
     path = sweep_file(tmp_path, list(range(RUNS)), STEPS)
     profile = _profile(tmp_path, concurrency=RUNS, memory="16G")  # 16 at a time
     started = time.monotonic()
     launches = _launch_until_done(path, profile)
+    wait_for(lambda: live_jobs("tiny") == frozenset(), seconds=600)  # late ones find nothing to do
     seconds = time.monotonic() - started
     nodes = Counter(slurm("squeue", "-h", "-r", "--states=all", "-n", "tiny", "-o", "%N").split())
     assert launches == 1
     assert len(nodes) == NODES
+    assert nodes.total() == RUNS
     with capsys.disabled():
         print(f"\narray: {_count(tmp_path, undisturbed)}; tasks {dict(nodes)}, {seconds:.0f} s")
