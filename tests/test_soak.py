@@ -17,7 +17,7 @@ from slurm_jobs import PROFILE, Job, launch_sweep, slurm, wait_for
 from tiny_sweep import numbers, start, sweep_file
 
 from paper_repro.records import Record
-from slurm.jobs import live_jobs
+from slurm.jobs import live_jobs, submitted
 from slurm.testcluster import PrivateCluster
 
 pytestmark = [pytest.mark.slurm, pytest.mark.slow]
@@ -167,7 +167,8 @@ def test_an_array_of_two_hundred_tasks(undisturbed, tmp_path, capsys):
     launches = _launch_until_done(path, profile)
     wait_for(lambda: live_jobs("tiny") == frozenset(), seconds=600)  # late ones find nothing to do
     seconds = time.monotonic() - started
-    nodes = Counter(slurm("squeue", "-h", "-r", "--states=all", "-n", "tiny", "-o", "%N").split())
+    (array,) = submitted(tmp_path / "runs" / "tiny" / "jobs")
+    nodes = Counter(slurm("squeue", "-h", "-r", "--states=all", "-j", array, "-o", "%N").split())
     assert launches == 1
     assert len(nodes) == NODES
     assert nodes.total() == RUNS
