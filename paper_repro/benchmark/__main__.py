@@ -35,7 +35,7 @@ WIDTHS: dict[Device, tuple[int, ...]] = {
     "cuda": (32, 64, 128, 256, 512, 1024, 2048),
 }
 QUICK_WIDTH = 128
-SECONDS, QUICK_SECONDS = 15.0, 3.0
+SECONDS, QUICK_SECONDS = 15.0, 2.0
 VARIANTS: dict[Variant, str] = {
     "bundled": "this suite, as it trains a study",
     "single": "this suite, one run at a time",

@@ -110,7 +110,8 @@ def measure(variant: Variant, shape: Shape, peak: float) -> Measurement:
     Raises:
         RuntimeError: a process ended without a measurement.
     """
-    context = multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["paper_repro.train"])  # torch takes seconds to import
     barrier, results = context.Barrier(shape.workers), context.SimpleQueue()
     processes = [
         context.Process(target=_work, args=(variant, shape, seed, barrier, results))
