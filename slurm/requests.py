@@ -17,7 +17,7 @@ MEMORY_STEP = 256 * 2**20
 
 
 @dataclass(frozen=True)
-class Work:
+class WorkLeft:
     """What is left for the jobs of a launch to do."""
 
     seconds: float
@@ -32,7 +32,7 @@ class Work:
         return max(self.seconds / jobs, self.longest)
 
 
-def fitted(profile: Profile, work: Work, jobs: int) -> Profile:
+def fitted(profile: Profile, work: WorkLeft, jobs: int) -> Profile:
     """The profile with the time and the memory that each of so many jobs needs.
 
     Time is never above the profile's own: a job that reaches its limit is queued again, so little

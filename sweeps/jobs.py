@@ -12,7 +12,7 @@ from rich.console import Console
 from paper_repro.config import Execution
 from paper_repro.cost import process_bytes
 from slurm.profiles import Profile
-from slurm.requests import MEMORY_MARGIN, START_SECONDS, TIME_MARGIN, Work, fitted
+from slurm.requests import MEMORY_MARGIN, START_SECONDS, TIME_MARGIN, WorkLeft, fitted
 from sweeps.plan import Bundle, Plan, vocabulary_size
 from sweeps.report import duration, say
 
@@ -47,9 +47,9 @@ def print_jobs(
         print(f"\n{script}", end="")
 
 
-def _work(plan: Plan, profile: Profile) -> Work:
+def _work(plan: Plan, profile: Profile) -> WorkLeft:
     bundles = plan.bundles_left
-    return Work(
+    return WorkLeft(
         seconds=plan.seconds_left,
         longest=max(bundle.seconds for bundle in bundles),
         host_bytes=profile.tasks * max(bundle.host_bytes for bundle in bundles),

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from slurm.profiles import MIN_MINUTES, Profile
-from slurm.requests import Work, fitted
+from slurm.requests import WorkLeft, fitted
 from sweeps import launch
 from sweeps.plan import make_plan
 from sweeps.spec import read_sweep
@@ -39,14 +39,14 @@ grid:
     ],
 )
 def test_time_is_what_the_work_needs_and_within_the_profile(seconds, longest, jobs, time):
-    asked = fitted(PROFILE, Work(seconds, longest, 1e9), jobs)
+    asked = fitted(PROFILE, WorkLeft(seconds, longest, 1e9), jobs)
     assert asked.time == time
     assert MIN_MINUTES <= asked.minutes <= PROFILE.minutes
 
 
 def test_a_time_of_days_stays_as_long():
     long = Profile(time="2-03:30:01")
-    assert fitted(long, Work(1e9, 1e6, 1e9), 1).minutes == long.minutes
+    assert fitted(long, WorkLeft(1e9, 1e6, 1e9), 1).minutes == long.minutes
 
 
 @pytest.mark.parametrize(
@@ -54,12 +54,12 @@ def test_a_time_of_days_stays_as_long():
     [(1.0, "256M"), (2**28 / 1.5, "256M"), (2**28, "512M"), (10 * 2**30, "15360M")],
 )
 def test_memory_is_half_as_much_again_in_whole_steps(host_bytes, memory):
-    assert fitted(PROFILE, Work(1.0, 1.0, host_bytes), 1).memory == memory
+    assert fitted(PROFILE, WorkLeft(1.0, 1.0, host_bytes), 1).memory == memory
 
 
 def test_what_else_a_profile_says_is_kept():
     profile = Profile(memory="3G", partition="p", cpus=7, options={"exclusive": True})
-    asked = fitted(profile, Work(1.0, 1.0, 1e12), 1)
+    asked = fitted(profile, WorkLeft(1.0, 1.0, 1e12), 1)
     assert asked.memory == "3G"
     assert asked == profile.model_copy(update={"time": asked.time})
 
