@@ -9,9 +9,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from paper_repro.errors import ConfigError, explain
 
@@ -42,6 +49,10 @@ ModuleType = Literal[
 Quantity = Literal[
     "lr", "weight_decay", "one_minus_beta1", "one_minus_beta2", "eps", "init_std", "residual"
 ]
+
+#: The quantities that follow batch size and tokens: the SDE rule (arXiv 2512.22382, Table 1).
+SdeQuantity = Literal["lr", "weight_decay", "eps", "one_minus_beta1", "one_minus_beta2"]
+SDE_RULE: tuple[SdeQuantity, ...] = get_args(SdeQuantity)
 
 #: The module types whose output is a residual branch, so that have a residual multiplier.
 BRANCHES: tuple[ModuleType, ...] = ("attention_out", "mlp_out")
@@ -133,6 +144,17 @@ class ScalingConfig(_Strict):
     """Depth exponent α of the residual multiplier m_L^-α."""
     beta_rule: BetaRule = "linear"
     """How betas follow κ = m_B / m_D: 1 - β' = κ (1 - β), or β' = β^κ."""
+    sde_rule: list[SdeQuantity] = list(SDE_RULE)
+    """The quantities that follow batch size and tokens, of a parameterisation with such a rule.
+    All are the paper's rule; fewer are ablations of it, and none is no rule."""
+
+    @field_validator("sde_rule")
+    @classmethod
+    def _one_spelling(cls, quantities: list[SdeQuantity]) -> list[SdeQuantity]:
+        """In the order of `SDE_RULE`, so that one rule is one run id."""
+        if len(set(quantities)) < len(quantities):
+            raise ValueError("expected each quantity once")
+        return [quantity for quantity in SDE_RULE if quantity in quantities]
 
 
 class InitStd(_Strict):

@@ -10,18 +10,22 @@ so it is additive in logarithms. Free of torch: plans of thousands of runs are c
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Literal
 
-from paper_repro.config import ModelConfig, ModuleType, Quantity, RunConfig
+from paper_repro.config import (
+    SDE_RULE,
+    ModelConfig,
+    ModuleType,
+    Parameterization,
+    Quantity,
+    RunConfig,
+    SdeQuantity,
+)
 from paper_repro.errors import ConfigError
 from paper_repro.factors import Ratios
-from paper_repro.parameterization import TensorClass, forward_rule, rule_factor
-
-#: The quantities of AdamW that have both a table row and multipliers.
-AdamQuantity = Literal["lr", "weight_decay", "one_minus_beta1", "one_minus_beta2", "eps"]
-
+from paper_repro.parameterization import TensorClass, forward_rule, rule, rule_factor
 
 #: The tensor class of the weight (matrix or gain) of every module type.
 WEIGHT_CLASSES: dict[ModuleType, TensorClass] = {
@@ -119,8 +123,13 @@ def check(config: RunConfig) -> None:
     """Whether a run's hyperparameters can be resolved on its model.
 
     Raises:
-        ConfigError: naming the key: a beta leaves (0, 1), or a multiplier would act on nothing.
+        ConfigError: naming the key: a beta leaves (0, 1), or a setting would act on nothing.
     """
+    scaling = config.scaling
+    if len(scaling.sde_rule) < len(SDE_RULE) and not _has_sde_rule(scaling.parameterization):
+        raise ConfigError(
+            f"scaling.sde_rule: {scaling.parameterization} has no such rule to ablate"
+        )
     modules = module_types(config.model)
     hyperparameters = config.hyperparameters
     for module, factors in hyperparameters.module_multipliers.items():
@@ -144,15 +153,18 @@ def check(config: RunConfig) -> None:
             _beta(config, label, "beta2")
 
 
-def _factor(config: RunConfig, label: Label, quantity: AdamQuantity) -> float:
+def _has_sde_rule(parameterization: Parameterization) -> bool:
+    learning_rate = rule("lr", "embedding", parameterization)
+    return bool(learning_rate.B or learning_rate.D)
+
+
+def _factor(config: RunConfig, label: Label, quantity: SdeQuantity) -> float:
     """Module-type multiplier × depth multiplier × rule."""
-    scaling = config.scaling
+    scaling, ratios = config.scaling, Ratios.of(config)
+    if quantity not in scaling.sde_rule:
+        ratios = replace(ratios, B=1.0, D=1.0)
     table = rule_factor(
-        quantity,
-        label.tensor_class,
-        scaling.parameterization,
-        Ratios.of(config),
-        scaling.alpha,
+        quantity, label.tensor_class, scaling.parameterization, ratios, scaling.alpha
     )
     return _module_and_depth(config, label.module_type, label.block, quantity) * table
 
@@ -182,7 +194,7 @@ def interpolate(curve: list[float], block: int, depth: int) -> float:
 
 def _beta(config: RunConfig, label: Label, name: Literal["beta1", "beta2"]) -> float:
     base: float = getattr(config.hyperparameters, name)
-    quantity: AdamQuantity = "one_minus_beta1" if name == "beta1" else "one_minus_beta2"
+    quantity: SdeQuantity = "one_minus_beta1" if name == "beta1" else "one_minus_beta2"
     kappa = _factor(config, label, quantity)
     if config.scaling.beta_rule == "exponential":
         return base if kappa == 1 else float(base**kappa)

@@ -72,6 +72,9 @@ the ratio of signal to noise (agreed). Exponents that others measured for durati
 this part as the paper's rule, not as a settled fact. With m_B = m_D all factors of batch and
 duration are exactly 1, and the number of steps stays.
 
+**Parts of it.** `scaling.sde_rule` lists the quantities that follow batch size and tokens, all by
+default; with fewer, a run is an ablation of the rule (`sweeps/lr_batch.yaml`). That is ours.
+
 **Betas.** `scaling.beta_rule: linear` (the default) is 1 − β' = κ (1 − β) with κ = m_B/m_D. It
 leaves (0, 1) unless κ < 1/(1 − β): for the default β1 = {_BASE.beta1:g}, κ below \
 {1 / (1 - _BASE.beta1):.3g}; for β2 = {_BASE.beta2:g}, below {1 / (1 - _BASE.beta2):.3g}.

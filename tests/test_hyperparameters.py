@@ -2,7 +2,7 @@
 
 import pytest
 
-from paper_repro.config import RunConfig
+from paper_repro.config import SDE_RULE, RunConfig
 from paper_repro.errors import ConfigError
 from paper_repro.hyperparameters import (
     Label,
@@ -126,3 +126,32 @@ def test_multiplier_of_a_module_that_qk_norm_takes_away():
     check(config(hyperparameters=hyperparameters))
     with pytest.raises(ConfigError, match="key_norm"):
         check(config(model={"qk_norm": False}, hyperparameters=hyperparameters))
+
+
+@pytest.mark.parametrize("kept", [[], ["lr"], ["eps", "one_minus_beta1"]])
+def test_a_part_of_the_batch_and_token_rule(kept):
+    """Quantities left out keep their values; m_B / m_D = 1/4, width and depth rules stay."""
+    train = {"batch_size": 4, "tokens": 819_200}
+    scaling = {"base_batch_size": 16, "base_depth": 1, "alpha": 0.5, "sde_rule": kept}
+    resolved = resolve(
+        config(model={"width": 128}, train=train, scaling=scaling),
+        Label("hidden_weight", "query", 0),
+    )
+    base = config().hyperparameters
+    assert resolved.lr == pytest.approx(base.lr / 2 / 2**0.5 * (0.5 if "lr" in kept else 1))
+    assert resolved.weight_decay == pytest.approx(base.weight_decay * 2)
+    assert resolved.eps == pytest.approx(base.eps / 2 / 2**0.5 * (2 if "eps" in kept else 1))
+    assert 1 - resolved.beta1 == pytest.approx(0.1 * (0.25 if "one_minus_beta1" in kept else 1))
+    assert 1 - resolved.beta2 == pytest.approx(0.05)
+
+
+def test_the_rule_has_one_spelling_and_one_id():
+    one, other = (config(scaling={"sde_rule": names}) for names in (["lr", "eps"], ["eps", "lr"]))
+    assert one.run_id == other.run_id != config().run_id
+    assert config(scaling={"sde_rule": list(reversed(SDE_RULE))}).run_id == config().run_id
+
+
+def test_a_rule_that_is_not_there_cannot_be_ablated():
+    check(config(scaling={"parameterization": "complete_d", "sde_rule": []}))
+    with pytest.raises(ConfigError, match=r"scaling\.sde_rule: mup has no such rule"):
+        check(config(scaling={"parameterization": "mup", "sde_rule": ["lr"]}))
