@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_origin
 
 import pandas as pd
 import yaml
@@ -114,6 +114,31 @@ def _flatten(config: BaseModel, prefix: str = "") -> dict[str, Any]:
         else:
             columns[prefix + name] = value
     return columns
+
+
+def config_of(row: Mapping[Any, Any]) -> RunConfig:
+    """The config of a row of a frame, from its columns.
+
+    Raises:
+        ConfigError: if they are not those of a config.
+    """
+    return parse_run_config(_unflatten(RunConfig, row), f"run {row['run_id']}")
+
+
+def _unflatten(
+    section: type[BaseModel], row: Mapping[Any, Any], prefix: str = ""
+) -> dict[str, Any]:
+    """The reverse of `_flatten`."""
+    content: dict[str, Any] = {}
+    for name, field in section.model_fields.items():
+        kind, value = field.annotation, row.get(prefix + name)
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            content[name] = _unflatten(kind, row, f"{prefix}{name}.")
+        elif get_origin(kind) in (dict, list):
+            content[name] = json.loads(str(value))
+        else:
+            content[name] = None if pd.isna(value) else value
+    return content
 
 
 def _outcome(status: dict[str, Any]) -> dict[str, Any]:

@@ -9,9 +9,10 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from analysis.axes import Axis, arm_name
+from analysis.arms import label_of
+from analysis.axes import Axis
 from analysis.regime import regime
-from analysis.transfer import LR, PARAMETERIZATION, drift_summary, transfer_summary
+from analysis.transfer import LR, drift_summary, transfer_summary
 
 
 def print_transfer(
@@ -19,11 +20,10 @@ def print_transfer(
     frame: pd.DataFrame,
     axis: Axis,
     hyperparameter: str = LR,
-    arm: str = PARAMETERIZATION,
 ) -> None:
     """Print the optima, the drifts with their verdicts, and the regime of a sweep."""
-    console.print(_optima(transfer_summary(frame, axis, hyperparameter, arm), axis, hyperparameter))
-    console.print(_drifts(drift_summary(frame, axis, hyperparameter, arm), axis))
+    console.print(_optima(transfer_summary(frame, axis, hyperparameter), axis, hyperparameter))
+    console.print(_drifts(drift_summary(frame, axis, hyperparameter), axis))
     console.print(str(regime(frame)), highlight=False, soft_wrap=True)
 
 
@@ -39,12 +39,12 @@ def format_interval(row: pd.Series, name: str, digits: int) -> str:
 
 def _optima(summary: pd.DataFrame, axis: Axis, hyperparameter: str) -> Table:
     table = _table(
-        f"Optimal {hyperparameter} along {axis.name}",
-        ("", axis.name, "seeds", "optimum (log2)", "loss (nats)", "regret (nats)"),
+        f"Optimal {hyperparameter} along {axis.label}",
+        ("", axis.label, "seeds", "optimum (log2)", "loss (nats)", "regret (nats)"),
     )
     for _, row in summary.iterrows():
         table.add_row(
-            arm_name(row["parameterization"]),
+            label_of(row["parameterization"]),
             f"{row['scale']}{' base' if row['base'] else ''}",
             str(row["seeds"]),
             format_interval(row, "optimum", 2) if row["bracketed"] else "unbracketed",
@@ -56,12 +56,12 @@ def _optima(summary: pd.DataFrame, axis: Axis, hyperparameter: str) -> Table:
 
 def _drifts(summary: pd.DataFrame, axis: Axis) -> Table:
     table = _table(
-        f"Drift of the optimum, octaves per doubling of {axis.name}",
+        f"Drift of the optimum, octaves per doubling of {axis.label}",
         ("", "scales", "seeds", "drift", "regret at largest", "bracketed", "verdict"),
     )
     for _, row in summary.iterrows():
         table.add_row(
-            arm_name(row["parameterization"]),
+            label_of(row["parameterization"]),
             f"{row['scale_min']} … {row['scale_max']}",
             str(row["seeds"]),
             format_interval(row, "drift", 2),

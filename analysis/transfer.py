@@ -14,13 +14,13 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from analysis.axes import Axis, in_order
+from analysis.arms import ARM, in_order, with_arms
+from analysis.axes import Axis
 from analysis.optimum import FittedCurve, fit_optimum
 from analysis.seeds import UNKNOWN, Interval, over_seeds
 from paper_repro.errors import ConfigError
 
 LR = "hyperparameters.lr"
-PARAMETERIZATION = "scaling.parameterization"
 
 #: How the names of config columns begin (the seed aside).
 CONFIG_SECTIONS = ("model.", "data.", "train.", "scaling.", "hyperparameters.")
@@ -88,11 +88,10 @@ def fit_arm(runs: pd.DataFrame, axis: Axis, hyperparameter: str = LR) -> ScaleFi
     return fits
 
 
-def fit_arms(
-    frame: pd.DataFrame, axis: Axis, hyperparameter: str = LR, arm: str = PARAMETERIZATION
-) -> dict[str, ScaleFits]:
-    """`fit_arm` for each value of the column `arm`, in the order of print."""
-    groups = {str(name): runs for name, runs in frame.groupby(arm)}
+def fit_arms(frame: pd.DataFrame, axis: Axis, hyperparameter: str = LR) -> dict[str, ScaleFits]:
+    """`fit_arm` for each arm (the column `arm` if there is one), in the order of print."""
+    frame = frame if ARM in frame else with_arms(frame)
+    groups = {str(name): runs for name, runs in frame.groupby(ARM)}
     return {name: fit_arm(groups[name], axis, hyperparameter) for name in in_order(list(groups))}
 
 
@@ -144,9 +143,7 @@ def regret(fits: ScaleFits, base: int, scale: int) -> Interval:
     )
 
 
-def transfer_summary(
-    frame: pd.DataFrame, axis: Axis, hyperparameter: str = LR, arm: str = PARAMETERIZATION
-) -> pd.DataFrame:
+def transfer_summary(frame: pd.DataFrame, axis: Axis, hyperparameter: str = LR) -> pd.DataFrame:
     """One row an arm and scale: the optimum, its shift from the base, and the regret.
 
     Optima are log2 of the hyperparameter, shifts octaves, losses and regrets nats. Intervals are
@@ -154,7 +151,7 @@ def transfer_summary(
     """
     base = base_scale(frame, axis)
     rows = []
-    for name, fits in fit_arms(frame, axis, hyperparameter, arm).items():
+    for name, fits in fit_arms(frame, axis, hyperparameter).items():
         for scale, fit in fits.items():
             rows.append(
                 {
@@ -178,7 +175,6 @@ def drift_summary(
     frame: pd.DataFrame,
     axis: Axis,
     hyperparameter: str = LR,
-    arm: str = PARAMETERIZATION,
     size: str = "cpu",
 ) -> pd.DataFrame:
     """One row an arm: drift over all bracketed scales, regret at the largest, and the verdict.
@@ -188,7 +184,7 @@ def drift_summary(
     """
     base = base_scale(frame, axis)
     rows = []
-    for name, fits in fit_arms(frame, axis, hyperparameter, arm).items():
+    for name, fits in fit_arms(frame, axis, hyperparameter).items():
         counted = [scale for scale, fit in fits.items() if fit.mean.bracketed]
         largest = max(counted, default=base)
         slope, cost = drift(fits), regret(fits, base, largest)

@@ -11,11 +11,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from analysis.axes import Axis, arm_name
+from analysis.arms import label_of
+from analysis.axes import Axis
 from analysis.report import format_interval
 from analysis.transfer import (
     LR,
-    PARAMETERIZATION,
     ScaleFit,
     ScaleFits,
     base_scale,
@@ -33,15 +33,13 @@ LABELS = {LR: "base learning rate", "hyperparameters.weight_decay": "base weight
 HEADROOM = 0.3
 
 
-def draw_transfer(
-    results: pd.DataFrame, axis: Axis, hyperparameter: str = LR, arm: str = PARAMETERIZATION
-) -> Figure:
+def draw_transfer(results: pd.DataFrame, axis: Axis, hyperparameter: str = LR) -> Figure:
     """Draw the loss curves of a sweep along one axis, with their optima and drifts.
 
     Lines are means over seeds, bands reach from the lowest to the highest seed, dots are runs.
     """
-    arms = fit_arms(results, axis, hyperparameter, arm)
-    drifts = drift_summary(results, axis, hyperparameter, arm).set_index("parameterization")
+    arms = fit_arms(results, axis, hyperparameter)
+    drifts = drift_summary(results, axis, hyperparameter).set_index("parameterization")
     scales = sorted({scale for fits in arms.values() for scale in fits})
     palette = sequential_palette(scales)
     rows = math.ceil(len(arms) / PANELS_A_ROW)
@@ -67,7 +65,7 @@ def draw_transfer(
         figure.axes[row * columns].set_ylabel("final validation loss (nats)")
     handles = _scale_handles(palette, base_scale(results, axis)) + _marker_handles(arms)
     handles += _draw_bigram_entropy(figure, results)
-    figure.legend(handles=handles, title=axis.name, loc="outside right upper", alignment="left")
+    figure.legend(handles=handles, title=axis.label, loc="outside right upper", alignment="left")
     return figure
 
 
@@ -79,7 +77,7 @@ def _loss_range(results: pd.DataFrame, arms: dict[str, ScaleFits]) -> tuple[floa
 
 
 def _draw_title(panel: Axes, arm: str, drift: str) -> None:
-    panel.set_title(arm_name(arm), pad=18)
+    panel.set_title(label_of(arm), pad=18)
     text = f"drift {drift} octaves a doubling".replace("-", "−")
     panel.annotate(text, (0.5, 1), (0, 5), "axes fraction", "offset points", ha="center", size=8)
 

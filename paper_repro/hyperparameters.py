@@ -10,11 +10,12 @@ so it is additive in logarithms. Free of torch: plans of thousands of runs are c
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
 from itertools import chain
 from typing import Literal
 
 from paper_repro.config import (
+    BRANCHES,
     SDE_RULE,
     ModelConfig,
     ModuleType,
@@ -104,6 +105,27 @@ def logits_multiplier(config: RunConfig) -> float:
     """Multiplier of the logits."""
     factor = forward_rule("logits", config.scaling.parameterization)
     return factor.at(Ratios.of(config), config.scaling.alpha)
+
+
+def training_numbers(config: RunConfig) -> list[float]:
+    """Every number that training takes from the hyperparameters and the rules, in a fixed order.
+
+    Configs that share model, data, train and seed, and these, are the same training.
+    """
+    modules = module_types(config.model)
+    biased = [m for m, c in modules.items() if c == "hidden_weight"] if config.model.biases else []
+    labels = [
+        Label(tensor_class, module, block)
+        for module, tensor_class in [*modules.items(), *((m, "hidden_bias") for m in biased)]
+        for block in ([None] if module in OUTSIDE_BLOCKS else range(config.model.depth))
+    ]
+    resolved = [astuple(resolve(config, label)) for label in labels]
+    residuals = [
+        residual_multiplier(config, branch, block)
+        for branch in BRANCHES
+        for block in range(config.model.depth)
+    ]
+    return [*chain(*resolved), *residuals, logits_multiplier(config)]
 
 
 def module_types(model: ModelConfig) -> dict[ModuleType, TensorClass]:

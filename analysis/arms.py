@@ -1,0 +1,185 @@
+"""Arms: the rules by which the hyperparameters of a run follow its scale.
+
+Two arms may be the same trainings, read differently. Along depth, SP and μP have no rule, so they
+are one. Along batch size, "no rule" and "√κ on the learning rate alone" share every run: one run is
+at the stated rate η under the first and at η/√κ under the second. `restated` turns runs of one arm
+into those of another, and refuses unless every number that training takes is the same.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import chain, combinations, product
+from typing import Any
+
+import pandas as pd
+
+from analysis.load import config_of
+from paper_repro.config import SDE_RULE, Parameterization, RunConfig, SdeQuantity
+from paper_repro.hyperparameters import Label, resolve, training_numbers
+from paper_repro.parameterization import COLUMNS
+
+ARM = "arm"
+"""The column that says by name which arm a run belongs to."""
+
+#: Names in print, in the order in which panels and tables show them.
+PARAMETERIZATION_NAMES: dict[Parameterization, str] = {
+    "sp": "SP",
+    "sp_fan_in": "SP (1/fan-in init)",
+    "mup": "μP",
+    "completep": "CompleteP",
+    "complete_d": "Complete(d)P",
+}
+_QUANTITY_SYMBOLS: dict[SdeQuantity, str] = {
+    "lr": "η",
+    "weight_decay": "λ",
+    "eps": "ε",
+    "one_minus_beta1": "β1",
+    "one_minus_beta2": "β2",
+}
+
+
+@dataclass(frozen=True)
+class Arm:
+    """A parameterisation, its depth exponent, and the part of its batch and token rule in force."""
+
+    parameterization: Parameterization
+    alpha: float = 1.0
+    sde_rule: tuple[SdeQuantity, ...] = SDE_RULE
+
+    @property
+    def name(self) -> str:
+        """`complete_d`, `complete_d_alpha_0.5`, `complete_d:lr+weight_decay`, `complete_d:none`."""
+        alpha = "" if self.alpha == 1 else f"_alpha_{self.alpha:g}"
+        part = "" if self.sde_rule == SDE_RULE else f":{'+'.join(self.sde_rule) or 'none'}"
+        return f"{self.parameterization}{alpha}{part}"
+
+    @property
+    def label(self) -> str:
+        """The arm's name in print."""
+        label = PARAMETERIZATION_NAMES[self.parameterization]
+        if self.alpha != 1:
+            label += f", α = {'½' if self.alpha == 0.5 else f'{self.alpha:g}'}"
+        if self.sde_rule == SDE_RULE:
+            return label
+        symbols = ", ".join(_QUANTITY_SYMBOLS[quantity] for quantity in self.sde_rule)
+        return f"{label}, rule on {symbols}" if symbols else f"{label}, no SDE rule"
+
+
+#: The parameterisations of the paper's first question: one row each in the table of transfer.
+COMPARED: tuple[Arm, ...] = (
+    Arm("sp"),
+    Arm("mup"),
+    Arm("completep"),
+    Arm("completep", 0.5),
+    Arm("complete_d"),
+    Arm("complete_d", 0.5),
+)
+
+
+def with_arms(frame: pd.DataFrame) -> pd.DataFrame:
+    """The runs with the column `arm`."""
+    return frame.assign(**{ARM: [arm.name for arm in _arms(frame)]})
+
+
+def label_of(name: str) -> str:
+    """How an arm is called in print, by its name; a name that is no arm's is kept."""
+    return _BY_NAME[name].label if name in _BY_NAME else name
+
+
+def in_order(names: Iterable[str]) -> list[str]:
+    """Names of arms in the order of print: by parameterisation, the whole rule last."""
+
+    def key(name: str) -> tuple[Any, ...]:
+        if name not in _BY_NAME:
+            return (len(COLUMNS), 0, 0, name)
+        arm = _BY_NAME[name]
+        return (COLUMNS.index(arm.parameterization), len(arm.sde_rule), arm.alpha, name)
+
+    return sorted(names, key=key)
+
+
+def select(frame: pd.DataFrame, arm: Arm) -> pd.DataFrame:
+    """The runs of an arm; none if it has none."""
+    return frame[[other == arm for other in _arms(frame)]]
+
+
+def restated(frame: pd.DataFrame, arm: Arm, hyperparameter: str) -> pd.DataFrame | None:
+    """The same runs under the rules of another arm; None if they are not trainings of that arm.
+
+    Args:
+        hyperparameter: the one column whose stated value may change, so that what it resolves to
+            stays: `hyperparameters.lr` or `hyperparameters.weight_decay`.
+    """
+    rows = []
+    for row in frame.to_dict("records"):
+        changed = _restated(config_of(row), arm, hyperparameter)
+        if changed is None:
+            return None
+        section, name = hyperparameter.split(".")
+        rows.append(
+            row
+            | {
+                "scaling.parameterization": arm.parameterization,
+                "scaling.alpha": arm.alpha,
+                "scaling.sde_rule": json.dumps(arm.sde_rule),
+                hyperparameter: getattr(getattr(changed, section), name),
+            }
+        )
+    return pd.DataFrame(rows, columns=frame.columns)
+
+
+def with_equivalents(
+    frame: pd.DataFrame, hyperparameter: str, wanted: Sequence[Arm] = COMPARED
+) -> pd.DataFrame:
+    """The runs, and the same again under the name of every wanted arm that they are runs of too."""
+    parts = [frame]
+    trained = set(_arms(frame))
+    for arm in wanted:
+        if arm in trained:
+            continue
+        for other in trained:
+            runs = restated(select(frame, other), arm, hyperparameter)
+            if runs is not None:
+                parts.append(runs)
+                break
+    return with_arms(pd.concat(parts, ignore_index=True))
+
+
+def _restated(config: RunConfig, arm: Arm, hyperparameter: str) -> RunConfig | None:
+    """The config under the rules of an arm, with the same numbers; None where there is none."""
+    section, name = hyperparameter.split(".")
+    content = config.model_dump()
+    content["scaling"] |= {
+        "parameterization": arm.parameterization,
+        "alpha": arm.alpha,
+        "sde_rule": list(arm.sde_rule),
+    }
+    label = Label("hidden_weight", "query", 0)
+    was = getattr(resolve(config, label), name)
+    becomes = getattr(resolve(RunConfig.model_validate(content), label), name)
+    if was != becomes:
+        content[section][name] *= was / becomes
+    changed = RunConfig.model_validate(content)
+    same = (
+        math.isclose(one, other, rel_tol=1e-9)
+        for one, other in zip(training_numbers(config), training_numbers(changed), strict=True)
+    )
+    return changed if all(same) else None
+
+
+def _arms(frame: pd.DataFrame) -> list[Arm]:
+    columns = ("scaling.parameterization", "scaling.alpha", "scaling.sde_rule")
+    return [
+        Arm(parameterization, alpha, tuple(json.loads(rule)))
+        for parameterization, alpha, rule in zip(*(frame[c] for c in columns), strict=True)
+    ]
+
+
+_RULES = chain.from_iterable(combinations(SDE_RULE, count) for count in range(len(SDE_RULE) + 1))
+_BY_NAME = {
+    arm.name: arm for arm in (Arm(*parts) for parts in product(COLUMNS, (0.5, 1.0), _RULES))
+}
