@@ -10,9 +10,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import chain, combinations, product
 from typing import Any
 
 import pandas as pd
@@ -22,10 +21,7 @@ from paper_repro.config import SDE_RULE, Parameterization, RunConfig, SdeQuantit
 from paper_repro.hyperparameters import Label, resolve, training_numbers
 from paper_repro.parameterization import COLUMNS
 
-ARM = "arm"
-"""The column that says by name which arm a run belongs to."""
-
-#: Names in print, in the order in which panels and tables show them.
+#: Names in print.
 PARAMETERIZATION_NAMES: dict[Parameterization, str] = {
     "sp": "SP",
     "sp_fan_in": "SP (1/fan-in init)",
@@ -37,36 +33,51 @@ _QUANTITY_SYMBOLS: dict[SdeQuantity, str] = {
     "lr": "η",
     "weight_decay": "λ",
     "eps": "ε",
-    "one_minus_beta1": "β1",
-    "one_minus_beta2": "β2",
+    "one_minus_beta1": "β",
+    "one_minus_beta2": "β",
 }
 
 
 @dataclass(frozen=True)
 class Arm:
-    """A parameterisation, its depth exponent, and the part of its batch and token rule in force."""
+    """A parameterisation, the part of its rules in force, and the condition it is tried under."""
 
     parameterization: Parameterization
     alpha: float = 1.0
     sde_rule: tuple[SdeQuantity, ...] = SDE_RULE
+    """The quantities that follow batch size and tokens."""
+    schedule: str = "cosine"
+    qk_norm: bool = True
+    eps: float = 1e-8
 
     @property
     def name(self) -> str:
-        """`complete_d`, `complete_d_alpha_0.5`, `complete_d:lr+weight_decay`, `complete_d:none`."""
+        """`complete_d`, `complete_d_alpha_0.5`, `complete_d:lr+weight_decay`, `complete_d:none`.
+
+        A condition that is not the usual one follows: `complete_d, wsd, no QK norm, eps 0.001`.
+        """
         alpha = "" if self.alpha == 1 else f"_alpha_{self.alpha:g}"
         part = "" if self.sde_rule == SDE_RULE else f":{'+'.join(self.sde_rule) or 'none'}"
-        return f"{self.parameterization}{alpha}{part}"
+        return ", ".join([f"{self.parameterization}{alpha}{part}", *self._condition("eps")])
 
     @property
     def label(self) -> str:
-        """The arm's name in print."""
-        label = PARAMETERIZATION_NAMES[self.parameterization]
+        """The arm in print."""
+        parts = [PARAMETERIZATION_NAMES[self.parameterization]]
         if self.alpha != 1:
-            label += f", α = {'½' if self.alpha == 0.5 else f'{self.alpha:g}'}"
-        if self.sde_rule == SDE_RULE:
-            return label
-        symbols = ", ".join(_QUANTITY_SYMBOLS[quantity] for quantity in self.sde_rule)
-        return f"{label}, rule on {symbols}" if symbols else f"{label}, no SDE rule"
+            parts.append(f"α = {'½' if self.alpha == 0.5 else f'{self.alpha:g}'}")
+        if self.sde_rule != SDE_RULE:
+            symbols = dict.fromkeys(_QUANTITY_SYMBOLS[quantity] for quantity in self.sde_rule)
+            parts.append(f"rule on {', '.join(symbols)} only" if symbols else "no SDE rule")
+        return ", ".join([*parts, *self._condition("ε =")])
+
+    def _condition(self, eps: str) -> list[str]:
+        usual = Arm(self.parameterization)
+        return [
+            *([] if self.schedule == usual.schedule else [self.schedule]),
+            *([] if self.qk_norm else ["no QK norm"]),
+            *([] if self.eps == usual.eps else [f"{eps} {self.eps:g}"]),
+        ]
 
 
 #: The parameterisations of the paper's first question: one row each in the table of transfer.
@@ -80,26 +91,15 @@ COMPARED: tuple[Arm, ...] = (
 )
 
 
-def with_arms(frame: pd.DataFrame) -> pd.DataFrame:
-    """The runs with the column `arm`."""
-    return frame.assign(**{ARM: [arm.name for arm in _arms(frame)]})
+def arms_of(frame: pd.DataFrame) -> dict[str, Arm]:
+    """The arms of runs by name, in the order of print: by parameterisation, the whole rule last."""
 
+    def place(arm: Arm) -> tuple[Any, ...]:
+        rule = [quantity in arm.sde_rule for quantity in SDE_RULE]
+        condition = (not arm.qk_norm, arm.schedule, arm.eps)
+        return (COLUMNS.index(arm.parameterization), condition, sum(rule), rule, arm.alpha)
 
-def label_of(name: str) -> str:
-    """How an arm is called in print, by its name; a name that is no arm's is kept."""
-    return _BY_NAME[name].label if name in _BY_NAME else name
-
-
-def in_order(names: Iterable[str]) -> list[str]:
-    """Names of arms in the order of print: by parameterisation, the whole rule last."""
-
-    def key(name: str) -> tuple[Any, ...]:
-        if name not in _BY_NAME:
-            return (len(COLUMNS), 0, 0, name)
-        arm = _BY_NAME[name]
-        return (COLUMNS.index(arm.parameterization), len(arm.sde_rule), arm.alpha, name)
-
-    return sorted(names, key=key)
+    return {arm.name: arm for arm in sorted(set(_arms(frame)), key=place)}
 
 
 def select(frame: pd.DataFrame, arm: Arm) -> pd.DataFrame:
@@ -115,11 +115,11 @@ def restated(frame: pd.DataFrame, arm: Arm, hyperparameter: str) -> pd.DataFrame
             stays: `hyperparameters.lr` or `hyperparameters.weight_decay`.
     """
     rows = []
+    section, name = hyperparameter.split(".")
     for row in frame.to_dict("records"):
         changed = _restated(config_of(row), arm, hyperparameter)
         if changed is None:
             return None
-        section, name = hyperparameter.split(".")
         rows.append(
             row
             | {
@@ -146,13 +146,17 @@ def with_equivalents(
             if runs is not None:
                 parts.append(runs)
                 break
-    return with_arms(pd.concat(parts, ignore_index=True))
+    return pd.concat(parts, ignore_index=True)
 
 
 def _restated(config: RunConfig, arm: Arm, hyperparameter: str) -> RunConfig | None:
     """The config under the rules of an arm, with the same numbers; None where there is none."""
     section, name = hyperparameter.split(".")
     content = config.model_dump()
+    if (config.train.schedule, config.model.qk_norm) != (arm.schedule, arm.qk_norm):
+        return None
+    if config.hyperparameters.eps != arm.eps:
+        return None
     content["scaling"] |= {
         "parameterization": arm.parameterization,
         "alpha": arm.alpha,
@@ -172,14 +176,13 @@ def _restated(config: RunConfig, arm: Arm, hyperparameter: str) -> RunConfig | N
 
 
 def _arms(frame: pd.DataFrame) -> list[Arm]:
-    columns = ("scaling.parameterization", "scaling.alpha", "scaling.sde_rule")
+    columns = (
+        *("scaling.parameterization", "scaling.alpha", "scaling.sde_rule"),
+        *("train.schedule", "model.qk_norm", "hyperparameters.eps"),
+    )
     return [
-        Arm(parameterization, alpha, tuple(json.loads(rule)))
-        for parameterization, alpha, rule in zip(*(frame[c] for c in columns), strict=True)
+        Arm(parameterization, alpha, tuple(json.loads(rule)), *condition)
+        for parameterization, alpha, rule, *condition in zip(
+            *(frame[column] for column in columns), strict=True
+        )
     ]
-
-
-_RULES = chain.from_iterable(combinations(SDE_RULE, count) for count in range(len(SDE_RULE) + 1))
-_BY_NAME = {
-    arm.name: arm for arm in (Arm(*parts) for parts in product(COLUMNS, (0.5, 1.0), _RULES))
-}

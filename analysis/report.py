@@ -9,7 +9,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from analysis.arms import label_of
+from analysis.arms import arms_of
 from analysis.axes import Axis
 from analysis.regime import regime
 from analysis.transfer import LR, drift_summary, transfer_summary
@@ -22,8 +22,11 @@ def print_transfer(
     hyperparameter: str = LR,
 ) -> None:
     """Print the optima, the drifts with their verdicts, and the regime of a sweep."""
-    console.print(_optima(transfer_summary(frame, axis, hyperparameter), axis, hyperparameter))
-    console.print(_drifts(drift_summary(frame, axis, hyperparameter), axis))
+    labels = {name: arm.label for name, arm in arms_of(frame).items()}
+    optima = transfer_summary(frame, axis, hyperparameter).replace({"parameterization": labels})
+    drifts = drift_summary(frame, axis, hyperparameter).replace({"parameterization": labels})
+    console.print(_optima(optima, axis, hyperparameter))
+    console.print(_drifts(drifts, axis))
     console.print(str(regime(frame)), highlight=False, soft_wrap=True)
 
 
@@ -44,7 +47,7 @@ def _optima(summary: pd.DataFrame, axis: Axis, hyperparameter: str) -> Table:
     )
     for _, row in summary.iterrows():
         table.add_row(
-            label_of(row["parameterization"]),
+            row["parameterization"],
             f"{row['scale']}{' base' if row['base'] else ''}",
             str(row["seeds"]),
             format_interval(row, "optimum", 2) if row["bracketed"] else "unbracketed",
@@ -61,7 +64,7 @@ def _drifts(summary: pd.DataFrame, axis: Axis) -> Table:
     )
     for _, row in summary.iterrows():
         table.add_row(
-            label_of(row["parameterization"]),
+            row["parameterization"],
             f"{row['scale_min']} … {row['scale_max']}",
             str(row["seeds"]),
             format_interval(row, "drift", 2),

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from analysis.arms import ARM, in_order, with_arms
+from analysis.arms import arms_of, select
 from analysis.axes import Axis
 from analysis.optimum import FittedCurve, fit_optimum
 from analysis.seeds import UNKNOWN, Interval, over_seeds
@@ -89,10 +89,11 @@ def fit_arm(runs: pd.DataFrame, axis: Axis, hyperparameter: str = LR) -> ScaleFi
 
 
 def fit_arms(frame: pd.DataFrame, axis: Axis, hyperparameter: str = LR) -> dict[str, ScaleFits]:
-    """`fit_arm` for each arm (the column `arm` if there is one), in the order of print."""
-    frame = frame if ARM in frame else with_arms(frame)
-    groups = {str(name): runs for name, runs in frame.groupby(ARM)}
-    return {name: fit_arm(groups[name], axis, hyperparameter) for name in in_order(list(groups))}
+    """`fit_arm` for each arm, by its name, in the order of print."""
+    return {
+        name: fit_arm(select(frame, arm), axis, hyperparameter)
+        for name, arm in arms_of(frame).items()
+    }
 
 
 def base_scale(frame: pd.DataFrame, axis: Axis) -> int:
@@ -119,12 +120,14 @@ def drift(fits: ScaleFits) -> Interval:
 
     Over the bracketed scales, for the seeds that all of them have; unknown with fewer than two.
     """
-    scales = [scale for scale, fit in fits.items() if fit.mean.bracketed]
-    if len(scales) < 2:
-        return UNKNOWN
-    centred = np.log2(scales) - np.mean(np.log2(scales))
-    slope_weights = centred / np.sum(centred**2)
-    return _combine(fits, dict(zip(scales, slope_weights.tolist(), strict=True)))
+    weights = _slope_weights(fits)
+    return _combine(fits, weights) if weights else UNKNOWN
+
+
+def drift_by_seed(fits: ScaleFits) -> dict[int, float]:
+    """`drift` of each seed by itself."""
+    weights = _slope_weights(fits)
+    return _totals(fits, weights) if weights else {}
 
 
 def regret(fits: ScaleFits, base: int, scale: int) -> Interval:
@@ -229,15 +232,29 @@ def _combine(fits: ScaleFits, weights: Mapping[int, float]) -> Interval:
     """A weighted sum of optima within each seed, over seeds; slack widens the side it pulls to."""
     if not _bracketed(fits, weights):
         return UNKNOWN
-    totals = [
-        sum(weight * fits[scale].seeds[seed].log2 for scale, weight in weights.items())
-        for seed in _shared_seeds(fits, weights)
-    ]
+    totals = list(_totals(fits, weights).values())
     pulls = [weight * fits[scale].slack for scale, weight in weights.items()]
     return over_seeds(totals).widened(
         below=sum(-pull for pull in pulls if pull < 0),
         above=sum(pull for pull in pulls if pull > 0),
     )
+
+
+def _slope_weights(fits: ScaleFits) -> dict[int, float]:
+    """Weights of the bracketed scales in a least-squares slope; none for fewer than two."""
+    scales = [scale for scale, fit in fits.items() if fit.mean.bracketed]
+    if len(scales) < 2:
+        return {}
+    centred = np.log2(scales) - np.mean(np.log2(scales))
+    return dict(zip(scales, (centred / np.sum(centred**2)).tolist(), strict=True))
+
+
+def _totals(fits: ScaleFits, weights: Mapping[int, float]) -> dict[int, float]:
+    """A weighted sum of optima within each seed."""
+    return {
+        seed: sum(weight * fits[scale].seeds[seed].log2 for scale, weight in weights.items())
+        for seed in _shared_seeds(fits, weights)
+    }
 
 
 def _bracketed(fits: ScaleFits, scales: Iterable[int]) -> bool:

@@ -1,21 +1,9 @@
 """Loss against the learning rate, one line a width: does the optimum move as the width grows?"""
 
-from __future__ import annotations
+from functools import partial
 
-import pandas as pd
-from matplotlib.figure import Figure
-from rich.console import Console
+from analysis.studies import STUDIES
+from figures.transfer import draw_study, report_study
 
-from analysis.axes import AXES
-from analysis.report import print_transfer
-from figures.transfer import draw_transfer
-
-AXIS = AXES["width"]
-
-
-def draw(results: pd.DataFrame) -> Figure:
-    return draw_transfer(results, AXIS)
-
-
-def report(console: Console, results: pd.DataFrame) -> None:
-    print_transfer(console, results, AXIS)
+draw = partial(draw_study, STUDIES["lr_width"])
+report = partial(report_study, STUDIES["lr_width"])

@@ -9,7 +9,16 @@ import pandas as pd
 from matplotlib.figure import Figure
 from rich.console import Console
 
-from figures import lr_depth, lr_width
+from figures import (
+    eps_fixes,
+    iso_steps,
+    lr_batch,
+    lr_depth,
+    lr_duration,
+    lr_width,
+    no_qk_norm,
+    wd_batch,
+)
 
 
 @dataclass(frozen=True)
@@ -25,4 +34,10 @@ class FigureEntry:
 FIGURES = {
     "lr_width": FigureEntry("lr_width", lr_width.draw, lr_width.report),
     "lr_depth": FigureEntry("lr_depth", lr_depth.draw, lr_depth.report),
+    "lr_batch": FigureEntry("lr_batch", lr_batch.draw, lr_batch.report),
+    "wd_batch": FigureEntry("wd_batch", wd_batch.draw, wd_batch.report),
+    "lr_duration": FigureEntry("lr_duration", lr_duration.draw, lr_duration.report),
+    "iso_steps": FigureEntry("iso_steps", iso_steps.draw, iso_steps.report),
+    "no_qk_norm": FigureEntry("no_qk_norm", no_qk_norm.draw, no_qk_norm.report),
+    "eps_fixes": FigureEntry("eps_fixes", eps_fixes.draw, eps_fixes.report),
 }

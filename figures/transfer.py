@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from typing import Any
 
 import numpy as np
@@ -10,10 +11,12 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from rich.console import Console
 
-from analysis.arms import label_of
+from analysis.arms import arms_of
 from analysis.axes import Axis
-from analysis.report import format_interval
+from analysis.report import format_interval, print_transfer
+from analysis.studies import Study
 from analysis.transfer import (
     LR,
     ScaleFit,
@@ -33,6 +36,16 @@ LABELS = {LR: "base learning rate", "hyperparameters.weight_decay": "base weight
 HEADROOM = 0.3
 
 
+def draw_study(study: Study, results: pd.DataFrame) -> Figure:
+    """Draw the panels of a study."""
+    return draw_transfer(study.figure_runs(results), study.axis, study.hyperparameter)
+
+
+def report_study(study: Study, console: Console, results: pd.DataFrame) -> None:
+    """Print the numbers of a study's panels."""
+    print_transfer(console, study.figure_runs(results), study.axis, study.hyperparameter)
+
+
 def draw_transfer(results: pd.DataFrame, axis: Axis, hyperparameter: str = LR) -> Figure:
     """Draw the loss curves of a sweep along one axis, with their optima and drifts.
 
@@ -48,8 +61,11 @@ def draw_transfer(results: pd.DataFrame, axis: Axis, hyperparameter: str = LR) -
     panels = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).flat
     limits = _loss_range(results, arms)
     grid = np.log2(results[hyperparameter].to_numpy(dtype=float))
+    labels = {name: arm.label for name, arm in arms_of(results).items()}
     for (name, fits), panel in zip(arms.items(), panels, strict=False):
-        _draw_title(panel, name, format_interval(drifts[drifts.index == name].iloc[0], "drift", 2))
+        _draw_title(
+            panel, labels[name], format_interval(drifts[drifts.index == name].iloc[0], "drift", 2)
+        )
         panel.set_ylim(*limits)
         panel.set_xlim(grid.min() - 0.4, grid.max() + 0.4)  # wide intervals leave the view
         for scale, fit in fits.items():
@@ -76,8 +92,8 @@ def _loss_range(results: pd.DataFrame, arms: dict[str, ScaleFits]) -> tuple[floa
     return min(float(results["val_loss"].min()), highest) - 0.05 * HEADROOM, highest + HEADROOM
 
 
-def _draw_title(panel: Axes, arm: str, drift: str) -> None:
-    panel.set_title(label_of(arm), pad=18)
+def _draw_title(panel: Axes, label: str, drift: str) -> None:
+    panel.set_title(textwrap.fill(label, 30), pad=18)
     text = f"drift {drift} octaves a doubling".replace("-", "−")
     panel.annotate(text, (0.5, 1), (0, 5), "axes fraction", "offset points", ha="center", size=8)
 

@@ -137,9 +137,9 @@ def test_all_diverged_is_not_an_optimum(tmp_path):
 
 def test_mixed_arms_are_an_error_that_names_them(frame):
     mixed = frame.copy()
-    mixed.loc[mixed["seed"] == 1, "scaling.alpha"] = 0.5
+    mixed.loc[mixed["seed"] == 1, "hyperparameters.beta1"] = 0.5
     mixed["seed"] = mixed["seed"].replace(1, 0)
-    with pytest.raises(ConfigError, match=r"differ in scaling\.alpha; select one arm"):
+    with pytest.raises(ConfigError, match=r"differ in hyperparameters\.beta1; select one arm"):
         transfer_summary(mixed, WIDTH)
     two_bases = frame.copy()
     two_bases.loc[0, "scaling.base_width"] = 32

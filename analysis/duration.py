@@ -1,0 +1,130 @@
+"""How the best learning rate falls with training duration: η*(D) ∝ D^−γ, by condition.
+
+η* is the rate that trains, not the one stated at the base, so that a condition in which λ, ε and β
+follow the duration is compared with one in which they do not on the same quantity. The rule of
+arXiv 2512.22382 is γ = ½; others measured 0 to ½.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from analysis.arms import arms_of, restated, select
+from analysis.axes import AXES
+from analysis.seeds import over_seeds
+from analysis.transfer import LR, ScaleFits, drift, drift_by_seed, fit_arm
+from paper_repro.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Condition:
+    """What is varied beside duration and learning rate."""
+
+    schedule: str
+    co_scaled: bool
+    """Whether λ, ε and β follow the duration as the SDE rule has it."""
+    qk_norm: bool
+
+
+#: The change of each factor that `effects` measures.
+CHANGES: dict[str, tuple[Any, Any]] = {
+    "schedule": ("cosine", "wsd"),
+    "co_scaled": (False, True),
+    "qk_norm": (True, False),
+}
+
+
+def fit_conditions(frame: pd.DataFrame) -> dict[Condition, ScaleFits]:
+    """The loss curves of each condition at each duration, over the rate that trains.
+
+    Raises:
+        ConfigError: if the learning rate and nothing else follows the duration; or curves mix.
+    """
+    fits = {}
+    for arm in arms_of(frame).values():
+        others = tuple(quantity for quantity in arm.sde_rule if quantity != "lr")
+        effective = replace(arm, sde_rule=others)
+        runs = restated(select(frame, arm), effective, LR)
+        if runs is None:
+            raise ConfigError(f"{arm.name}: its learning rates cannot be read as those that train")
+        condition = Condition(arm.schedule, bool(others), arm.qk_norm)
+        fits[condition] = fit_arm(runs, AXES["tokens"])
+    return fits
+
+
+def exponents(frame: pd.DataFrame) -> pd.DataFrame:
+    """One row a condition: γ with its interval over seeds.
+
+    `durations` counts those with a bracketed optimum, which enter γ; `bracketed` says whether
+    these are all.
+    """
+    rows = []
+    for condition, fits in fit_conditions(frame).items():
+        slope = drift(fits)
+        counted = [tokens for tokens, fit in fits.items() if fit.mean.bracketed]
+        rows.append(
+            asdict(condition)
+            | {
+                "tokens_min": min(counted, default=0),
+                "tokens_max": max(counted, default=0),
+                "durations": len(counted),
+                "seeds": len(drift_by_seed(fits)),
+                "gamma": -slope.value,
+                "gamma_low": -slope.high,
+                "gamma_high": -slope.low,
+                "bracketed": len(counted) == len(fits),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def effects(frame: pd.DataFrame) -> pd.DataFrame:
+    """One row a factor: how much its change moves γ, with the other factors averaged out.
+
+    Taken within each seed, over the durations that all conditions share; conditions with an optimum
+    that is not bracketed at one of these are left out, with their counterparts. `moves` is `yes` if
+    the interval excludes 0, else `not decided`.
+    """
+    fits = fit_conditions(frame)
+    shared = set.intersection(*(set(curves) for curves in fits.values()))
+    gammas = {
+        condition: {
+            seed: -slope
+            for seed, slope in drift_by_seed(
+                {s: f for s, f in curves.items() if s in shared}
+            ).items()
+        }
+        for condition, curves in fits.items()
+        if all(curves[scale].mean.bracketed for scale in shared)
+    }
+    rows = []
+    for factor, (before, after) in CHANGES.items():
+        pairs = [
+            (gammas[condition], gammas[changed])
+            for condition in gammas
+            if getattr(condition, factor) == before
+            and (changed := replace(condition, **{factor: after})) in gammas
+        ]
+        seeds = (
+            set.intersection(*(set(one) & set(other) for one, other in pairs)) if pairs else set()
+        )
+        effect = over_seeds(
+            [float(np.mean([other[s] - one[s] for one, other in pairs])) for s in sorted(seeds)]
+        )
+        decided = effect.low > 0 or effect.high < 0
+        rows.append(
+            {
+                "factor": factor,
+                "from": str(before),
+                "to": str(after),
+                "pairs": len(pairs),
+                "seeds": len(seeds),
+                **effect.columns("effect"),
+                "moves": "yes" if decided else "not decided",
+            }
+        )
+    return pd.DataFrame(rows)
