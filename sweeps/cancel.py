@@ -29,7 +29,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _cancel(arguments: argparse.Namespace) -> int:
-    sweep = read_sweep(arguments.file, arguments.overrides)
+    sweep = read_sweep(arguments.file, arguments.overrides, arguments.size)
     noted = submitted(make_plan(sweep, arguments.runs_dir.resolve()).jobs)
     live = live_arrays(sweep.name) if noted else frozenset()
     if live is None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from paper_repro.errors import ConfigError
+from sweeps.sizes import SIZES
 
 OK, FAILED, WRONG, INTERRUPTED = 0, 1, 2, 130
 """Exit codes."""
@@ -22,7 +23,7 @@ class OneLineParser(argparse.ArgumentParser):
 
 
 def make_parser(command: str, description: str, examples: str) -> OneLineParser:
-    """A parser with what every sweep command takes: FILE, --set and --runs-dir."""
+    """A parser with what every sweep command takes: FILE, --size, --set and --runs-dir."""
     parser = OneLineParser(
         prog=f"python -m sweeps.{command}",
         description=description,
@@ -31,6 +32,12 @@ def make_parser(command: str, description: str, examples: str) -> OneLineParser:
         allow_abbrev=False,
     )
     parser.add_argument("file", metavar="FILE.yaml", type=Path, help="the sweep file")
+    parser.add_argument(
+        "--size",
+        metavar="SIZE",
+        help=f"which of the file's sizes ({', '.join(SIZES)}), instead of the one that its key size"
+        " names; records of another than cpu are in DIR/<sweep>_<size>/",
+    )
     parser.add_argument(
         "--set",
         metavar="KEY=VALUE",

@@ -23,7 +23,7 @@ from sweeps import cli
 from sweeps.jobs import print_jobs
 from sweeps.plan import Plan, make_plan, refresh
 from sweeps.progress import Display
-from sweeps.report import counts, print_failures, print_plan
+from sweeps.report import counts, print_failures, print_plan, say
 from sweeps.spec import Sweep, read_sweep
 from sweeps.state import UNSETTLED
 from sweeps.workers import choose_execution, choose_profile, submit, worker_count
@@ -38,6 +38,7 @@ STOP_SECONDS = 60.0
 EXAMPLES = """\
   python -m sweeps.launch sweeps/smoke.yaml --dry-run
   python -m sweeps.launch sweeps/lr_width.yaml --workers 2
+  python -m sweeps.launch sweeps/lr_width.yaml --size gpu --dtype bfloat16
   python -m sweeps.launch sweeps/lr_width.yaml --set train.tokens=200000 --runs-dir /scratch/runs
   python -m sweeps.launch sweeps/lr_width.yaml --cluster slurm --profile slurm/gpu_site.yaml
 
@@ -53,16 +54,17 @@ def main(argv: Sequence[str] | None = None) -> int:
 def launch(arguments: argparse.Namespace) -> int:
     """Validate everything, show the plan, train what is missing, tell the result."""
     console = Console()
-    sweep = read_sweep(arguments.file, arguments.overrides)
+    sweep = read_sweep(arguments.file, arguments.overrides, arguments.size)
     profile = choose_profile(sweep, arguments)
     _check_figure(sweep)
     gpu = bool(profile.gpus) if profile else bool(gpus(arguments.device))
     processes = profile.processes if profile else 1
     plan = make_plan(sweep, arguments.runs_dir.resolve(), gpu, processes)
-    if plan.missing:
-        _check_corpora(sweep)
+    unchecked = _check_corpora(sweep, arguments.dry_run) if plan.missing else []
     print_plan(console, plan)
     if arguments.dry_run:
+        if unchecked:
+            say(console, f"corpus {', '.join(unchecked)}: not checked, a dry run downloads nothing")
         if profile and plan.missing:
             jobs = worker_count(plan, profile, arguments)
             print_jobs(console, plan, profile, jobs, choose_execution(profile, arguments))
@@ -159,18 +161,25 @@ def _check_figure(sweep: Sweep) -> None:
         raise ConfigError(f"{sweep.path}: figure: there is no figure {sweep.figure!r}")
 
 
-def _check_corpora(sweep: Sweep) -> None:
+def _check_corpora(sweep: Sweep, dry_run: bool) -> list[str]:
     """Check that every corpus is there and long enough; builds its token files if need be.
+
+    Returns the corpora that were not checked: in a dry run, those that are on the hub.
 
     Raises:
         ConfigError: naming the sweep file and the key.
     """
     from paper_repro.data import load_dataset
+    from paper_repro.data.corpora import on_hub
 
+    unchecked: dict[str, None] = {}
     sequences: dict[DataConfig, int] = {}
     validation: dict[DataConfig, int] = {}
     for config in sweep.runs.values():
         data, train = config.data, config.train
+        if dry_run and on_hub(data.corpus):
+            unchecked[data.corpus] = None
+            continue
         sequences[data] = max(sequences.get(data, 0), config.steps * train.batch_size)
         validation[data] = max(validation.get(data, 0), train.eval_sequences)
     try:
@@ -180,6 +189,7 @@ def _check_corpora(sweep: Sweep) -> None:
             dataset.validation_batches(validation[data], batch_size=1)
     except ConfigError as error:
         raise ConfigError(f"{sweep.path}: {error}") from None
+    return list(unchecked)
 
 
 def _train(

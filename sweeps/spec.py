@@ -14,7 +14,8 @@
 
 `grid` or `zip` must be there. A step other than one octave is `{log2: [low, high, step]}`. `grid`
 may be a list of grids, all of which are run: arms with ranges of their own. `zip` may be a list of
-groups, each advancing by itself. Everything is checked before anything runs, and the first
+groups, each advancing by itself. A file may exist at several sizes, of which its key `size` or
+--size chooses one: see `sweeps.sizes`. Everything is checked before anything runs, and the first
 problem is told as one line `FILE: key: what was expected`.
 """
 
@@ -33,12 +34,13 @@ from paper_repro.data.tokenization import bpe_size
 from paper_repro.errors import ConfigError
 from paper_repro.files import parse_yaml, read_yaml
 from paper_repro.hyperparameters import check
-from sweeps.keys import check_content, check_path, suggestion
+from sweeps.keys import check_path, suggestion
+from sweeps.sizes import Size, Sized, at_size
 
 MAX_RUNS = 100_000
 #: Axes of plain numbers that no rule can refuse: a point's rules are checked once for all of them.
 _NEVER_REFUSED = ("seed", *(f"hyperparameters.{name}" for name in ("lr", "weight_decay", "eps")))
-_KEYS = ["name", "base", "grid", "zip", "figure", "profile"]
+_KEYS = ["name", "size", "base", "grid", "zip", "sizes", "figure", "profile"]
 _SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
@@ -60,26 +62,33 @@ class Sweep:
 
     path: Path
     name: str
+    """That of the directory of its records: the file's, and the size where it is another than cpu.
+    """
+    size: Size | None
+    """None: the file has no sizes."""
     runs: Mapping[str, RunConfig]
     figure: str | None
     profile: Path | None
     """Cluster profile; relative to the working directory, as on the command line."""
 
 
-def read_sweep(path: Path, overrides: Sequence[str] = ()) -> Sweep:
+def read_sweep(path: Path, overrides: Sequence[str] = (), size: str | None = None) -> Sweep:
     """Read a sweep file, with `key=value` overrides of its base section.
+
+    Args:
+        size: of the file's sizes; None: the one that its key `size` names.
 
     Raises:
         ConfigError: one line naming the file, the key and what was expected.
     """
     content = read_yaml(path)
     try:
-        return _parse(path, content, overrides)
+        return _parse(path, content, overrides, size)
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from None
 
 
-def _parse(path: Path, content: Any, overrides: Sequence[str]) -> Sweep:
+def _parse(path: Path, content: Any, overrides: Sequence[str], size: str | None) -> Sweep:
     if not isinstance(content, dict):
         raise ConfigError(f"expected a mapping with the keys {', '.join(_KEYS)}")
     for key in content:
@@ -87,19 +96,27 @@ def _parse(path: Path, content: Any, overrides: Sequence[str]) -> Sweep:
             raise ConfigError(f"{key}: unknown key{suggestion(key, _KEYS)}")
     name = _safe_name(content.get("name"), "name")
     figure = _safe_name(content["figure"], "figure") if "figure" in content else None
-    grids = _grids(content)
-    base = content.get("base", {})
-    check_content(base, "base")
+    sized = at_size(content, size)
+    grids = _grids(sized)
+    base = sized.content.get("base", {})
     varied = {path for axes in grids for axis in axes for path in axis.paths}
     for override in overrides:
         base = _override(base, override, sorted(varied))
-    return Sweep(path, name, _expand(base, grids), figure, _profile(content))
+    return Sweep(
+        path=path,
+        name=sized.directory(name),
+        size=sized.size,
+        runs=_expand(base, grids, sized.place("grid")),
+        figure=figure,
+        profile=_profile(sized),
+    )
 
 
-def _profile(content: Mapping[str, Any]) -> Path | None:
-    profile = content.get("profile")
-    if "profile" in content and not isinstance(profile, str):
-        raise ConfigError(f"profile: expected the path of a cluster profile (got {profile!r})")
+def _profile(sized: Sized) -> Path | None:
+    profile = sized.content.get("profile")
+    if "profile" in sized.content and not isinstance(profile, str):
+        where = sized.place("profile")
+        raise ConfigError(f"{where}: expected the path of a cluster profile (got {profile!r})")
     return Path(profile) if profile else None
 
 
@@ -111,17 +128,17 @@ def _safe_name(value: Any, key: str) -> str:
     return value
 
 
-def _grids(content: Mapping[str, Any]) -> list[list[Axis]]:
+def _grids(sized: Sized) -> list[list[Axis]]:
     """The axes of each grid, those of `zip` among them.
 
     In a grid no path is given twice, nor beside a part of itself.
     """
-    zipped = [_zipped(group, where) for group, where in _zips(content)]
-    section = content.get("grid", {})
-    if "grid" in content and not section:
-        raise ConfigError("grid: expected at least one axis, it is empty")
-    named = {f"grid.{i}": s for i, s in enumerate(section)} if isinstance(section, list) else None
-    groups = named or ({"grid": section} if section else {})
+    zipped = [_zipped(group, where) for group, where in _zips(sized)]
+    section, grid = sized.content.get("grid", {}), sized.place("grid")
+    if "grid" in sized.content and not section:
+        raise ConfigError(f"{grid}: expected at least one axis, it is empty")
+    named = {f"{grid}.{i}": s for i, s in enumerate(section)} if isinstance(section, list) else None
+    groups = named or ({grid: section} if section else {})
     grids = [
         [Axis((key,), tuple((v,) for v in values)) for key, values in _group(group, where)] + zipped
         for where, group in groups.items()
@@ -140,15 +157,15 @@ def _check_axes(axes: Sequence[Axis]) -> None:
             raise ConfigError(f"{second}: given twice in grid and zip (also as {first})")
 
 
-def _zips(content: Mapping[str, Any]) -> Iterator[tuple[dict[str, list[Any]], str]]:
-    section = content.get("zip", [])
-    if "zip" in content and not section:
-        raise ConfigError("zip: expected at least one axis, it is empty")
+def _zips(sized: Sized) -> Iterator[tuple[dict[str, list[Any]], str]]:
+    section, where = sized.content.get("zip", []), sized.place("zip")
+    if "zip" in sized.content and not section:
+        raise ConfigError(f"{where}: expected at least one axis, it is empty")
     if not isinstance(section, list):
-        yield dict(_group(section, "zip")), "zip"
+        yield dict(_group(section, where)), where
         return
     for index, group in enumerate(section):
-        yield dict(_group(group, f"zip.{index}")), f"zip.{index}"
+        yield dict(_group(group, f"{where}.{index}")), f"{where}.{index}"
 
 
 def _group(section: Any, where: str) -> Iterator[tuple[str, list[Any]]]:
@@ -218,10 +235,13 @@ def _overlap(first: str, second: str) -> bool:
     return f"{first}.".startswith(f"{second}.") or f"{second}.".startswith(f"{first}.")
 
 
-def _expand(base: Any, grids: Sequence[Sequence[Axis]]) -> dict[str, RunConfig]:
+def _expand(base: Any, grids: Sequence[Sequence[Axis]], where: str) -> dict[str, RunConfig]:
+    """The runs of all grids; `where` is how errors name them."""
     total = sum(math.prod(len(axis.points) for axis in axes) for axes in grids)
     if total > MAX_RUNS:
-        raise ConfigError(f"grid: {total:,} runs, expected at most {MAX_RUNS:,}; split the sweep")
+        raise ConfigError(
+            f"{where}: {total:,} runs, expected at most {MAX_RUNS:,}; split the sweep"
+        )
     runs: dict[str, RunConfig] = {}
     points: dict[str, Point] = {}
     checked: set[str] = set()
@@ -238,7 +258,7 @@ def _expand(base: Any, grids: Sequence[Sequence[Axis]]) -> dict[str, RunConfig]:
         run_id = config.run_id
         if run_id in runs:
             raise ConfigError(
-                f"grid: duplicate runs: {_describe(points[run_id])} and {_describe(point)} "
+                f"{where}: duplicate runs: {_describe(points[run_id])} and {_describe(point)} "
                 "are the same run"
             )
         runs[run_id], points[run_id] = config, point

@@ -32,7 +32,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 def status(arguments: argparse.Namespace) -> int:
     """Print the table of states, the failed runs and the time to go."""
     console = Console()
-    plan = make_plan(read_sweep(arguments.file, arguments.overrides), arguments.runs_dir.resolve())
+    plan = make_plan(
+        read_sweep(arguments.file, arguments.overrides, arguments.size),
+        arguments.runs_dir.resolve(),
+    )
     print_states(console, plan)
     running = plan.count()["running"]
     if plan.missing and running:

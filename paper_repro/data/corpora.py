@@ -51,9 +51,15 @@ def open_corpus(name: str) -> Corpus:
     if kind == "files" and argument:
         paths = _matching_files(name, argument)
         return Corpus(lambda: map(_read_text, paths), _files_fingerprint(paths))
-    if kind == "hf" and argument:
+    if on_hub(name):
         return Corpus(lambda: _hub_documents(name, argument), "")
     raise ConfigError(f"data.corpus: unknown corpus {name!r}, choose {CHOICES}")
+
+
+def on_hub(name: str) -> bool:
+    """Whether a corpus is streamed over the network, `hf:<dataset>`."""
+    kind, _, argument = name.partition(":")
+    return kind == "hf" and bool(argument)
 
 
 def _sotu_documents() -> Iterator[str]:
