@@ -41,7 +41,7 @@ def format_interval(row: pd.Series, name: str, digits: int) -> str:
 
 
 def _optima(summary: pd.DataFrame, axis: Axis, hyperparameter: str) -> Table:
-    table = _table(
+    table = empty_table(
         f"Optimal {hyperparameter} along {axis.label}",
         ("", axis.label, "seeds", "optimum (log2)", "loss (nats)", "regret (nats)"),
     )
@@ -58,7 +58,7 @@ def _optima(summary: pd.DataFrame, axis: Axis, hyperparameter: str) -> Table:
 
 
 def _drifts(summary: pd.DataFrame, axis: Axis) -> Table:
-    table = _table(
+    table = empty_table(
         f"Drift of the optimum, octaves per doubling of {axis.label}",
         ("", "scales", "seeds", "drift", "regret at largest", "bracketed", "verdict"),
     )
@@ -75,7 +75,7 @@ def _drifts(summary: pd.DataFrame, axis: Axis) -> Table:
     return table
 
 
-def _table(title: str, columns: tuple[str, ...]) -> Table:
+def empty_table(title: str, columns: tuple[str, ...]) -> Table:
     """An empty table: names to the left, numbers to the right."""
     table = Table(title=title, box=SIMPLE_HEAD, title_justify="left", pad_edge=False)
     for index, column in enumerate(columns):

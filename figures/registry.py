@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from rich.console import Console
 
 from figures import (
+    duration_exponents,
     eps_fixes,
     iso_steps,
     lr_batch,
@@ -37,6 +38,9 @@ FIGURES = {
     "lr_batch": FigureEntry("lr_batch", lr_batch.draw, lr_batch.report),
     "wd_batch": FigureEntry("wd_batch", wd_batch.draw, wd_batch.report),
     "lr_duration": FigureEntry("lr_duration", lr_duration.draw, lr_duration.report),
+    "duration_exponents": FigureEntry(
+        "lr_duration", duration_exponents.draw, duration_exponents.report
+    ),
     "iso_steps": FigureEntry("iso_steps", iso_steps.draw, iso_steps.report),
     "no_qk_norm": FigureEntry("no_qk_norm", no_qk_norm.draw, no_qk_norm.report),
     "eps_fixes": FigureEntry("eps_fixes", eps_fixes.draw, eps_fixes.report),

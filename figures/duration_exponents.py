@@ -1,0 +1,99 @@
+"""How the best learning rate falls with duration, η* ∝ D^−γ, by condition, and what moves γ."""
+
+from __future__ import annotations
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from rich.console import Console
+
+from analysis.duration import effects, exponents
+from analysis.report import empty_table, format_interval
+
+#: Exponents of the learning rate that others report, with their arXiv ids.
+PUBLISHED = {
+    "SDE rule (2512.22382)": 0.5,
+    "Bjorck et al. (2409.19913)": 0.32,
+    "2602.21472": 0.22,
+}
+_FACTORS = {
+    "schedule": "cosine → wsd",
+    "co_scaled": "λ, ε, β fixed → co-scaled",
+    "qk_norm": "QK norm → none",
+}
+_COLOURS = {False: "#0072B2", True: "#D55E00"}
+_MARKERS = {"cosine": "o", "wsd": "s"}
+
+
+def draw(results: pd.DataFrame) -> Figure:
+    """γ of each condition beside published values; below, the effect of each factor on γ."""
+    figure = Figure((6.6, 5.0), layout="constrained")
+    top, bottom = figure.subplots(2, 1, height_ratios=[8, 3])
+    _draw_exponents(top, exponents(results))
+    _draw_effects(bottom, effects(results))
+    return figure
+
+
+def report(console: Console, results: pd.DataFrame) -> None:
+    """Print both tables."""
+    conditions = empty_table(
+        "η* ∝ D^−γ", ("schedule", "λ, ε, β", "QK norm", "tokens", "seeds", "γ", "bracketed")
+    )
+    for _, row in exponents(results).iterrows():
+        conditions.add_row(
+            row["schedule"],
+            _scaling(row),
+            "yes" if row["qk_norm"] else "no",
+            f"{row['tokens_min']} … {row['tokens_max']}",
+            str(row["seeds"]),
+            format_interval(row, "gamma", 2),
+            "all" if row["bracketed"] else "not all",
+        )
+    changes = empty_table("What moves γ", ("change", "pairs", "seeds", "effect on γ", "moves it"))
+    for _, row in effects(results).iterrows():
+        changes.add_row(
+            _FACTORS[row["factor"]],
+            str(row["pairs"]),
+            str(row["seeds"]),
+            format_interval(row, "effect", 2),
+            row["moves"],
+        )
+    console.print(conditions)
+    console.print(changes)
+
+
+def _draw_exponents(panel: Axes, conditions: pd.DataFrame) -> None:
+    labels = []
+    for place, (_, row) in enumerate(conditions.iterrows()):
+        filled = row["bracketed"]
+        colour = _COLOURS[row["co_scaled"]]
+        panel.plot([row["gamma_low"], row["gamma_high"]], [place, place], color=colour)
+        panel.plot(
+            row["gamma"],
+            place,
+            _MARKERS[row["schedule"]],
+            color=colour if filled else "white",
+            markeredgecolor=colour,
+        )
+        norm = "QK norm" if row["qk_norm"] else "no QK norm"
+        labels.append(f"{row['schedule']}, {norm}, {_scaling(row)}")
+    panel.set_yticks(range(len(labels)), labels)
+    panel.invert_yaxis()
+    panel.set_xlabel("γ of η* ∝ D$^{-γ}$ (95 % interval over seeds)")
+    for style, (name, value) in zip(("-", "--", ":"), PUBLISHED.items(), strict=True):
+        panel.axvline(value, color="0.45", linestyle=style, linewidth=1, label=name, zorder=0)
+    panel.legend(loc="lower center", bbox_to_anchor=(0.4, 1.0), ncols=3)
+
+
+def _draw_effects(panel: Axes, changes: pd.DataFrame) -> None:
+    for place, (_, row) in enumerate(changes.iterrows()):
+        panel.plot([row["effect_low"], row["effect_high"]], [place, place], color="black")
+        panel.plot(row["effect"], place, "D", color="black")
+    panel.set_yticks(range(len(changes)), [_FACTORS[factor] for factor in changes["factor"]])
+    panel.set_ylim(len(changes) - 0.5, -0.5)
+    panel.axvline(0, color="0.45", linewidth=1, zorder=0)
+    panel.set_xlabel("change of γ, other factors averaged (95 % interval)")
+
+
+def _scaling(row: pd.Series) -> str:
+    return "λ, ε, β co-scaled" if row["co_scaled"] else "λ, ε, β fixed"

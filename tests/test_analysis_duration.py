@@ -1,0 +1,97 @@
+"""Exponents of the learning rate in duration, and what moves them."""
+
+import itertools
+import json
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+from synthetic_sweep import write_run
+
+from analysis.duration import effects, exponents
+from analysis.load import load_sweep
+from paper_repro.config import SDE_RULE, RunConfig
+
+BASE = 819_200
+DURATIONS = (BASE // 4, BASE, 4 * BASE)
+
+
+def gamma_of(schedule, co_scaled, qk_norm):
+    """The truth: 0.3, less 0.2 where co-scaled; QK norm and schedule change nothing."""
+    return 0.3 - 0.2 * co_scaled
+
+
+@pytest.fixture(scope="module")
+def frame(tmp_path_factory) -> pd.DataFrame:
+    """Parabolas in log2 of the rate that trains, with their optimum at -6 - γ log2(D / base)."""
+    runs, rng = tmp_path_factory.mktemp("runs"), np.random.default_rng(0)
+    write_run(runs, "s", RunConfig(), val_loss=1.5)
+    (template,) = load_sweep(runs, "s").to_dict("records")
+    rows = []
+    conditions = itertools.product(("cosine", "wsd"), (False, True), (True, False))
+    for (schedule, co_scaled, qk_norm), tokens in itertools.product(conditions, DURATIONS):
+        octaves = math.log2(tokens / BASE)
+        best = -6 - gamma_of(schedule, co_scaled, qk_norm) * octaves
+        for stated, seed in itertools.product(range(-9, -3), range(3)):
+            trains = stated - 0.5 * octaves * co_scaled
+            rows.append(
+                template
+                | {
+                    "model.qk_norm": qk_norm,
+                    "train.tokens": tokens,
+                    "train.schedule": schedule,
+                    "scaling.sde_rule": json.dumps(SDE_RULE if co_scaled else []),
+                    "hyperparameters.lr": 2.0**stated,
+                    "seed": seed,
+                    "val_loss": 1.5 + 0.05 * (trains - best) ** 2 + rng.normal(0, 0.001),
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+def test_exponents_are_those_put_in_and_are_of_the_rate_that_trains(frame):
+    table = exponents(frame)
+    assert len(table) == 8
+    for _, row in table.iterrows():
+        truth = gamma_of(row["schedule"], row["co_scaled"], row["qk_norm"])
+        assert row["gamma"] == pytest.approx(truth, abs=0.05)
+        assert row["gamma_low"] < row["gamma"] < row["gamma_high"]
+        assert (row["seeds"], row["durations"], row["bracketed"]) == (3, 3, True)
+        assert (row["tokens_min"], row["tokens_max"]) == (BASE // 4, 4 * BASE)
+
+
+def test_only_what_moves_the_exponent_is_said_to(frame):
+    table = effects(frame).set_index("factor")
+    assert table["pairs"].tolist() == [4, 4, 4]
+    assert table.loc["co_scaled", "effect"] == pytest.approx(-0.2, abs=0.05)
+    assert table["moves"].to_dict() == {
+        "schedule": "not decided",
+        "co_scaled": "yes",
+        "qk_norm": "not decided",
+    }
+
+
+def test_a_condition_that_is_not_bracketed_leaves_its_pairs_and_is_marked(frame):
+    cut = (
+        (frame["train.schedule"] == "wsd")
+        & frame["model.qk_norm"]
+        & (frame["scaling.sde_rule"] == "[]")
+        & (frame["train.tokens"] == 4 * BASE)
+        & (frame["hyperparameters.lr"] < 2**-6.5)
+    )
+    table = exponents(frame[~cut])
+    marked = table[~table["bracketed"]]
+    assert marked[["schedule", "co_scaled", "qk_norm"]].values.tolist() == [["wsd", False, True]]
+    assert marked["durations"].tolist() == [2]
+    assert effects(frame[~cut]).set_index("factor")["pairs"].to_dict() == {
+        "schedule": 3,
+        "co_scaled": 3,
+        "qk_norm": 3,
+    }
+
+
+def test_one_seed_has_no_interval_and_decides_nothing(frame):
+    one = frame[frame["seed"] == 0]
+    assert exponents(one)["gamma_low"].isna().all()
+    assert set(effects(one)["moves"]) == {"not decided"}
