@@ -62,13 +62,13 @@ class Arm:
 
     @property
     def label(self) -> str:
-        """The arm in print."""
+        """The arm in print; a part of the SDE rule stands for Complete(d)P, which alone has it."""
         parts = [PARAMETERIZATION_NAMES[self.parameterization]]
-        if self.alpha != 1:
-            parts.append(f"α = {'½' if self.alpha == 0.5 else f'{self.alpha:g}'}")
         if self.sde_rule != SDE_RULE:
             symbols = dict.fromkeys(_QUANTITY_SYMBOLS[quantity] for quantity in self.sde_rule)
-            parts.append(f"rule on {', '.join(symbols)} only" if symbols else "no SDE rule")
+            parts = [f"SDE rule on {', '.join(symbols)} only" if symbols else "no SDE rule"]
+        if self.alpha != 1:
+            parts.append(f"α = {'½' if self.alpha == 0.5 else f'{self.alpha:g}'}")
         return ", ".join([*parts, *self._condition("ε =")])
 
     def _condition(self, eps: str) -> list[str]:

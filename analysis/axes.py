@@ -15,6 +15,13 @@ class Axis:
     label: str
     """The axis in print."""
 
+    def text(self, scale: int) -> str:
+        """A scale in print: `256`, `147k`, `2.36M`."""
+        for size, unit in ((10**9, "B"), (10**6, "M"), (10**3, "k")):
+            if scale >= max(size, 10_000):
+                return f"{scale / size:.3g}{unit}"
+        return str(scale)
+
 
 AXES = {
     axis.name: axis

@@ -48,7 +48,7 @@ def _optima(summary: pd.DataFrame, axis: Axis, hyperparameter: str) -> Table:
     for _, row in summary.iterrows():
         table.add_row(
             row["parameterization"],
-            f"{row['scale']}{' base' if row['base'] else ''}",
+            axis.text(row["scale"]) + " base" * row["base"],
             str(row["seeds"]),
             format_interval(row, "optimum", 2) if row["bracketed"] else "unbracketed",
             format_interval(row, "loss", 3),
@@ -65,7 +65,7 @@ def _drifts(summary: pd.DataFrame, axis: Axis) -> Table:
     for _, row in summary.iterrows():
         table.add_row(
             row["parameterization"],
-            f"{row['scale_min']} … {row['scale_max']}",
+            f"{axis.text(row['scale_min'])} … {axis.text(row['scale_max'])}",
             str(row["seeds"]),
             format_interval(row, "drift", 2),
             format_interval(row, "regret", 3),

@@ -79,7 +79,7 @@ def draw_transfer(results: pd.DataFrame, axis: Axis, hyperparameter: str = LR) -
         panel.remove()
     for row in range(rows):
         figure.axes[row * columns].set_ylabel("final validation loss (nats)")
-    handles = _scale_handles(palette, base_scale(results, axis)) + _marker_handles(arms)
+    handles = _scale_handles(palette, axis, base_scale(results, axis)) + _marker_handles(arms)
     handles += _draw_bigram_entropy(figure, results)
     figure.legend(handles=handles, title=axis.label, loc="outside right upper", alignment="left")
     return figure
@@ -163,9 +163,9 @@ def _draw_bigram_entropy(figure: Figure, results: pd.DataFrame) -> list[Line2D]:
     return [Line2D([], [], label="bigram entropy", **look)]
 
 
-def _scale_handles(palette: dict[int, Colour], base: int) -> list[Line2D]:
+def _scale_handles(palette: dict[int, Colour], axis: Axis, base: int) -> list[Line2D]:
     return [
-        Line2D([], [], color=colour, label=f"{scale} (base)" if scale == base else str(scale))
+        Line2D([], [], color=colour, label=axis.text(scale) + " (base)" * (scale == base))
         for scale, colour in palette.items()
     ]
 
