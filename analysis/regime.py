@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from analysis.axes import AXES
+from analysis.axes import AXES, Axis
 
 #: Nats below the bigram entropy at which a model surely uses longer contexts: well above the
 #: spread over seeds (about 0.01) and the error of a validation set of some 10^4 tokens.
@@ -39,6 +39,15 @@ class Regime:
             f"Regime: WARNING, not clearly beyond the bigram plateau ({facts} nats): these curves "
             "say little about transfer; train longer"
         )
+
+
+def scales_on_plateau(frame: pd.DataFrame, axis: Axis) -> list[int]:
+    """The scales at which no run is beyond the bigram plateau: their curves count for little."""
+    if "bigram_entropy" not in frame:
+        return []
+    best = frame.groupby(axis.column)[["val_loss", "bigram_entropy"]].min()
+    late = best["val_loss"] >= best["bigram_entropy"] - MARGIN
+    return [int(scale) for scale in best.index[late]]
 
 
 def regime(frame: pd.DataFrame) -> Regime:

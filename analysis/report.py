@@ -11,7 +11,7 @@ from rich.table import Table
 
 from analysis.arms import arms_of
 from analysis.axes import Axis
-from analysis.regime import regime
+from analysis.regime import regime, scales_on_plateau
 from analysis.transfer import LR, drift_summary, transfer_summary
 
 
@@ -28,6 +28,9 @@ def print_transfer(
     console.print(_optima(optima, axis, hyperparameter))
     console.print(_drifts(drifts, axis))
     console.print(str(regime(frame)), highlight=False, soft_wrap=True)
+    if late := scales_on_plateau(frame, axis):
+        scales = ", ".join(axis.text(scale) for scale in late)
+        console.print(f"Not beyond the plateau: {axis.label} {scales}", highlight=False)
 
 
 def format_interval(row: pd.Series, name: str, digits: int) -> str:

@@ -15,6 +15,7 @@ from rich.console import Console
 
 from analysis.arms import arms_of
 from analysis.axes import Axis
+from analysis.regime import scales_on_plateau
 from analysis.report import format_interval, print_transfer
 from analysis.studies import Study
 from analysis.transfer import (
@@ -79,7 +80,9 @@ def draw_transfer(results: pd.DataFrame, axis: Axis, hyperparameter: str = LR) -
         panel.remove()
     for row in range(rows):
         figure.axes[row * columns].set_ylabel("final validation loss (nats)")
-    handles = _scale_handles(palette, axis, base_scale(results, axis)) + _marker_handles(arms)
+    notes = {base_scale(results, axis): " (base)"}
+    notes |= dict.fromkeys(scales_on_plateau(results, axis), " (on the bigram plateau)")
+    handles = _scale_handles(palette, axis, notes) + _marker_handles(arms)
     handles += _draw_bigram_entropy(figure, results)
     figure.legend(handles=handles, title=axis.label, loc="outside right upper", alignment="left")
     return figure
@@ -163,9 +166,9 @@ def _draw_bigram_entropy(figure: Figure, results: pd.DataFrame) -> list[Line2D]:
     return [Line2D([], [], label="bigram entropy", **look)]
 
 
-def _scale_handles(palette: dict[int, Colour], axis: Axis, base: int) -> list[Line2D]:
+def _scale_handles(palette: dict[int, Colour], axis: Axis, notes: dict[int, str]) -> list[Line2D]:
     return [
-        Line2D([], [], color=colour, label=axis.text(scale) + " (base)" * (scale == base))
+        Line2D([], [], color=colour, label=axis.text(scale) + notes.get(scale, ""))
         for scale, colour in palette.items()
     ]
 

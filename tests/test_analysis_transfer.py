@@ -5,7 +5,7 @@ from synthetic_sweep import CURVATURE, drifting, write_sweep
 
 from analysis.axes import AXES
 from analysis.load import load_sweep
-from analysis.regime import regime
+from analysis.regime import regime, scales_on_plateau
 from analysis.seeds import Interval
 from analysis.transfer import drift_summary, fit_arms, regret, transfer_summary, verdict
 from paper_repro.errors import ConfigError
@@ -175,3 +175,11 @@ def test_regime_warns_on_the_plateau(frame, tmp_path):
     assert not plateau.beyond_bigrams
     assert "WARNING" in str(plateau)
     assert "unknown" in str(regime(frame[frame["model.width"] != 64]))
+
+
+def test_scales_on_the_plateau_are_named(frame):
+    """Bigram entropy 2.37: a scale whose best loss is 2.3 is not clearly beyond it."""
+    late = frame.copy()
+    late.loc[late["model.width"] == 32, "val_loss"] += 2.3 - late["val_loss"].min()
+    assert scales_on_plateau(late, WIDTH) == [32]
+    assert scales_on_plateau(frame, WIDTH) == []

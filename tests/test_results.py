@@ -1,0 +1,90 @@
+"""The committed results are what they say: runs, tables, figures, and the README's copies."""
+
+import importlib
+import re
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from analysis.load import config_of, load_results
+from analysis.studies import STUDIES
+from analysis.tables import RESULTS, duration_tables, markdown, transfer_table
+from figures.registry import FIGURES
+from paper_repro.errors import ConfigError
+from sweeps.spec import read_sweep
+
+ROOT = Path(__file__).parent.parent
+START, END = "<!-- transfer: python -m analysis.tables --markdown -->\n", "<!-- /transfer -->"
+TABLES = ("transfer_table", "duration_exponents", "duration_effects")
+
+figures = importlib.import_module("figures.__main__")
+
+
+@pytest.fixture(autouse=True)
+def _at_the_root(monkeypatch):
+    monkeypatch.chdir(ROOT)
+
+
+@pytest.fixture(scope="module")
+def tables() -> dict[str, pd.DataFrame]:
+    directory = ROOT / RESULTS
+    found = (transfer_table(directory), *duration_tables(directory))
+    return dict(zip(TABLES, found, strict=True))
+
+
+def runs_of(path: Path) -> set[str]:
+    """The ids of the runs of a sweep file, of three seeds."""
+    try:
+        sweeps = [read_sweep(path, [f"seed={seed}"]) for seed in range(3)]
+    except ConfigError:  # the seed is varied by the file itself
+        sweeps = [read_sweep(path)]
+    return set().union(*(sweep.runs for sweep in sweeps))
+
+
+@pytest.mark.parametrize("sweep", STUDIES)
+def test_runs_are_those_of_the_sweep_file(sweep):
+    """Every run of the file, of three seeds, each with its result, and no other."""
+    runs = load_results(RESULTS / f"{sweep}.parquet")
+    assert set(runs["run_id"]) == runs_of(Path("sweeps", f"{sweep}.yaml"))
+    assert runs["status"].isin(["done", "diverged"]).all()
+    assert runs["code_hash"].notna().all()
+    assert [config_of(row).run_id for row in runs.to_dict("records")] == list(runs["run_id"])
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_tables_are_those_of_the_runs(name, tables):
+    written = pd.read_csv(RESULTS / f"{name}.csv")
+    pd.testing.assert_frame_equal(
+        written, tables[name], check_dtype=False, rtol=0, atol=2e-5, obj="python -m analysis.tables"
+    )
+
+
+def test_the_readme_has_the_table_of_transfer(tables):
+    readme = Path("README.md").read_text(encoding="utf-8")
+    block = readme.partition(START)[2].partition(END)[0]
+    assert block == markdown(tables["transfer_table"]), "renew: the command beside the block"
+
+
+def test_nothing_in_the_table_is_without_seeds_or_interval(tables):
+    """What has no interval is not bracketed, and decides nothing."""
+    table = tables["transfer_table"]
+    unknown = table["drift_low"].isna()
+    assert (table.loc[unknown, "verdict"] == "not decided").all()
+    assert not table.loc[unknown, "bracketed"].any()
+    assert (table.loc[~unknown, "seeds"] >= 2).all()
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_figures_come_again_from_the_committed_runs(name, tmp_path):
+    """Byte by byte, as SVG."""
+    assert figures.main([name, "--output-dir", str(tmp_path)]) == 0
+    drawn = (tmp_path / f"{name}.svg").read_bytes()
+    assert drawn == Path("figures", f"{name}.svg").read_bytes()
+    assert Path("figures", f"{name}.png").stat().st_size > 10_000
+
+
+def test_figures_of_the_documents_can_be_made():
+    for path in (Path("README.md"), *Path("analysis").glob("*.md")):
+        shown = re.findall(r"figures/(\w+)\.(?:png|svg)", path.read_text(encoding="utf-8"))
+        assert set(shown) <= set(FIGURES), path
