@@ -92,7 +92,8 @@ def _loss_range(results: pd.DataFrame, arms: dict[str, ScaleFits]) -> tuple[floa
     """Limits that show every minimum and how the curves turn; worse losses leave the view."""
     best = [fit.mean.loss for fits in arms.values() for fit in fits.values()]
     highest = max((loss for loss in best if math.isfinite(loss)), default=1.0)
-    return min(float(results["val_loss"].min()), highest) - 0.05 * HEADROOM, highest + HEADROOM
+    lowest = min(float(results["val_loss"].min()), highest)
+    return lowest - 0.05 * (highest + HEADROOM - lowest), highest + HEADROOM
 
 
 def _draw_title(panel: Axes, label: str, drift: str) -> None:
