@@ -119,11 +119,13 @@ def test_an_asymptote_that_the_losses_do_not_show_is_not_identified():
 
 
 def test_losses_that_follow_no_law_decide_nothing():
-    frame = losses({"rule": law(1.5, 0.4, 0.4), "none": law(1.7, 0.2, 0.4)})
-    frame.loc[(frame["arm"] == "none") & (frame["tokens"] == BASE), "loss"] += 0.03
+    frame = losses({"rule": law(1.5, 0.4, 0.4), "none": law(1.7, 0.2, 0.4)}, noise=0.0005)
+    frame.loc[(frame["arm"] == "none") & (frame["tokens"] == BASE), "loss"] += 0.01
     laws = fit_arm_laws(frame, 60)
     assert laws.fits["none"].rejected
-    assert laws.fits["none"].misfit > 0.01
+    assert laws.fits["none"].misfit > 0.003
+    assert laws.fits["none"].identified
+    assert laws.difference("rule", "none").high < 0
     assert not laws.fits["rule"].rejected
     assert not laws.told_apart("rule", "none")
     assert "losses of none do not follow a law of this form" in laws.statement("rule", "none")
@@ -148,7 +150,7 @@ def test_the_interval_is_the_t_interval_where_the_law_is_almost_linear():
     weights = np.linalg.pinv(np.stack(slopes, axis=1))[0]  # of the mean losses in E
     variances = frame.groupby("tokens")["loss"].var() / 3
     error = math.sqrt(float((weights**2 * variances).sum()))
-    assert (found.high - found.low) / 2 == pytest.approx(2.228 * error, rel=0.1)  # 10 degrees
+    assert (found.high - found.low) / 2 == pytest.approx(2.228 * error, rel=0.06)  # 10 degrees
 
 
 def test_a_seed_that_one_arm_lacks_is_left_out_of_all():
