@@ -16,7 +16,7 @@ freedom and of the normal, which pays for estimating the spread. For linear esti
 t-interval. Simulated (least squares, 400 data sets a case, truth known; three seeds, five durations
 from base/4 to 4 base, noise 0.005 to 0.02 nats a run, 80 % of its variance shared by the arms),
 95 % intervals of E and of the difference covered the truth in 93 to 95 % of cases (two seeds, one
-case: 94 to 95 %); plain ones in 83 to 87 % (76 %). Where noise falls tenfold from the shortest
+case: 94 to 95 %); plain ones in 83 to 87 % (76 %). Where noise falls ninefold from the shortest
 duration to the longest, E's covered in 92 %.
 """
 
