@@ -12,6 +12,7 @@ from rich.table import Table
 from analysis.arms import arms_of
 from analysis.axes import Axis
 from analysis.regime import regime, scales_on_plateau
+from analysis.seeds import Interval
 from analysis.transfer import LR, drift_summary, transfer_summary
 
 
@@ -36,15 +37,20 @@ def print_transfer(
 def format_interval(row: pd.Series, name: str, digits: int) -> str:
     """`value [low, high]` of a summary's columns; `?` stands for an unknown interval."""
     value, low, high = (float(row[name + end]) for end in ("", "_low", "_high"))
-    if math.isnan(value):
+    return interval_text(Interval(value, low, high), f".{digits}f")
+
+
+def interval_text(interval: Interval, form: str) -> str:
+    """`value [low, high]` in a number format (`.3f`); `?` stands for an unknown interval."""
+    if math.isnan(interval.value):
         return "–"
-    if math.isnan(low):
-        return f"{value:.{digits}f} [?]"
-    return f"{value:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
+    if math.isnan(interval.low):
+        return f"{interval.value:{form}} [?]"
+    return f"{interval.value:{form}} [{interval.low:{form}}, {interval.high:{form}}]"
 
 
 def _optima(summary: pd.DataFrame, axis: Axis, hyperparameter: str) -> Table:
-    table = empty_table(
+    table = new_table(
         f"Optimal {hyperparameter} along {axis.label}",
         ("", axis.label, "seeds", "optimum (log2)", "loss (nats)", "regret (nats)"),
     )
@@ -61,7 +67,7 @@ def _optima(summary: pd.DataFrame, axis: Axis, hyperparameter: str) -> Table:
 
 
 def _drifts(summary: pd.DataFrame, axis: Axis) -> Table:
-    table = empty_table(
+    table = new_table(
         f"Drift of the optimum, octaves per doubling of {axis.label}",
         ("", "scales", "seeds", "drift", "regret at largest", "bracketed", "verdict"),
     )
@@ -78,7 +84,7 @@ def _drifts(summary: pd.DataFrame, axis: Axis) -> Table:
     return table
 
 
-def empty_table(title: str, columns: tuple[str, ...]) -> Table:
+def new_table(title: str, columns: tuple[str, ...]) -> Table:
     """An empty table: names to the left, numbers to the right."""
     table = Table(title=title, box=SIMPLE_HEAD, title_justify="left", pad_edge=False)
     for index, column in enumerate(columns):

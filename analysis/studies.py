@@ -69,3 +69,10 @@ STUDIES = {
         Study("eps_fixes", AXES["width"], _LARGE_EPS, rows=_LARGE_EPS),
     )
 }
+
+
+def duration_rules(frame: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """The runs of a duration sweep under each rule that its figure compares, by label."""
+    study = STUDIES["lr_duration"]
+    runs = study.figure_runs(frame)
+    return {arm.label: select(runs, arm) for arm in study.panels}

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from rich.console import Console
 
 from analysis.duration import effects, exponents
-from analysis.report import empty_table, format_interval
+from analysis.report import format_interval, new_table
 
 #: Exponents of the learning rate that others report, with their arXiv ids.
 PUBLISHED = {
@@ -36,7 +36,7 @@ def draw(results: pd.DataFrame) -> Figure:
 
 def report(console: Console, results: pd.DataFrame) -> None:
     """Print both tables."""
-    conditions = empty_table(
+    conditions = new_table(
         "η* ∝ D^−γ", ("schedule", "λ, ε, β", "QK norm", "tokens", "seeds", "γ", "bracketed")
     )
     for _, row in exponents(results).iterrows():
@@ -49,7 +49,7 @@ def report(console: Console, results: pd.DataFrame) -> None:
             format_interval(row, "gamma", 2),
             "all" if row["bracketed"] else "not all",
         )
-    changes = empty_table("What moves γ", ("change", "pairs", "seeds", "effect on γ", "moves it"))
+    changes = new_table("What moves γ", ("change", "pairs", "seeds", "effect on γ", "moves it"))
     for _, row in effects(results).iterrows():
         changes.add_row(
             _FACTORS[row["factor"]],

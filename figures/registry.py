@@ -13,6 +13,7 @@ from figures import (
     duration_exponents,
     eps_fixes,
     iso_steps,
+    loss_vs_tokens,
     lr_batch,
     lr_depth,
     lr_duration,
@@ -41,6 +42,7 @@ FIGURES = {
     "duration_exponents": FigureEntry(
         "lr_duration", duration_exponents.draw, duration_exponents.report
     ),
+    "loss_vs_tokens": FigureEntry("lr_duration", loss_vs_tokens.draw, loss_vs_tokens.report),
     "iso_steps": FigureEntry("iso_steps", iso_steps.draw, iso_steps.report),
     "no_qk_norm": FigureEntry("no_qk_norm", no_qk_norm.draw, no_qk_norm.report),
     "eps_fixes": FigureEntry("eps_fixes", eps_fixes.draw, eps_fixes.report),

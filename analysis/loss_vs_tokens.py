@@ -1,0 +1,118 @@
+"""Final loss against training tokens at one stated learning rate: the optimum at the base.
+
+An arm is a duration rule. Its frame states for every run the base learning rate under that rule,
+so that a run of a longer duration has the rate that it was trained with divided by the rule's
+factor. What a user of the rule would get is the loss of each duration at the rate that is best at
+the base.
+
+That rate is the optimum of the seed-mean curve at the base duration; it is taken as known, so
+intervals over seeds leave its error out. Between the rates of a grid each seed's own curve is
+interpolated: by its parabola near the minimum (`FittedCurve.at`), by Akima's cubics elsewhere.
+Straight lines would lie above a convex curve, by up to an eighth of its second derivative on a
+grid of octaves, some 0.01 nats here, and only far from the base: a cost that no rule has.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from scipy.interpolate import Akima1DInterpolator
+
+from analysis.axes import AXES
+from analysis.optimum import FittedCurve, fit_optimum
+from analysis.transfer import ScaleFit, ScaleFits, base_scale, fit_arm
+from paper_repro.errors import ConfigError
+
+TOKENS = AXES["tokens"]
+
+#: The arm that looks up every duration's own optimum: as low as any rule for the rate can get.
+TUNED = "tuned at each duration"
+
+
+Row = tuple[str, int, int, float]
+"""Arm, seed, tokens and loss."""
+
+
+@dataclass(frozen=True, eq=False)
+class FinalLosses:
+    """What came of every arm at every duration."""
+
+    table: pd.DataFrame
+    """One row a loss: `arm`, `seed`, `tokens` and `loss` (nats, finite)."""
+    dropped: Mapping[str, int]
+    """Losses that an arm does not have: outside a duration's grid, diverged or failed."""
+
+    @property
+    def arms(self) -> list[str]:
+        """Arms with a loss, in the order in which they were given; the tuned one is last."""
+        return [str(arm) for arm in self.table["arm"].unique()]
+
+    def note(self) -> str:
+        """One line on the losses that are missing; empty if there are none."""
+        missing = [f"{arm}: {count}" for arm, count in self.dropped.items() if count]
+        if not missing:
+            return ""
+        return f"Left out (outside the grid, diverged or not bracketed): {', '.join(missing)}"
+
+
+def final_losses(arms: Mapping[str, pd.DataFrame], tuned_from: str) -> FinalLosses:
+    """The final loss of every arm, duration and seed at the base's optimal stated rate.
+
+    Beside the arms there is the arm `TUNED`: each seed's loss at the optimum of its own curve. It
+    profits from noise, for a curve's lowest point is fitted to the losses themselves; a duration
+    whose optimum is not bracketed is left out of it.
+
+    Args:
+        arms: label of an arm -> its runs, with the base learning rate as the arm's rule states it
+            in `hyperparameters.lr`.
+        tuned_from: the arm whose runs are tuned at each duration.
+
+    Raises:
+        ConfigError: if an arm has no run at the base or its optimum there is not bracketed.
+    """
+    fits = {label: fit_arm(runs, TOKENS) for label, runs in arms.items()}
+    rows: list[Row] = []
+    for label, runs in arms.items():
+        rows += _at_base_optimum(label, fits[label], base_scale(runs, TOKENS))
+    rows += _tuned(fits[tuned_from])
+    table = pd.DataFrame(rows, columns=["arm", "seed", "tokens", "loss"])
+    finite = np.isfinite(table["loss"])
+    dropped = {label: int((~finite[table["arm"] == label]).sum()) for label in (*arms, TUNED)}
+    return FinalLosses(table[finite].reset_index(drop=True), dropped)
+
+
+def _at_base_optimum(label: str, fits: ScaleFits, base: int) -> Iterator[Row]:
+    if base not in fits or not fits[base].mean.bracketed:
+        raise ConfigError(
+            f"{label}: no bracketed optimum of the learning rate at the base, {base} tokens; "
+            "widen the grid there"
+        )
+    optimum = fits[base].mean.log2
+    for tokens, fit in fits.items():
+        for seed in fit.curves:
+            curve = fit_optimum(fit.curves.index, fit.curves[seed], fit.mean.window)
+            yield label, int(str(seed)), tokens, _read(curve, optimum)
+
+
+def _read(curve: FittedCurve, log2_lr: float) -> float:
+    loss = curve.at(log2_lr)
+    x, window = curve.log2_lr, curve.window
+    fitted = curve.parabola is not None and x[window.first] <= log2_lr <= x[window.last]
+    if fitted or not np.isfinite(loss):
+        return loss
+    finite = np.isfinite(curve.losses)
+    return float(Akima1DInterpolator(x[finite], curve.losses[finite])(log2_lr))
+
+
+def _tuned(fits: ScaleFits) -> Iterator[Row]:
+    for tokens, fit in fits.items():
+        for seed in fit.curves:
+            yield TUNED, int(str(seed)), tokens, _own_best(fit, int(str(seed)))
+
+
+def _own_best(fit: ScaleFit, seed: int) -> float:
+    known = fit.mean.bracketed and seed in fit.seeds
+    return fit.seeds[seed].loss if known else np.nan

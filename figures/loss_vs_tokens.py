@@ -1,0 +1,187 @@
+"""Final loss against training tokens, one line a duration rule, with fitted laws (Figure 6).
+
+Losses of the arms are close, so a panel below shows how far each is above the arm that is tuned at
+every duration.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from itertools import combinations, starmap
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter, NullFormatter, NullLocator
+from rich.console import Console
+from rich.table import Table
+
+from analysis.axes import AXES
+from analysis.laws import ArmLaws, LawFit, fit_arm_laws
+from analysis.loss_vs_tokens import TUNED, FinalLosses, final_losses
+from analysis.report import interval_text, new_table
+from analysis.seeds import over_seeds
+from analysis.studies import NO_RULE, duration_rules
+from figures.style import Colour
+
+SIZE = (6.2, 7.0)  # inches
+
+GREY: Colour = (0.35, 0.35, 0.35)
+
+#: How far laws are drawn beyond the longest duration: a factor on the tokens.
+EXTRAPOLATION = 4.0
+
+MARKERS = ("o", "s", "^", "D", "v", "P")
+
+#: Markers that show those of other arms under them.
+HOLLOW: dict[str, Any] = {"markersize": 6, "markerfacecolor": "none", "markeredgewidth": 1.2}
+
+#: Factor on the tokens by which the intervals of neighbouring arms stand apart.
+DODGE = 1.06
+
+
+@dataclass(frozen=True)
+class Look:
+    """How one arm is drawn."""
+
+    colour: Colour
+    marker: str
+    dodge: float
+    """Factor on the tokens at which its intervals stand."""
+
+
+def draw(results: pd.DataFrame) -> Figure:
+    """Draw the losses of a duration sweep, with their laws."""
+    return draw_losses(*_fitted(results))
+
+
+def report(console: Console, results: pd.DataFrame) -> None:
+    """Print the laws of a duration sweep, and whether their asymptotes can be told apart."""
+    report_laws(console, *_fitted(results))
+
+
+def _fitted(results: pd.DataFrame) -> tuple[FinalLosses, ArmLaws]:
+    losses = final_losses(duration_rules(results), tuned_from=NO_RULE.label)
+    return losses, fit_arm_laws(losses.table)
+
+
+def draw_losses(losses: FinalLosses, laws: ArmLaws) -> Figure:
+    """Draw the losses with their laws above, and their distance from the tuned arm below.
+
+    Hollow markers are means over seeds, small dots are runs.
+    """
+    figure = Figure(SIZE, layout="constrained")
+    above, below = figure.subplots(2, 1, sharex=True, height_ratios=(2, 1))
+    looks = _looks(losses.arms)
+    for arm, look in looks.items():
+        _draw_losses(above, losses, arm, look)
+        if arm in laws.fits:
+            _draw_law(above, losses, laws.fits[arm], look)
+        if arm != TUNED:
+            _draw_distance(below, losses, arm, look)
+    below.axhline(0, color="0.3", linewidth=1)
+    above.set_ylabel("final validation loss (nats)")
+    below.set_ylabel("above the tuned arm\n(nats, 95 % interval)")
+    below.set_xlabel("training tokens (log scale); dashed: extrapolated")
+    handles = [_handle(arm, look, laws) for arm, look in looks.items()]
+    title = "lines: L(D) = E + A·D$^{-b}$, E with 95 % interval; hollow: means; dots: runs"
+    figure.legend(handles=handles, title=title, loc="outside upper left", alignment="left")
+    _tokens_axis(below, losses)
+    return figure
+
+
+def report_laws(console: Console, losses: FinalLosses, laws: ArmLaws) -> None:
+    """Print the laws, and of every two rules whether their asymptotes can be told apart."""
+    console.print(_laws_table(losses, laws))
+    rules = [arm for arm in losses.arms if arm != TUNED]
+    lines = [losses.note(), *starmap(laws.statement, combinations(rules, 2))]
+    for line in filter(None, lines):
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+def _laws_table(losses: FinalLosses, laws: ArmLaws) -> Table:
+    table = new_table(
+        "Laws L(D) = E + A·D^-b with 95 % intervals, losses in nats",
+        ("", "E", "A", "b", "misfit (p)"),
+    )
+    for arm in losses.arms:
+        if arm not in laws.fits:
+            table.add_row(arm, "too few durations")
+            continue
+        fit = laws.fits[arm]
+        table.add_row(
+            arm,
+            interval_text(fit.asymptote, ".3f") + ("" if fit.identified else " not identified"),
+            interval_text(fit.amplitude, ".3g"),
+            interval_text(fit.exponent, ".2f"),
+            f"{fit.misfit:.3f} ({fit.misfit_p:.2f})",
+        )
+    return table
+
+
+def _looks(arms: list[str]) -> dict[str, Look]:
+    """Colours and markers in the order of the arms; the tuned arm is a grey reference."""
+    palette = iter(sns.color_palette("colorblind"))
+    markers = iter(MARKERS)
+    middle = (len(arms) - 1) / 2
+    return {
+        arm: Look(GREY if arm == TUNED else next(palette), next(markers), DODGE ** (index - middle))
+        for index, arm in enumerate(arms)
+    }
+
+
+def _handle(arm: str, look: Look, laws: ArmLaws) -> Line2D:
+    fit = laws.fits.get(arm)
+    if fit is None:
+        label = f"{arm}: too few durations for a law"
+    elif fit.identified:
+        label = f"{arm}: E = {interval_text(fit.asymptote, '.3f')}"
+    else:
+        label = f"{arm}: E not identified, {interval_text(fit.asymptote, '.2f')}"
+    handle = Line2D([], [], color=look.colour, marker=look.marker, label=label, **HOLLOW)
+    if fit is None:
+        handle.set_linestyle("none")
+    return handle
+
+
+def _draw_losses(panel: Axes, losses: FinalLosses, arm: str, look: Look) -> None:
+    runs = losses.table[losses.table["arm"] == arm]
+    panel.plot(runs["tokens"], runs["loss"], ".", color=look.colour, markersize=3)
+    means = runs.groupby("tokens")["loss"].mean()
+    panel.plot(means.index, means, look.marker, color=look.colour, **HOLLOW)
+
+
+def _draw_law(panel: Axes, losses: FinalLosses, fit: LawFit, look: Look) -> None:
+    shortest, longest = losses.table["tokens"].min(), losses.table["tokens"].max()
+    spans = {"-": (shortest, longest), "--": (longest, longest * EXTRAPOLATION)}
+    for line, (start, end) in spans.items():
+        tokens = np.geomspace(start, end, 100)
+        panel.plot(tokens, fit.law(tokens), line, color=look.colour, linewidth=1.2, zorder=1.5)
+
+
+def _draw_distance(panel: Axes, losses: FinalLosses, arm: str, look: Look) -> None:
+    """Means and intervals over seeds of the loss minus the tuned arm's loss of the same seed."""
+    runs = losses.table.pivot(index=["tokens", "seed"], columns="arm", values="loss")
+    distance = (runs[arm] - runs[TUNED]).dropna()
+    for tokens, values in distance.groupby("tokens"):
+        mean = over_seeds(values.tolist())
+        x = float(str(tokens)) * look.dodge
+        if not math.isnan(mean.low):
+            panel.plot([x, x], [mean.low, mean.high], "-", color=look.colour, linewidth=1.2)
+        panel.plot(x, mean.value, look.marker, color=look.colour, **HOLLOW)
+
+
+def _tokens_axis(axes: Axes, losses: FinalLosses) -> None:
+    """Ticks at the durations that were trained, in plain words (`1.6M`)."""
+    durations = sorted(losses.table["tokens"].unique())
+    axes.set_xscale("log")
+    axes.set_xlim(durations[0] / 1.3, durations[-1] * EXTRAPOLATION)
+    axes.set_xticks(durations)
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda tokens, _: AXES["tokens"].text(tokens)))
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.xaxis.set_minor_locator(NullLocator())
