@@ -17,7 +17,12 @@ from analysis.arms import arms_of, restated, select
 from analysis.axes import AXES
 from analysis.seeds import over_seeds
 from analysis.transfer import LR, ScaleFits, drift, drift_by_seed, fit_arm
+from paper_repro.config import SDE_RULE
 from paper_repro.errors import ConfigError
+
+NOTHING = "none"
+_ALL = "+".join(quantity for quantity in SDE_RULE if quantity != "lr")
+_BETAS = "one_minus_beta1+one_minus_beta2"
 
 
 @dataclass(frozen=True)
@@ -25,17 +30,19 @@ class Condition:
     """What is varied beside duration and learning rate."""
 
     schedule: str
-    co_scaled: bool
-    """Whether λ, ε and β follow the duration as the SDE rule has it."""
+    co_scaled: str
+    """The quantities that follow the duration as the SDE rule has it, joined by `+`, or `none`."""
     qk_norm: bool
 
 
-#: The change of each factor that `effects` measures.
-CHANGES: dict[str, tuple[Any, Any]] = {
-    "schedule": ("cosine", "wsd"),
-    "co_scaled": (False, True),
-    "qk_norm": (True, False),
-}
+#: What `effects` measures: of a factor, a change from one level to another.
+CHANGES: tuple[tuple[str, Any, Any], ...] = (
+    ("schedule", "cosine", "wsd"),
+    ("qk_norm", True, False),
+    ("co_scaled", NOTHING, _ALL),
+    ("co_scaled", NOTHING, _BETAS),
+    ("co_scaled", NOTHING, "weight_decay"),
+)
 
 
 def fit_conditions(frame: pd.DataFrame) -> dict[Condition, ScaleFits]:
@@ -51,7 +58,7 @@ def fit_conditions(frame: pd.DataFrame) -> dict[Condition, ScaleFits]:
         runs = restated(select(frame, arm), effective, LR)
         if runs is None:
             raise ConfigError(f"{arm.name}: its learning rates cannot be read as those that train")
-        condition = Condition(arm.schedule, bool(others), arm.qk_norm)
+        condition = Condition(arm.schedule, "+".join(others) or NOTHING, arm.qk_norm)
         fits[condition] = fit_arm(runs, AXES["tokens"])
     return fits
 
@@ -83,7 +90,7 @@ def exponents(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def effects(frame: pd.DataFrame) -> pd.DataFrame:
-    """One row a factor: how much its change moves γ, with the other factors averaged out.
+    """One row a change: how much it moves γ, with the other factors averaged out.
 
     Taken within each seed, over the durations that all conditions share; conditions with an optimum
     that is not bracketed at one of these are left out, with their counterparts. `moves` is `yes` if
@@ -102,7 +109,7 @@ def effects(frame: pd.DataFrame) -> pd.DataFrame:
         if all(curves[scale].mean.bracketed for scale in shared)
     }
     rows = []
-    for factor, (before, after) in CHANGES.items():
+    for factor, before, after in CHANGES:
         pairs = [
             (gammas[condition], gammas[changed])
             for condition in gammas

@@ -16,19 +16,20 @@ PUBLISHED = {
     "Bjorck et al. (2409.19913)": 0.32,
     "2602.21472": 0.22,
 }
-_FACTORS = {
-    "schedule": "cosine → wsd",
-    "co_scaled": "λ, ε, β fixed → co-scaled",
-    "qk_norm": "QK norm → none",
+_QUANTITIES = {
+    "none": "λ, ε, β fixed",
+    "weight_decay": "λ follows",
+    "one_minus_beta1+one_minus_beta2": "β follows",
+    "weight_decay+eps+one_minus_beta1+one_minus_beta2": "λ, ε, β follow",
 }
-_COLOURS = {False: "#0072B2", True: "#D55E00"}
+_COLOURS = dict(zip(_QUANTITIES, ("#0072B2", "#CC79A7", "#009E73", "#D55E00"), strict=True))
 _MARKERS = {"cosine": "o", "wsd": "s"}
 
 
 def draw(results: pd.DataFrame) -> Figure:
     """γ of each condition beside published values; below, the effect of each factor on γ."""
-    figure = Figure((6.6, 5.0), layout="constrained")
-    top, bottom = figure.subplots(2, 1, height_ratios=[8, 3])
+    figure = Figure((6.6, 6.0), layout="constrained")
+    top, bottom = figure.subplots(2, 1, height_ratios=[10, 5])
     _draw_exponents(top, exponents(results))
     _draw_effects(bottom, effects(results))
     return figure
@@ -42,7 +43,7 @@ def report(console: Console, results: pd.DataFrame) -> None:
     for _, row in exponents(results).iterrows():
         conditions.add_row(
             row["schedule"],
-            _scaling(row),
+            _QUANTITIES[row["co_scaled"]],
             "yes" if row["qk_norm"] else "no",
             f"{row['tokens_min']} … {row['tokens_max']}",
             str(row["seeds"]),
@@ -52,7 +53,7 @@ def report(console: Console, results: pd.DataFrame) -> None:
     changes = new_table("What moves γ", ("change", "pairs", "seeds", "effect on γ", "moves it"))
     for _, row in effects(results).iterrows():
         changes.add_row(
-            _FACTORS[row["factor"]],
+            _change(row),
             str(row["pairs"]),
             str(row["seeds"]),
             format_interval(row, "effect", 2),
@@ -76,7 +77,7 @@ def _draw_exponents(panel: Axes, conditions: pd.DataFrame) -> None:
             markeredgecolor=colour,
         )
         norm = "QK norm" if row["qk_norm"] else "no QK norm"
-        labels.append(f"{row['schedule']}, {norm}, {_scaling(row)}")
+        labels.append(f"{row['schedule']}, {norm}, {_QUANTITIES[row['co_scaled']]}")
     panel.set_yticks(range(len(labels)), labels)
     panel.invert_yaxis()
     panel.set_xlabel("γ of η* ∝ D$^{-γ}$ (95 % interval over seeds)")
@@ -89,11 +90,14 @@ def _draw_effects(panel: Axes, changes: pd.DataFrame) -> None:
     for place, (_, row) in enumerate(changes.iterrows()):
         panel.plot([row["effect_low"], row["effect_high"]], [place, place], color="black")
         panel.plot(row["effect"], place, "D", color="black")
-    panel.set_yticks(range(len(changes)), [_FACTORS[factor] for factor in changes["factor"]])
+    panel.set_yticks(range(len(changes)), [_change(row) for _, row in changes.iterrows()])
     panel.set_ylim(len(changes) - 0.5, -0.5)
     panel.axvline(0, color="0.45", linewidth=1, zorder=0)
     panel.set_xlabel("change of γ, other factors averaged (95 % interval)")
 
 
-def _scaling(row: pd.Series) -> str:
-    return "λ, ε, β co-scaled" if row["co_scaled"] else "λ, ε, β fixed"
+def _change(row: pd.Series) -> str:
+    """`cosine → wsd`"""
+    if row["factor"] == "qk_norm":
+        return "QK norm → none"
+    return " → ".join(_QUANTITIES.get(row[end], row[end]) for end in ("from", "to"))
