@@ -22,6 +22,7 @@ duration to the longest, E's covered in 92 %.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -56,8 +57,8 @@ _TOLERANCE = 1e-10
 #: Evaluations after which a fit ends anyway: it wanders in a valley where b hardly matters.
 _LONGEST_FIT = 100
 
-#: Enough that the ends of a 95 % interval are known to about 0.5 % of probability.
-RESAMPLES = 1000
+#: Enough that the ends of a 95 % interval are known to about 0.7 % of probability.
+RESAMPLES = 500
 
 #: E (nats) below which a fit has run into its bound, E = 0.
 _AT_BOUND = 1e-3
@@ -132,6 +133,33 @@ class ArmLaws:
         return all(
             self.fits[arm].identified and not self.fits[arm].rejected for arm in (first, second)
         ) and (difference.low > 0 or difference.high < 0)
+
+    def table(self) -> pd.DataFrame:
+        """One row an arm: E, A and b with intervals, whether E is identified, and the misfit."""
+        return pd.DataFrame(
+            {
+                "arm": arm,
+                **fit.asymptote.columns("asymptote"),
+                **fit.amplitude.columns("amplitude"),
+                **fit.exponent.columns("exponent"),
+                "identified": fit.identified,
+                "misfit": fit.misfit,
+                "misfit_p": fit.misfit_p,
+            }
+            for arm, fit in self.fits.items()
+        )
+
+    def differences(self) -> pd.DataFrame:
+        """One row a pair of arms: E of the first minus E of the second, and if they differ."""
+        return pd.DataFrame(
+            {
+                "first": first,
+                "second": second,
+                **self.difference(first, second).columns("difference"),
+                "told_apart": self.told_apart(first, second),
+            }
+            for first, second in itertools.combinations(self.fits, 2)
+        )
 
     def statement(self, first: str, second: str) -> str:
         """One line that says whether the asymptotes of two arms differ, and if not, why not."""

@@ -50,7 +50,7 @@ class Study:
 
 _RULE_PARTS = (NO_RULE, LR_ONLY, LR_AND_DECAY, ALL_BUT_DECAY, WHOLE_RULE)
 _NO_QK_NORM = Arm("complete_d", qk_norm=False)
-_LARGE_EPS = tuple(Arm(name, eps=1e-3) for name in ("completep", "complete_d"))
+_LARGE_EPS = tuple(Arm(name, eps=1e-2) for name in ("completep", "complete_d"))
 
 STUDIES = {
     study.sweep: study

@@ -2,6 +2,7 @@
 
 - `transfer_table.csv`: does the optimum transfer? A row for each parameterisation and axis.
 - `duration_exponents.csv` and `duration_effects.csv`: how the best rate falls with duration.
+- `loss_laws.csv` and `loss_law_differences.csv`: L = E + A·D^−b with and without the SDE rule.
 """
 
 from __future__ import annotations
@@ -13,13 +14,19 @@ from pathlib import Path
 import pandas as pd
 
 from analysis.duration import effects, exponents
+from analysis.laws import fit_arm_laws
 from analysis.load import load_results
+from analysis.loss_vs_tokens import final_losses
 from analysis.report import format_interval
-from analysis.studies import STUDIES, Study
+from analysis.studies import NO_RULE, STUDIES, Study, duration_rules
 from analysis.transfer import drift_summary
 from paper_repro.files import write_atomically
 
 RESULTS = Path("analysis/results")
+DURATION_TABLES = (
+    *("duration_exponents", "duration_effects"),
+    *("loss_laws", "loss_law_differences"),
+)
 SIZES = ("cpu", "gpu")
 """Sizes of sweeps that may have results; the records of size `cpu` have the sweep's own name."""
 
@@ -40,14 +47,17 @@ def transfer_table(results_dir: Path) -> pd.DataFrame:
     )
 
 
-def duration_tables(results_dir: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """`analysis.duration.exponents` and `effects` of every size with results."""
-    durations = [
-        (size, runs) for study, size, runs in _results(results_dir) if study.sweep == "lr_duration"
-    ]
-    of_conditions = [exponents(runs).assign(size=size) for size, runs in durations]
-    of_factors = [effects(runs).assign(size=size) for size, runs in durations]
-    return pd.concat(of_conditions, ignore_index=True), pd.concat(of_factors, ignore_index=True)
+def duration_tables(results_dir: Path) -> dict[str, pd.DataFrame]:
+    """What the durations say: exponents and laws, of every size with results, by file name."""
+    parts: dict[str, list[pd.DataFrame]] = {name: [] for name in DURATION_TABLES}
+    for study, size, runs in _results(results_dir):
+        if study.sweep == "lr_duration":
+            losses = final_losses(duration_rules(runs), tuned_from=NO_RULE.label)
+            laws = fit_arm_laws(losses.table)
+            made = (exponents(runs), effects(runs), laws.table(), laws.differences())
+            for name, table in zip(DURATION_TABLES, made, strict=True):
+                parts[name].append(table.assign(size=size))
+    return {name: pd.concat(tables, ignore_index=True) for name, tables in parts.items()}
 
 
 def markdown(table: pd.DataFrame) -> str:
@@ -85,12 +95,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.markdown:
         print(markdown(transfer_table(directory)), end="")
         return 0
-    of_conditions, of_factors = duration_tables(directory)
-    tables = {
-        "transfer_table": transfer_table(directory),
-        "duration_exponents": of_conditions,
-        "duration_effects": of_factors,
-    }
+    tables = {"transfer_table": transfer_table(directory), **duration_tables(directory)}
     for name, table in tables.items():
         path = directory / f"{name}.csv"
         write_atomically(path, _writer(table))

@@ -1,6 +1,7 @@
 """The committed results are what they say: runs, tables, figures, and the README's copies."""
 
 import importlib
+import itertools
 import re
 from pathlib import Path
 
@@ -8,15 +9,16 @@ import pandas as pd
 import pytest
 
 from analysis.load import config_of, load_results
+from analysis.report import format_interval
 from analysis.studies import STUDIES
-from analysis.tables import RESULTS, duration_tables, markdown, transfer_table
+from analysis.tables import DURATION_TABLES, RESULTS, duration_tables, markdown, transfer_table
 from figures.registry import FIGURES
 from paper_repro.errors import ConfigError
 from sweeps.spec import read_sweep
 
 ROOT = Path(__file__).parent.parent
 START, END = "<!-- transfer: python -m analysis.tables --markdown -->\n", "<!-- /transfer -->"
-TABLES = ("transfer_table", "duration_exponents", "duration_effects")
+INTERVAL = re.compile(r"−?\d+\.\d+ \[−?\d+\.\d+, −?\d+\.\d+\]")
 
 figures = importlib.import_module("figures.__main__")
 
@@ -28,9 +30,7 @@ def _at_the_root(monkeypatch):
 
 @pytest.fixture(scope="module")
 def tables() -> dict[str, pd.DataFrame]:
-    directory = ROOT / RESULTS
-    found = (transfer_table(directory), *duration_tables(directory))
-    return dict(zip(TABLES, found, strict=True))
+    return {"transfer_table": transfer_table(ROOT / RESULTS), **duration_tables(ROOT / RESULTS)}
 
 
 def runs_of(path: Path) -> set[str]:
@@ -52,7 +52,7 @@ def test_runs_are_those_of_the_sweep_file(sweep):
     assert [config_of(row).run_id for row in runs.to_dict("records")] == list(runs["run_id"])
 
 
-@pytest.mark.parametrize("name", TABLES)
+@pytest.mark.parametrize("name", ["transfer_table", *DURATION_TABLES])
 def test_tables_are_those_of_the_runs(name, tables):
     written = pd.read_csv(RESULTS / f"{name}.csv")
     pd.testing.assert_frame_equal(
@@ -88,3 +88,16 @@ def test_figures_of_the_documents_can_be_made():
     for path in (Path("README.md"), *Path("analysis").glob("*.md")):
         shown = re.findall(r"figures/(\w+)\.(?:png|svg)", path.read_text(encoding="utf-8"))
         assert set(shown) <= set(FIGURES), path
+
+
+def test_intervals_in_the_claims_are_those_of_the_tables(tables):
+    """Every `value [low, high]` is a number of a table, as it is rounded there."""
+    known = set()
+    for table in tables.values():
+        names = [name for name in table if f"{name}_low" in table]
+        for (_, row), name, digits in itertools.product(table.iterrows(), names, (2, 3)):
+            known.add(format_interval(row, name, digits).replace("-", "−"))
+    claims = Path("analysis/CLAIMS.md").read_text(encoding="utf-8")
+    quoted = INTERVAL.findall(claims)
+    assert len(quoted) > 10
+    assert [interval for interval in quoted if interval not in known] == []
