@@ -7,9 +7,7 @@ the base.
 
 That rate is the optimum of the seed-mean curve at the base duration; it is taken as known, so
 intervals over seeds leave its error out. Between the rates of a grid each seed's own curve is
-interpolated: by its parabola near the minimum (`FittedCurve.at`), by Akima's cubics elsewhere.
-Straight lines would lie above a convex curve, by up to an eighth of its second derivative on a
-grid of octaves, some 0.01 nats here, and only far from the base: a cost that no rule has.
+interpolated (`FittedCurve.at`).
 """
 
 from __future__ import annotations
@@ -19,10 +17,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from scipy.interpolate import Akima1DInterpolator
 
 from analysis.axes import AXES
-from analysis.optimum import FittedCurve, fit_optimum
+from analysis.optimum import fit_optimum
 from analysis.transfer import ScaleFit, ScaleFits, base_scale, fit_arm
 from paper_repro.errors import ConfigError
 
@@ -94,17 +91,7 @@ def _at_base_optimum(label: str, fits: ScaleFits, base: int) -> Iterator[Row]:
     for tokens, fit in fits.items():
         for seed in fit.curves:
             curve = fit_optimum(fit.curves.index, fit.curves[seed], fit.mean.window)
-            yield label, int(str(seed)), tokens, _read(curve, optimum)
-
-
-def _read(curve: FittedCurve, log2_lr: float) -> float:
-    loss = curve.at(log2_lr)
-    x, window = curve.log2_lr, curve.window
-    fitted = curve.parabola is not None and x[window.first] <= log2_lr <= x[window.last]
-    if fitted or not np.isfinite(loss):
-        return loss
-    finite = np.isfinite(curve.losses)
-    return float(Akima1DInterpolator(x[finite], curve.losses[finite])(log2_lr))
+            yield label, int(str(seed)), tokens, curve.at(optimum)
 
 
 def _tuned(fits: ScaleFits) -> Iterator[Row]:

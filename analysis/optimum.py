@@ -24,6 +24,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.polynomial import Polynomial
 from numpy.typing import ArrayLike, NDArray
+from scipy.interpolate import Akima1DInterpolator
 
 Floats = NDArray[np.float64]
 
@@ -75,9 +76,10 @@ class FittedCurve:
         return self.window.cliff if self.log2 >= self.window.high else 0.0
 
     def at(self, log2_lr: float) -> float:
-        """Loss at any log2 rate: the parabola within its points, linear between points elsewhere.
+        """Loss at any log2 rate: the parabola within its points, Akima's cubics elsewhere.
 
-        NaN outside the grid; +inf strictly between a point and a diverged one.
+        NaN outside the grid; +inf strictly between a point and a diverged one. Straight lines would
+        lie above a convex curve, on a grid of octaves by some 0.01 nats: a cost that no rule has.
         """
         x = self.log2_lr
         if not x[0] <= log2_lr <= x[-1]:
@@ -88,8 +90,11 @@ class FittedCurve:
         right = int(np.searchsorted(x, log2_lr))
         if x[right] == log2_lr:
             return float(self.losses[right])
-        share = (log2_lr - x[right - 1]) / (x[right] - x[right - 1])
-        return float((1 - share) * self.losses[right - 1] + share * self.losses[right])
+        neighbours = self.losses[right - 1 : right + 1]
+        if not np.isfinite(neighbours).all():
+            return float(np.max(neighbours))  # NaN where there is none, else +inf
+        finite = np.isfinite(self.losses)
+        return float(Akima1DInterpolator(x[finite], self.losses[finite])(log2_lr))
 
 
 def find_window(log2_lr: ArrayLike, loss: ArrayLike) -> Window:

@@ -76,11 +76,19 @@ def test_no_finite_loss_has_no_optimum():
 def test_loss_between_points():
     fit = fit_optimum([-8.0, -7.0, -6.0, -5.0, -4.0, -3.0], [4.0, 1.2, 1.0, 1.2, 3.2, INF])
     assert fit.at(-6.5) == pytest.approx(1.05)  # parabola 1 + 0.2 x²
-    assert fit.at(-4.5) == pytest.approx(2.2)  # linear
     assert fit.at(-4.0) == 3.2
     assert fit.at(-3.5) == INF
     assert math.isnan(fit.at(-2.0))
     assert math.isnan(fit.at(-9.0))
+
+
+def test_loss_between_points_far_from_the_optimum_follows_the_curve():
+    """1 + 0.2 x²: a straight line would be 0.05 too high half way between two points."""
+    x = np.arange(-10.0, -2)
+    fit = fit_optimum(x, 1 + 0.2 * (x + 6) ** 2)
+    assert fit.window.points == slice(3, 6)
+    assert fit.at(-3.5) == pytest.approx(1 + 0.2 * 2.5**2, abs=1e-6)
+    assert fit.at(-8.5) == pytest.approx(1 + 0.2 * 2.5**2, abs=1e-6)
 
 
 def test_interval_over_seeds_is_students():
