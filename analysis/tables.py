@@ -1,6 +1,7 @@
 """The tables of results: `python -m analysis.tables` writes them from the committed runs.
 
 - `transfer_table.csv`: does the optimum transfer? A row for each parameterisation and axis.
+- `optima.csv`: what it was at each scale, for the arms of the figures.
 - `duration_exponents.csv` and `duration_effects.csv`: how the best rate falls with duration.
 - `loss_laws.csv` and `loss_law_differences.csv`: L = E + A·D^−b with and without the SDE rule.
 """
@@ -19,7 +20,7 @@ from analysis.load import load_results
 from analysis.loss_vs_tokens import final_losses
 from analysis.report import format_interval
 from analysis.studies import NO_RULE, STUDIES, Study, duration_rules
-from analysis.transfer import drift_summary
+from analysis.transfer import drift_summary, transfer_summary
 from paper_repro.files import write_atomically
 
 RESULTS = Path("analysis/results")
@@ -45,6 +46,26 @@ def transfer_table(results_dir: Path) -> pd.DataFrame:
         ],
         ignore_index=True,
     )
+
+
+def optima_table(results_dir: Path) -> pd.DataFrame:
+    """Optimum, loss, shift and regret of every study, size, arm of its figure, and scale."""
+    parts = [
+        transfer_summary(study.figure_runs(runs), study.axis, study.hyperparameter).assign(
+            sweep=study.sweep, size=size
+        )
+        for study, size, runs in _results(results_dir)
+    ]
+    return pd.concat(parts, ignore_index=True)
+
+
+def all_tables(results_dir: Path) -> dict[str, pd.DataFrame]:
+    """Every table by the name of its file."""
+    return {
+        "transfer_table": transfer_table(results_dir),
+        "optima": optima_table(results_dir),
+        **duration_tables(results_dir),
+    }
 
 
 def duration_tables(results_dir: Path) -> dict[str, pd.DataFrame]:
@@ -95,8 +116,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.markdown:
         print(markdown(transfer_table(directory)), end="")
         return 0
-    tables = {"transfer_table": transfer_table(directory), **duration_tables(directory)}
-    for name, table in tables.items():
+    for name, table in all_tables(directory).items():
         path = directory / f"{name}.csv"
         write_atomically(path, _writer(table))
         print(f"wrote {path}")

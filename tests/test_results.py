@@ -11,7 +11,7 @@ import pytest
 from analysis.load import config_of, load_results
 from analysis.report import format_interval
 from analysis.studies import STUDIES
-from analysis.tables import DURATION_TABLES, RESULTS, duration_tables, markdown, transfer_table
+from analysis.tables import DURATION_TABLES, RESULTS, all_tables, markdown
 from figures.registry import FIGURES
 from paper_repro.errors import ConfigError
 from sweeps.spec import read_sweep
@@ -30,7 +30,7 @@ def _at_the_root(monkeypatch):
 
 @pytest.fixture(scope="module")
 def tables() -> dict[str, pd.DataFrame]:
-    return {"transfer_table": transfer_table(ROOT / RESULTS), **duration_tables(ROOT / RESULTS)}
+    return all_tables(ROOT / RESULTS)
 
 
 def runs_of(path: Path) -> set[str]:
@@ -52,7 +52,7 @@ def test_runs_are_those_of_the_sweep_file(sweep):
     assert [config_of(row).run_id for row in runs.to_dict("records")] == list(runs["run_id"])
 
 
-@pytest.mark.parametrize("name", ["transfer_table", *DURATION_TABLES])
+@pytest.mark.parametrize("name", ["transfer_table", "optima", *DURATION_TABLES])
 def test_tables_are_those_of_the_runs(name, tables):
     written = pd.read_csv(RESULTS / f"{name}.csv")
     pd.testing.assert_frame_equal(
