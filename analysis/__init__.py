@@ -10,4 +10,5 @@ laws            fitted laws of loss against tokens, and whether their asymptotes
 regime          whether the runs are beyond the bigram plateau
 report          the same, as text for the terminal
 compare         parameterisations side by side: runs, multipliers, coordinate checks
+notebooks       executes the notebooks of this folder and keeps their outputs
 """
