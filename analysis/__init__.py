@@ -9,4 +9,6 @@ loss_vs_tokens  final losses by duration, each duration rule at the base's optim
 laws            fitted laws of loss against tokens, and whether their asymptotes differ
 regime          whether the runs are beyond the bigram plateau
 report          the same, as text for the terminal
+compare         parameterisations side by side: runs, multipliers, coordinate checks
+notebooks       executes the notebooks of this folder and keeps their outputs
 """

@@ -21,6 +21,9 @@ from paper_repro.records import Record
 # A record's config was written by this project, so the strictness for hand-written files is moot.
 _YamlLoader: type[Any] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
+#: The committed results, a Parquet file a sweep; found also from where a notebook runs.
+COMMITTED_RESULTS = Path(__file__).parent / "results"
+
 #: What a frame takes from `run.json` beside its `data` section.
 _RUN_COLUMNS = ("parameters", "device", "code_hash", "git_revision")
 

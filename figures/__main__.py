@@ -11,7 +11,7 @@ import pandas as pd
 from rich.console import Console
 
 from analysis.load import load_results, load_sweep, save_results
-from figures.registry import FIGURES
+from figures.registry import FIGURES, find_figure
 from figures.style import save, style
 from paper_repro.errors import ConfigError
 
@@ -21,9 +21,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     console = Console(width=None if sys.stdout.isatty() else 110)
     try:
-        unknown = [name for name in options.names if name not in FIGURES]
-        if unknown:
-            raise ConfigError(f"no figure {unknown[0]!r}; there are {', '.join(FIGURES)}")
+        for name in options.names:  # all of them before the first is drawn
+            find_figure(name)
         if options.sweep and len(options.names) != 1:
             raise ConfigError("--sweep: needs the name of one figure")
         for name in options.names or FIGURES:

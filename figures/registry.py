@@ -21,6 +21,7 @@ from figures import (
     no_qk_norm,
     wd_batch,
 )
+from paper_repro.errors import ConfigError
 
 
 @dataclass(frozen=True)
@@ -47,3 +48,14 @@ FIGURES = {
     "no_qk_norm": FigureEntry("no_qk_norm", no_qk_norm.draw, no_qk_norm.report),
     "eps_fixes": FigureEntry("eps_fixes", eps_fixes.draw, eps_fixes.report),
 }
+
+
+def find_figure(name: str) -> FigureEntry:
+    """The figure of this name.
+
+    Raises:
+        ConfigError: if there is none.
+    """
+    if name not in FIGURES:
+        raise ConfigError(f"no figure {name!r}; there are {', '.join(FIGURES)}")
+    return FIGURES[name]

@@ -48,6 +48,17 @@ def sequential_palette(scales: Sequence[int]) -> dict[int, Colour]:
     return dict(zip(scales, shades, strict=True))
 
 
+def distinct_palette(names: Sequence[str]) -> dict[str, Colour]:
+    """Colours of things without an order, that differ also without colour vision."""
+    return dict(zip(names, sns.color_palette("colorblind", len(names)), strict=True))
+
+
+def size_axis(axes: Axes, sizes: Sequence[int], labels: Sequence[str]) -> None:
+    """An x axis of sizes that double, with a tick at each."""
+    axes.set_xscale("log", base=2)
+    axes.set_xticks(sizes, labels)
+
+
 def log2_axis(axes: Axes) -> None:
     """Label an x axis that holds log2 values as powers of two, one tick every octave or two."""
     low, high = axes.get_xlim()
