@@ -66,7 +66,7 @@ class Arm:
         parts = [PARAMETERIZATION_NAMES[self.parameterization]]
         if self.sde_rule != SDE_RULE:
             symbols = dict.fromkeys(_QUANTITY_SYMBOLS[quantity] for quantity in self.sde_rule)
-            parts = [f"SDE rule on {', '.join(symbols)} only" if symbols else "no SDE rule"]
+            parts = [f"SDE rule on {', '.join(symbols)}" if symbols else "no SDE rule"]
         if self.alpha != 1:
             parts.append(f"α = {'½' if self.alpha == 0.5 else f'{self.alpha:g}'}")
         return ", ".join([*parts, *self._condition("ε =")])

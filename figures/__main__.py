@@ -19,7 +19,7 @@ from paper_repro.errors import ConfigError
 def main(arguments: Sequence[str] | None = None) -> int:
     """Make the figures and print their numbers. Exit code 2 if what was asked for is wrong."""
     options = _parser().parse_args(arguments)
-    console = Console(width=None if sys.stdout.isatty() else 110)
+    console = Console(width=None if sys.stdout.isatty() else 140)
     try:
         for name in options.names:  # all of them before the first is drawn
             find_figure(name)

@@ -54,7 +54,7 @@ def test_names_and_labels():
     )
     assert Arm("complete_d", 0.5).label == "Complete(d)P, α = ½"
     label = Arm("complete_d", sde_rule=("lr", "one_minus_beta1", "one_minus_beta2")).label
-    assert label == "SDE rule on η, β only"
+    assert label == "SDE rule on η, β"
 
 
 def test_order_is_by_parameterisation_and_the_whole_rule_comes_last(tmp_path):
