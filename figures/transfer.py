@@ -29,6 +29,7 @@ from analysis.transfer import (
 from figures.style import Colour, log2_axis, sequential_palette
 
 PANEL_WIDTH, PANEL_HEIGHT = 3.3, 3.4  # inches
+NARROWEST = 4.2  # inches: what the drift above a single panel takes
 PANELS_A_ROW = 3
 
 LABELS = {LR: "base learning rate", "hyperparameters.weight_decay": "base weight decay"}
@@ -58,7 +59,8 @@ def draw_transfer(results: pd.DataFrame, axis: Axis, hyperparameter: str = LR) -
     palette = sequential_palette(scales)
     rows = math.ceil(len(arms) / PANELS_A_ROW)
     columns = math.ceil(len(arms) / rows)
-    figure = Figure((PANEL_WIDTH * columns + 1.3, PANEL_HEIGHT * rows), layout="constrained")
+    width = max(PANEL_WIDTH * columns, NARROWEST) + 1.3
+    figure = Figure((width, PANEL_HEIGHT * rows), layout="constrained")
     panels = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).flat
     limits = _loss_range(results, arms)
     grid = np.log2(results[hyperparameter].to_numpy(dtype=float))
