@@ -12,12 +12,6 @@ import pytest
 from analysis import notebooks
 from analysis.notebooks import DIRECTORY, execute, main
 
-#: Its sweeps have no results yet. When they have, it executes, and strict xfail says so here.
-WAITING = pytest.param(
-    "batch_and_duration",
-    marks=pytest.mark.xfail(strict=True, reason="the sweeps it shows have no results yet"),
-)
-EXECUTED = ["compare_parameterizations", "transfer_curves", WAITING]
 ALL = ["batch_and_duration", "compare_parameterizations", "transfer_curves"]
 
 ABSOLUTE_PATH = re.compile(r"(?:^|[\s\"'(=`>,:\[])(/\w[\w.-]*/[\w./-]*|[A-Z]:\\+\w+)", re.MULTILINE)
@@ -57,14 +51,14 @@ def test_these_are_the_notebooks():
     assert sorted(path.stem for path in DIRECTORY.glob("*.ipynb")) == ALL
 
 
-@pytest.mark.parametrize("name", EXECUTED)
+@pytest.mark.parametrize("name", ALL)
 def test_executes_anywhere_and_says_what_the_committed_copy_says(name, tmp_path):
     copy = shutil.copy(DIRECTORY / f"{name}.ipynb", tmp_path)
     fresh = execute(tmp_path / copy, tmp_path)
     assert texts(fresh) == texts(read(name)), f"python -m analysis.notebooks {name}"
 
 
-@pytest.mark.parametrize("name", EXECUTED)
+@pytest.mark.parametrize("name", ALL)
 def test_committed_copy_is_executed_from_first_to_last_cell(name):
     cells = code_cells(read(name))
     assert [cell.execution_count for cell in cells] == list(range(1, len(cells) + 1))
