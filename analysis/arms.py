@@ -18,6 +18,7 @@ import pandas as pd
 
 from analysis.load import config_of
 from paper_repro.config import SDE_RULE, Parameterization, RunConfig, SdeQuantity
+from paper_repro.errors import ConfigError
 from paper_repro.hyperparameters import Label, resolve, training_numbers
 from paper_repro.parameterization import COLUMNS
 
@@ -117,7 +118,10 @@ def restated(frame: pd.DataFrame, arm: Arm, hyperparameter: str) -> pd.DataFrame
     rows = []
     section, name = hyperparameter.split(".")
     for row in frame.to_dict("records"):
-        changed = _restated(config_of(row), arm, hyperparameter)
+        try:
+            changed = _restated(config_of(row), arm, hyperparameter)
+        except ConfigError:  # a beta leaves (0, 1) under that arm
+            return None
         if changed is None:
             return None
         rows.append(
@@ -135,9 +139,12 @@ def restated(frame: pd.DataFrame, arm: Arm, hyperparameter: str) -> pd.DataFrame
 def with_equivalents(
     frame: pd.DataFrame, hyperparameter: str, wanted: Sequence[Arm] = COMPARED
 ) -> pd.DataFrame:
-    """The runs, and the same again under the name of every wanted arm that they are runs of too."""
+    """The runs, and the same again under the name of every wanted arm that they are runs of too.
+
+    The runs there are decide: where only those at the base are done, all arms are one.
+    """
     parts = [frame]
-    trained = set(_arms(frame))
+    trained = list(arms_of(frame).values())
     for arm in wanted:
         if arm in trained:
             continue
@@ -168,11 +175,9 @@ def _restated(config: RunConfig, arm: Arm, hyperparameter: str) -> RunConfig | N
     if was != becomes:
         content[section][name] *= was / becomes
     changed = RunConfig.model_validate(content)
-    same = (
-        math.isclose(one, other, rel_tol=1e-9)
-        for one, other in zip(training_numbers(config), training_numbers(changed), strict=True)
-    )
-    return changed if all(same) else None
+    numbers = zip(training_numbers(config), training_numbers(changed), strict=True)
+    same = all(math.isclose(one, other, rel_tol=1e-9) for one, other in numbers)
+    return changed if same else None
 
 
 def _arms(frame: pd.DataFrame) -> list[Arm]:

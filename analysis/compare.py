@@ -32,7 +32,6 @@ SWEEPS: dict[CheckedAxis, str] = {"width": "lr_width", "depth": "lr_depth"}
 CHECK_SIZES: dict[CheckedAxis, tuple[int, ...]] = {"width": (32, 64, 128), "depth": (2, 4, 8)}
 CHECK_SEEDS = (0, 1, 2)
 CHECK_STEPS = 3
-CHECK_EPS = 1e-8
 
 
 def compared_arms(parameterizations: Sequence[Parameterization], alpha: float) -> list[Arm]:
@@ -110,7 +109,7 @@ def check_coordinates(axis: CheckedAxis, arms: Sequence[Arm]) -> pd.DataFrame:
     sizes = CHECK_SIZES[axis]
     return pd.concat(
         measure(
-            check_config(arm.parameterization, axis, sizes[0], arm.alpha, CHECK_EPS),
+            check_config(arm.parameterization, axis, sizes[0], arm.alpha, arm.eps),
             axis,
             sizes,
             CHECK_SEEDS,

@@ -19,10 +19,11 @@ from analysis.seeds import over_seeds
 from analysis.transfer import LR, ScaleFits, drift, drift_by_seed, fit_arm
 from paper_repro.config import SDE_RULE
 from paper_repro.errors import ConfigError
+from paper_repro.hyperparameters import has_sde_rule
 
 NOTHING = "none"
-_ALL = "+".join(quantity for quantity in SDE_RULE if quantity != "lr")
-_BETAS = "one_minus_beta1+one_minus_beta2"
+EVERYTHING = "+".join(quantity for quantity in SDE_RULE if quantity != "lr")
+BETAS = "one_minus_beta1+one_minus_beta2"
 
 
 @dataclass(frozen=True)
@@ -39,8 +40,8 @@ class Condition:
 CHANGES: tuple[tuple[str, Any, Any], ...] = (
     ("schedule", "cosine", "wsd"),
     ("qk_norm", True, False),
-    ("co_scaled", NOTHING, _ALL),
-    ("co_scaled", NOTHING, _BETAS),
+    ("co_scaled", NOTHING, EVERYTHING),
+    ("co_scaled", NOTHING, BETAS),
     ("co_scaled", NOTHING, "weight_decay"),
 )
 
@@ -49,16 +50,21 @@ def fit_conditions(frame: pd.DataFrame) -> dict[Condition, ScaleFits]:
     """The loss curves of each condition at each duration, over the rate that trains.
 
     Raises:
-        ConfigError: if the learning rate and nothing else follows the duration; or curves mix.
+        ConfigError: if two arms are one condition, or rates cannot be read as those that train.
     """
-    fits = {}
+    fits: dict[Condition, ScaleFits] = {}
     for arm in arms_of(frame).values():
-        others = tuple(quantity for quantity in arm.sde_rule if quantity != "lr")
-        effective = replace(arm, sde_rule=others)
+        follows = arm.sde_rule if has_sde_rule(arm.parameterization) else ()
+        others = tuple(quantity for quantity in follows if quantity != "lr")
+        effective = replace(arm, sde_rule=others if follows else arm.sde_rule)
         runs = restated(select(frame, arm), effective, LR)
         if runs is None:
             raise ConfigError(f"{arm.name}: its learning rates cannot be read as those that train")
         condition = Condition(arm.schedule, "+".join(others) or NOTHING, arm.qk_norm)
+        if condition in fits:
+            raise ConfigError(
+                f"{arm.name}: its condition has another arm; select one of them first"
+            )
         fits[condition] = fit_arm(runs, AXES["tokens"])
     return fits
 
@@ -93,7 +99,8 @@ def effects(frame: pd.DataFrame) -> pd.DataFrame:
     """One row a change: how much it moves γ, with the other factors averaged out.
 
     Taken within each seed, over the durations that all conditions share; conditions with an optimum
-    that is not bracketed at one of these are left out, with their counterparts. `moves` is `yes` if
+    that is not bracketed at one of these, or hidden by divergence, are left out, with their
+    counterparts. `moves` is `yes` if
     the interval excludes 0, else `not decided`.
     """
     fits = fit_conditions(frame)
@@ -106,7 +113,7 @@ def effects(frame: pd.DataFrame) -> pd.DataFrame:
             ).items()
         }
         for condition, curves in fits.items()
-        if all(curves[scale].mean.bracketed for scale in shared)
+        if all(curves[scale].mean.bracketed and not curves[scale].slack for scale in shared)
     }
     rows = []
     for factor, before, after in CHANGES:

@@ -19,7 +19,9 @@ import numpy as np
 import pandas as pd
 
 from analysis.axes import AXES
+from analysis.laws import ArmLaws, fit_arm_laws
 from analysis.optimum import fit_optimum
+from analysis.studies import NO_RULE, duration_rules
 from analysis.transfer import ScaleFit, ScaleFits, base_scale, fit_arm
 from paper_repro.errors import ConfigError
 
@@ -53,6 +55,21 @@ class FinalLosses:
         if not missing:
             return ""
         return f"Left out (outside the grid, diverged or not bracketed): {', '.join(missing)}"
+
+
+def duration_laws(frame: pd.DataFrame) -> tuple[FinalLosses, ArmLaws]:
+    """The losses of a duration sweep under each rule that is compared, and their laws.
+
+    Raises:
+        ConfigError: as `final_losses`, or if the sweep has no run without a rule.
+    """
+    rules = duration_rules(frame)
+    if NO_RULE.label not in rules:
+        raise ConfigError(
+            f"lr_duration: no run of {NO_RULE.name} yet, which is tuned at each duration"
+        )
+    losses = final_losses(rules, tuned_from=NO_RULE.label)
+    return losses, fit_arm_laws(losses.table)
 
 
 def final_losses(arms: Mapping[str, pd.DataFrame], tuned_from: str) -> FinalLosses:

@@ -46,7 +46,8 @@ def interval_text(interval: Interval, form: str) -> str:
         return "–"
     if math.isnan(interval.low):
         return f"{interval.value:{form}} [?]"
-    return f"{interval.value:{form}} [{interval.low:{form}}, {interval.high:{form}}]"
+    text = f"{interval.value:{form}} [{interval.low:{form}}, {interval.high:{form}}]"
+    return text.replace("-", "−")
 
 
 def _optima(summary: pd.DataFrame, axis: Axis, hyperparameter: str) -> Table:

@@ -8,10 +8,9 @@ import pandas as pd
 
 from analysis.arms import COMPARED, Arm, arms_of, select, with_equivalents
 from analysis.axes import AXES, ISO_STEPS, Axis
-from analysis.transfer import LR
+from analysis.transfer import LR, WEIGHT_DECAY
 from paper_repro.config import SdeQuantity
-
-WEIGHT_DECAY = "hyperparameters.weight_decay"
+from paper_repro.errors import ConfigError
 
 _BETAS: tuple[SdeQuantity, ...] = ("one_minus_beta1", "one_minus_beta2")
 NO_RULE = Arm("complete_d", sde_rule=())
@@ -34,10 +33,17 @@ class Study:
     hyperparameter: str = LR
     rows: tuple[Arm, ...] | None = None
     """The arms in the table of transfer; None: the panels and the compared parameterisations."""
+    others: bool = True
+    """Whether the figure has also other arms that a sweep may have, after the panels."""
 
     def figure_runs(self, frame: pd.DataFrame) -> pd.DataFrame:
-        """The runs of the panels, those that are the same trainings among them."""
-        return self._runs(frame, self.panels)
+        """The runs of the panels, those that are the same trainings among them.
+
+        Raises:
+            ConfigError: if there are none.
+        """
+        trained = tuple(arms_of(frame).values()) if self.others else ()
+        return self._runs(frame, (*self.panels, *trained))
 
     def table_runs(self, frame: pd.DataFrame) -> pd.DataFrame:
         """The runs of the rows."""
@@ -45,7 +51,13 @@ class Study:
 
     def _runs(self, frame: pd.DataFrame, arms: tuple[Arm, ...]) -> pd.DataFrame:
         runs = with_equivalents(frame, self.hyperparameter, arms)
-        return pd.concat([select(runs, arm) for arm in arms_of(runs).values() if arm in arms])
+        parts = [select(runs, arm) for arm in arms_of(runs).values() if arm in arms]
+        if not parts:
+            wanted, found = (
+                ", ".join(arm.name for arm in a) for a in (arms, arms_of(frame).values())
+            )
+            raise ConfigError(f"{self.sweep}: no run of {wanted}; there are {found}")
+        return pd.concat(parts)
 
 
 _RULE_PARTS = (NO_RULE, LR_ONLY, LR_AND_DECAY, ALL_BUT_DECAY, WHOLE_RULE)
@@ -63,7 +75,7 @@ STUDIES = {
         Study("lr_depth", AXES["depth"], (Arm("mup"), Arm("complete_d", 0.5), Arm("complete_d"))),
         Study("lr_batch", AXES["batch_size"], _RULE_PARTS),
         Study("wd_batch", AXES["batch_size"], _RULE_PARTS, WEIGHT_DECAY),
-        Study("lr_duration", AXES["tokens"], (NO_RULE, LR_ONLY, WHOLE_RULE)),
+        Study("lr_duration", AXES["tokens"], (NO_RULE, LR_ONLY, WHOLE_RULE), others=False),
         Study("iso_steps", ISO_STEPS, (WHOLE_RULE,)),
         Study("no_qk_norm", AXES["width"], (WHOLE_RULE, _NO_QK_NORM), rows=(_NO_QK_NORM,)),
         Study("eps_fixes", AXES["width"], _LARGE_EPS, rows=_LARGE_EPS),
@@ -73,6 +85,5 @@ STUDIES = {
 
 def duration_rules(frame: pd.DataFrame) -> dict[str, pd.DataFrame]:
     """The runs of a duration sweep under each rule that its figure compares, by label."""
-    study = STUDIES["lr_duration"]
-    runs = study.figure_runs(frame)
-    return {arm.label: select(runs, arm) for arm in study.panels}
+    runs = STUDIES["lr_duration"].figure_runs(frame)
+    return {arm.label: select(runs, arm) for arm in arms_of(runs).values()}

@@ -9,27 +9,26 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterator, Sequence
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import pandas as pd
 
 from analysis.duration import effects, exponents
-from analysis.laws import fit_arm_laws
-from analysis.load import load_results
-from analysis.loss_vs_tokens import final_losses
+from analysis.load import COMMITTED_RESULTS, load_results
+from analysis.loss_vs_tokens import duration_laws
 from analysis.report import format_interval
-from analysis.studies import NO_RULE, STUDIES, Study, duration_rules
+from analysis.studies import STUDIES, Study
 from analysis.transfer import drift_summary, transfer_summary
+from paper_repro.errors import ConfigError
 from paper_repro.files import write_atomically
+from paper_repro.records import SIZES, Size, sized_name
 
-RESULTS = Path("analysis/results")
 DURATION_TABLES = (
     *("duration_exponents", "duration_effects"),
     *("loss_laws", "loss_law_differences"),
 )
-SIZES = ("cpu", "gpu")
-"""Sizes of sweeps that may have results; the records of size `cpu` have the sweep's own name."""
 
 
 def transfer_table(results_dir: Path) -> pd.DataFrame:
@@ -39,24 +38,20 @@ def transfer_table(results_dir: Path) -> pd.DataFrame:
     the largest scale; NaN where unknown. Several parameterisations may be the same trainings along
     an axis (`analysis.arms`); each has its row.
     """
-    return pd.concat(
-        [
-            drift_summary(study.table_runs(runs), study.axis, study.hyperparameter, size)
-            for study, size, runs in _results(results_dir)
-        ],
-        ignore_index=True,
+    return _concat(
+        drift_summary(study.table_runs(runs), study.axis, study.hyperparameter, size)
+        for study, size, runs in _results(results_dir)
     )
 
 
 def optima_table(results_dir: Path) -> pd.DataFrame:
     """Optimum, loss, shift and regret of every study, size, arm of its figure, and scale."""
-    parts = [
+    return _concat(
         transfer_summary(study.figure_runs(runs), study.axis, study.hyperparameter).assign(
             sweep=study.sweep, size=size
         )
         for study, size, runs in _results(results_dir)
-    ]
-    return pd.concat(parts, ignore_index=True)
+    )
 
 
 def all_tables(results_dir: Path) -> dict[str, pd.DataFrame]:
@@ -73,12 +68,11 @@ def duration_tables(results_dir: Path) -> dict[str, pd.DataFrame]:
     parts: dict[str, list[pd.DataFrame]] = {name: [] for name in DURATION_TABLES}
     for study, size, runs in _results(results_dir):
         if study.sweep == "lr_duration":
-            losses = final_losses(duration_rules(runs), tuned_from=NO_RULE.label)
-            laws = fit_arm_laws(losses.table)
+            _, laws = duration_laws(runs)
             made = (exponents(runs), effects(runs), laws.table(), laws.differences())
             for name, table in zip(DURATION_TABLES, made, strict=True):
                 parts[name].append(table.assign(size=size))
-    return {name: pd.concat(tables, ignore_index=True) for name, tables in parts.items()}
+    return {name: _concat(tables) for name, tables in parts.items() if tables}
 
 
 def markdown(table: pd.DataFrame) -> str:
@@ -95,8 +89,8 @@ def markdown(table: pd.DataFrame) -> str:
             f"`{row['parameterization']}`",
             f"{row['scale_min']}…{row['scale_max']}",
             str(row["seeds"]),
-            format_interval(row, "drift", 2).replace("-", "−"),
-            format_interval(row, "regret", 3).replace("-", "−"),
+            format_interval(row, "drift", 2),
+            format_interval(row, "regret", 3),
             "all" if row["bracketed"] else "not all",
             row["verdict"],
             row["size"],
@@ -107,16 +101,23 @@ def markdown(table: pd.DataFrame) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m analysis.tables", description=__doc__)
-    parser.add_argument("--results-dir", type=Path, default=RESULTS, help="default: %(default)s")
+    parser.add_argument(
+        "--results-dir", type=Path, default=COMMITTED_RESULTS, help="default: %(default)s"
+    )
     parser.add_argument(
         "--markdown", action="store_true", help="print the table of transfer as in the README"
     )
     options = parser.parse_args(arguments)
     directory = options.results_dir
-    if options.markdown:
-        print(markdown(transfer_table(directory)), end="")
-        return 0
-    for name, table in all_tables(directory).items():
+    try:
+        if options.markdown:
+            print(markdown(transfer_table(directory)), end="")
+            return 0
+        tables = all_tables(directory)
+    except ConfigError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    for name, table in tables.items():
         path = directory / f"{name}.csv"
         write_atomically(path, _writer(table))
         print(f"wrote {path}")
@@ -127,11 +128,21 @@ def _writer(table: pd.DataFrame) -> Callable[[Path], None]:
     return lambda path: table.to_csv(path, index=False, float_format="%.5f")
 
 
-def _results(results_dir: Path) -> Iterator[tuple[Study, str, pd.DataFrame]]:
+def _concat(tables: Iterable[pd.DataFrame]) -> pd.DataFrame:
+    return pd.concat(tables, ignore_index=True)
+
+
+def _results(results_dir: Path) -> Iterator[tuple[Study, Size, pd.DataFrame]]:
+    """The studies and sizes with results, and their runs.
+
+    Raises:
+        ConfigError: if there are none, or a file cannot be read.
+    """
+    if not any(results_dir.glob("*.parquet")):
+        raise ConfigError(f"{results_dir}: no results there (python -m figures makes them)")
     for study in STUDIES.values():
         for size in SIZES:
-            name = study.sweep if size == "cpu" else f"{study.sweep}_{size}"
-            path = results_dir / f"{name}.parquet"
+            path = results_dir / f"{sized_name(study.sweep, size)}.parquet"
             if path.exists():
                 yield study, size, load_results(path)
 

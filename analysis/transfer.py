@@ -21,6 +21,7 @@ from analysis.seeds import UNKNOWN, Interval, over_seeds
 from paper_repro.errors import ConfigError
 
 LR = "hyperparameters.lr"
+WEIGHT_DECAY = "hyperparameters.weight_decay"
 
 #: How the names of config columns begin (the seed aside).
 CONFIG_SECTIONS = ("model.", "data.", "train.", "scaling.", "hyperparameters.")
@@ -78,7 +79,7 @@ def fit_arm(runs: pd.DataFrame, axis: Axis, hyperparameter: str = LR) -> ScaleFi
         _check_one_curve(group, hyperparameter)
         curves = group.pivot(index=hyperparameter, columns="seed", values="val_loss").sort_index()
         curves.index = pd.Index(np.log2(curves.index.to_numpy(dtype=float)), name="log2")
-        mean = fit_optimum(curves.index, curves.mean(axis=1))
+        mean = fit_optimum(curves.index, curves.mean(axis=1, skipna=False))
         seeds = {
             seed: fit_optimum(curves.index, curves[seed], mean.window)
             for seed in sorted(int(seed) for seed in group["seed"].unique())

@@ -25,23 +25,39 @@ def main(arguments: Sequence[str] | None = None) -> int:
             find_figure(name)
         if options.sweep and len(options.names) != 1:
             raise ConfigError("--sweep: needs the name of one figure")
-        for name in options.names or FIGURES:
-            sweep = options.sweep or FIGURES[name].sweep
-            path = options.results_dir / f"{sweep}.parquet"
-            if not options.names and not _available(sweep, path, options.runs_dir):
-                console.print(f"{name}: no results yet (sweep {sweep}), left out")
-                continue
+    except ConfigError as error:
+        return _wrong(error)
+    code = 0
+    for name in options.names or FIGURES:
+        sweep = options.sweep or FIGURES[name].sweep
+        path = options.results_dir / f"{sweep}.parquet"
+        if not options.names and not _available(sweep, path, options.runs_dir):
+            console.print(f"{name}: no results yet (sweep {sweep}), left out")
+            continue
+        try:
             results = _results(sweep, path, options.runs_dir)
-            output = options.sweep or name
             FIGURES[name].report(console, results)
             with style():
-                paths = save(FIGURES[name].draw(results), options.output_dir, output)
+                figure = FIGURES[name].draw(results)
+                paths = save(figure, options.output_dir, _output(name, options.sweep))
+        except ConfigError as error:  # the other figures are made all the same
+            code = _wrong(error)
+        else:
             for written in paths:
                 print(f"wrote {written}")
-    except ConfigError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    return code
+
+
+def _wrong(error: ConfigError) -> int:
+    print(f"error: {error}", file=sys.stderr)
+    return 2
+
+
+def _output(name: str, sweep: str | None) -> str:
+    """The name of a figure's files; of another sweep its own, and a further figure says which."""
+    if sweep is None:
+        return name
+    return sweep if name == FIGURES[name].sweep else f"{sweep}_{name}"
 
 
 def _available(sweep: str, results: Path, runs_dir: Path | None) -> bool:

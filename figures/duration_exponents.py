@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from rich.console import Console
 
-from analysis.duration import effects, exponents
+from analysis.duration import BETAS, EVERYTHING, NOTHING, effects, exponents
 from analysis.report import format_interval, new_table
 
 #: Exponents of the learning rate that others report, with their arXiv ids.
@@ -17,10 +17,10 @@ PUBLISHED = {
     "2602.21472": 0.22,
 }
 _QUANTITIES = {
-    "none": "λ, ε, β fixed",
+    NOTHING: "λ, ε, β fixed",
     "weight_decay": "λ follows",
-    "one_minus_beta1+one_minus_beta2": "β follows",
-    "weight_decay+eps+one_minus_beta1+one_minus_beta2": "λ, ε, β follow",
+    BETAS: "β follows",
+    EVERYTHING: "λ, ε, β follow",
 }
 _COLOURS = dict(zip(_QUANTITIES, ("#0072B2", "#CC79A7", "#009E73", "#D55E00"), strict=True))
 _MARKERS = {"cosine": "o", "wsd": "s"}
@@ -43,7 +43,7 @@ def report(console: Console, results: pd.DataFrame) -> None:
     for _, row in exponents(results).iterrows():
         conditions.add_row(
             row["schedule"],
-            _QUANTITIES[row["co_scaled"]],
+            _QUANTITIES.get(row["co_scaled"], row["co_scaled"]),
             "yes" if row["qk_norm"] else "no",
             f"{row['tokens_min']} … {row['tokens_max']}",
             str(row["seeds"]),
@@ -67,12 +67,12 @@ def _draw_exponents(panel: Axes, conditions: pd.DataFrame) -> None:
     labels = []
     for place, (_, row) in enumerate(conditions.iterrows()):
         filled = row["bracketed"]
-        colour = _COLOURS[row["co_scaled"]]
+        colour = _COLOURS.get(row["co_scaled"], "0.3")
         panel.plot([row["gamma_low"], row["gamma_high"]], [place, place], color=colour)
         panel.plot(
             row["gamma"],
             place,
-            _MARKERS[row["schedule"]],
+            _MARKERS.get(row["schedule"], "^"),
             color=colour if filled else "white",
             markeredgecolor=colour,
         )

@@ -22,11 +22,10 @@ from rich.console import Console
 from rich.table import Table
 
 from analysis.axes import AXES
-from analysis.laws import ArmLaws, LawFit, fit_arm_laws
-from analysis.loss_vs_tokens import TUNED, FinalLosses, final_losses
+from analysis.laws import ArmLaws, LawFit
+from analysis.loss_vs_tokens import TUNED, FinalLosses, duration_laws
 from analysis.report import interval_text, new_table
 from analysis.seeds import over_seeds
-from analysis.studies import NO_RULE, duration_rules
 from figures.style import Colour
 
 SIZE = (6.2, 7.0)  # inches
@@ -57,17 +56,12 @@ class Look:
 
 def draw(results: pd.DataFrame) -> Figure:
     """Draw the losses of a duration sweep, with their laws."""
-    return draw_losses(*_fitted(results))
+    return draw_losses(*duration_laws(results))
 
 
 def report(console: Console, results: pd.DataFrame) -> None:
     """Print the laws of a duration sweep, and whether their asymptotes can be told apart."""
-    report_laws(console, *_fitted(results))
-
-
-def _fitted(results: pd.DataFrame) -> tuple[FinalLosses, ArmLaws]:
-    losses = final_losses(duration_rules(results), tuned_from=NO_RULE.label)
-    return losses, fit_arm_laws(losses.table)
+    report_laws(console, *duration_laws(results))
 
 
 def draw_losses(losses: FinalLosses, laws: ArmLaws) -> Figure:
@@ -81,8 +75,8 @@ def draw_losses(losses: FinalLosses, laws: ArmLaws) -> Figure:
     for arm, look in looks.items():
         _draw_losses(above, losses, arm, look)
         if arm in laws.fits:
-            _draw_law(above, losses, laws.fits[arm], look)
-        if arm != TUNED:
+            _draw_law(above, losses, arm, laws.fits[arm], look)
+        if arm != TUNED and TUNED in losses.arms:
             _draw_distance(below, losses, arm, look)
     below.axhline(0, color="0.3", linewidth=1)
     above.set_ylabel("final validation loss (nats)")
@@ -156,8 +150,9 @@ def _draw_losses(panel: Axes, losses: FinalLosses, arm: str, look: Look) -> None
     panel.plot(means.index, means, look.marker, color=look.colour, **HOLLOW)
 
 
-def _draw_law(panel: Axes, losses: FinalLosses, fit: LawFit, look: Look) -> None:
-    shortest, longest = losses.table["tokens"].min(), losses.table["tokens"].max()
+def _draw_law(panel: Axes, losses: FinalLosses, arm: str, fit: LawFit, look: Look) -> None:
+    measured = losses.table.loc[losses.table["arm"] == arm, "tokens"]
+    shortest, longest = measured.min(), measured.max()
     spans = {"-": (shortest, longest), "--": (longest, longest * EXTRAPOLATION)}
     for line, (start, end) in spans.items():
         tokens = np.geomspace(start, end, 100)

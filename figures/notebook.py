@@ -19,6 +19,7 @@ from analysis.studies import STUDIES
 from figures.metric import draw_metric
 from figures.registry import find_figure
 from figures.style import style
+from paper_repro.errors import ConfigError
 
 #: Of figures on a page: sharp enough to read, and some tens of kilobytes.
 DPI = 110
@@ -48,8 +49,10 @@ def show_metric(sweep: str, metric: str) -> None:
     Says so if there are no results yet.
 
     Raises:
-        ConfigError: if there is no such metric.
+        ConfigError: if there is no such sweep or metric.
     """
+    if sweep not in STUDIES:
+        raise ConfigError(f"no study of {sweep!r}; there are {', '.join(STUDIES)}")
     study = STUDIES[sweep]
     results = _results(sweep)
     if results is not None:

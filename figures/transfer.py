@@ -20,6 +20,7 @@ from analysis.report import format_interval, print_transfer
 from analysis.studies import Study
 from analysis.transfer import (
     LR,
+    WEIGHT_DECAY,
     ScaleFit,
     ScaleFits,
     base_scale,
@@ -32,7 +33,7 @@ PANEL_WIDTH, PANEL_HEIGHT = 3.3, 3.4  # inches
 NARROWEST = 4.2  # inches: what the drift above a single panel takes
 PANELS_A_ROW = 3
 
-LABELS = {LR: "base learning rate", "hyperparameters.weight_decay": "base weight decay"}
+LABELS = {LR: "base learning rate", WEIGHT_DECAY: "base weight decay"}
 
 #: Nats above the highest optimum that stay in view: enough to see each curve turn.
 HEADROOM = 0.3
@@ -100,7 +101,7 @@ def _loss_range(results: pd.DataFrame, arms: dict[str, ScaleFits]) -> tuple[floa
 
 def _draw_title(panel: Axes, label: str, drift: str) -> None:
     panel.set_title(textwrap.fill(label, 30), pad=18)
-    text = f"drift {drift} octaves a doubling".replace("-", "−")
+    text = f"drift {drift} octaves a doubling"
     panel.annotate(text, (0.5, 1), (0, 5), "axes fraction", "offset points", ha="center", size=8)
 
 

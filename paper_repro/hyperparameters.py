@@ -148,7 +148,7 @@ def check(config: RunConfig) -> None:
         ConfigError: naming the key: a beta leaves (0, 1), or a setting would act on nothing.
     """
     scaling = config.scaling
-    if len(scaling.sde_rule) < len(SDE_RULE) and not _has_sde_rule(scaling.parameterization):
+    if len(scaling.sde_rule) < len(SDE_RULE) and not has_sde_rule(scaling.parameterization):
         raise ConfigError(
             f"scaling.sde_rule: {scaling.parameterization} has no such rule to ablate"
         )
@@ -175,7 +175,8 @@ def check(config: RunConfig) -> None:
             _beta(config, label, "beta2")
 
 
-def _has_sde_rule(parameterization: Parameterization) -> bool:
+def has_sde_rule(parameterization: Parameterization) -> bool:
+    """Whether learning rates of a parameterisation follow batch size and tokens."""
     learning_rate = rule("lr", "embedding", parameterization)
     return bool(learning_rate.B or learning_rate.D)
 

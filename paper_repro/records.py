@@ -24,6 +24,15 @@ from paper_repro.files import read_json, read_yaml, write_json, write_yaml
 
 Outcome = Literal["done", "diverged", "failed"]
 
+#: Sizes of a sweep: for two cores, for one large GPU, and near the paper's own shapes.
+Size = Literal["cpu", "gpu", "paper"]
+SIZES: tuple[Size, ...] = get_args(Size)
+
+
+def sized_name(sweep: str, size: Size) -> str:
+    """What the records and results of a sweep are called at a size: `cpu` adds nothing."""
+    return sweep if size == "cpu" else f"{sweep}_{size}"
+
 
 @dataclass(frozen=True)
 class Record:

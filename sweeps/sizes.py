@@ -15,15 +15,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, get_args
+from typing import Any
 
 from paper_repro.errors import ConfigError
+from paper_repro.records import SIZES, Size, sized_name
 from sweeps.keys import check_content, check_path, suggestion
 
-Size = Literal["cpu", "gpu", "paper"]
-SIZES: tuple[Size, ...] = get_args(Size)
-PLAIN: Size = "cpu"
-"""The size whose records are under the name of the sweep alone."""
 _KEYS = ("base", "grid", "zip", "profile")
 
 
@@ -44,7 +41,7 @@ class Sized:
 
     def directory(self, name: str) -> str:
         """The name of a sweep at this size, which is that of its directory."""
-        return name if self.size in (None, PLAIN) else f"{name}_{self.size}"
+        return name if self.size is None else sized_name(name, self.size)
 
 
 def at_size(content: Mapping[str, Any], size: str | None) -> Sized:

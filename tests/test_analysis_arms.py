@@ -95,6 +95,28 @@ def test_other_trainings_are_refused(tmp_path, other):
     assert restated(frame, other, LR) is None
 
 
+@pytest.mark.parametrize("other", ["complete_d", "completep", "mup", "sp"])
+@pytest.mark.parametrize("trained", ["complete_d", "completep", "mup", "sp"])
+def test_along_width_every_parameterisation_is_a_training_of_its_own(tmp_path, trained, other):
+    """If only by the ε of QK norms, embedding or unembedding."""
+    content = config(parameterization=trained) | {"model": {"width": 128}}
+    same = restated(runs(tmp_path, content), Arm(other), LR) is not None
+    assert same == (trained == other)
+
+
+def test_decay_in_the_other_form_is_the_whole_rule_restated(tmp_path):
+    """PyTorch's λ × √m_B with η × √m_B is η·λ × m_B: leaving λ alone states it twice as large."""
+    frame = runs(tmp_path, config(64))
+    all_but_decay = Arm("complete_d", sde_rule=tuple(q for q in SDE_RULE if q != "weight_decay"))
+    (row,) = restated(frame, all_but_decay, DECAY).to_dict("records")
+    assert row[DECAY] == pytest.approx(0.2)
+
+
+def test_an_arm_whose_betas_are_out_of_bounds_is_no_training(tmp_path):
+    """m_B = 16 without a rule trains; the whole linear rule has no β there."""
+    assert restated(runs(tmp_path, config(256, sde_rule=[])), Arm("complete_d"), LR) is None
+
+
 def test_one_run_that_differs_is_enough_to_refuse(tmp_path):
     """At the base all rules agree; at twice the depth they do not."""
     at_base = config(parameterization="sp")

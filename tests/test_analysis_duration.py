@@ -12,6 +12,7 @@ from synthetic_sweep import write_run
 from analysis.duration import effects, exponents
 from analysis.load import load_sweep
 from paper_repro.config import SDE_RULE, RunConfig
+from paper_repro.errors import ConfigError
 
 BASE = 819_200
 DURATIONS = (BASE // 4, BASE, 4 * BASE)
@@ -82,6 +83,28 @@ def test_a_condition_that_is_not_bracketed_leaves_its_pairs_and_is_marked(frame)
     assert marked[["schedule", "co_scaled", "qk_norm"]].values.tolist() == [["wsd", "none", True]]
     assert marked["durations"].tolist() == [2]
     assert effects(frame[~cut])["pairs"].tolist() == [3, 3, 3, 0, 0]
+
+
+def test_an_optimum_hidden_by_divergence_moves_nothing(frame):
+    """The fit ends at the last stable rate in every seed alike: no spread, and no proof."""
+    cliff = (
+        (frame["train.schedule"] == "wsd")
+        & (frame["train.tokens"] == BASE // 4)
+        & (frame["hyperparameters.lr"] > 2**-6.5)
+    )
+    hidden = frame.assign(val_loss=frame["val_loss"].mask(cliff, math.inf))
+    table = effects(hidden).set_index("factor")
+    assert table.loc["schedule", "pairs"] == 0
+    assert table.loc["schedule", "moves"] == "not decided"
+
+
+def test_without_a_rule_nothing_follows(frame):
+    none = frame[(frame["scaling.sde_rule"] == "[]")]
+    sp = none.assign(**{"scaling.parameterization": "sp", "scaling.sde_rule": json.dumps(SDE_RULE)})
+    assert set(exponents(sp)["co_scaled"]) == {"none"}
+    assert exponents(sp)["gamma"].tolist() == pytest.approx(exponents(none)["gamma"].tolist())
+    with pytest.raises(ConfigError, match="its condition has another arm"):
+        exponents(pd.concat([none, sp]))
 
 
 def test_one_seed_has_no_interval_and_decides_nothing(frame):

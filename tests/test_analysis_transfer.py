@@ -127,6 +127,14 @@ def test_failed_runs_leave_holes(tmp_path):
     assert not transfer_summary(frame, WIDTH)["bracketed"].any()
 
 
+def test_a_hole_of_one_seed_is_a_hole_of_the_mean(tmp_path):
+    """A mean over other seeds than its neighbours' would move the optimum by itself."""
+    frame = synthetic(tmp_path, scales=(64, 128), noise=0)
+    frame = frame[~((frame["seed"] == 0) & (frame["hyperparameters.lr"] == 2**-8))]
+    mean = fit_arms(frame, WIDTH)["sp"][64].mean
+    assert math.isnan(mean.losses[mean.log2_lr.tolist().index(-8)])
+
+
 def test_all_diverged_is_not_an_optimum(tmp_path):
     frame = synthetic(tmp_path, scales=(64, 128))
     frame.loc[frame["model.width"] == 128, "val_loss"] = math.inf

@@ -180,7 +180,7 @@ def test_the_results_in_the_readme_are_the_committed_ones():
     readme = " ".join(read("README.md").split())
     for _, row in drifts.loc[["sp", "complete_d"]].iterrows():
         for name, digits in (("drift", 2), ("regret", 3)):
-            assert format_interval(row, name, digits).replace("-", "−") in readme
+            assert format_interval(row, name, digits) in readme
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float32"])

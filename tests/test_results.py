@@ -8,10 +8,11 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from analysis.load import COMMITTED_RESULTS as RESULTS
 from analysis.load import config_of, load_results
 from analysis.report import format_interval
 from analysis.studies import STUDIES
-from analysis.tables import DURATION_TABLES, RESULTS, all_tables, markdown
+from analysis.tables import DURATION_TABLES, all_tables, markdown
 from figures.registry import FIGURES
 from paper_repro.errors import ConfigError
 from sweeps.spec import read_sweep
@@ -30,7 +31,7 @@ def _at_the_root(monkeypatch):
 
 @pytest.fixture(scope="module")
 def tables() -> dict[str, pd.DataFrame]:
-    return all_tables(ROOT / RESULTS)
+    return all_tables(RESULTS)
 
 
 def runs_of(path: Path) -> set[str]:
@@ -96,7 +97,7 @@ def test_intervals_in_the_claims_are_those_of_the_tables(tables):
     for table in tables.values():
         names = [name for name in table if f"{name}_low" in table]
         for (_, row), name, digits in itertools.product(table.iterrows(), names, (2, 3)):
-            known.add(format_interval(row, name, digits).replace("-", "−"))
+            known.add(format_interval(row, name, digits))
     claims = Path("analysis/CLAIMS.md").read_text(encoding="utf-8")
     quoted = INTERVAL.findall(claims)
     assert len(quoted) > 10
