@@ -130,8 +130,8 @@ def test_multiplier_of_a_module_that_qk_norm_takes_away():
 
 @pytest.mark.parametrize("kept", [[], ["lr"], ["eps", "one_minus_beta1"]])
 def test_a_part_of_the_batch_and_token_rule(kept):
-    """Quantities left out keep their values; m_B / m_D = 1/4, width and depth rules stay."""
-    train = {"batch_size": 4, "tokens": 819_200}
+    """Quantities left out keep their values; m_B = 1/2, m_D = 2; width and depth rules stay."""
+    train = {"batch_size": 8, "tokens": 1_638_400}
     scaling = {"base_batch_size": 16, "base_depth": 1, "alpha": 0.5, "sde_rule": kept}
     resolved = resolve(
         config(model={"width": 128}, train=train, scaling=scaling),
