@@ -10,6 +10,8 @@ five points more than halve it.
 An optimum is *bracketed* if the curve was measured on both sides of it:
 - the lowest point is the first or last of the grid, or a neighbour is missing or diverged on the
   left: not bracketed, and the optimum is only the lowest point of the grid;
+- the curve rises by less than `RISE` on one side, as far as the grid goes: not bracketed, for where
+  its lowest point is is then noise (weight decays too small to matter, for example);
 - the right neighbour diverged: bracketed, for that is the cliff that ends a curve. The fit then
   uses the lowest point and the two left of it, and never goes beyond a rate that was trained
   stably; if it ends there, the true optimum may lie anywhere up to the diverged neighbour, and
@@ -31,6 +33,11 @@ Floats = NDArray[np.float64]
 #: Losses closer than this (nats) are within what one seed can shift: others who reproduced the
 #: paper saw an optimum move by less than that, and three seeds put it back.
 FLAT = 0.05
+
+
+#: Nats by which a curve must rise on either side of its lowest point: twice what means of three
+#: seeds differ by where a hyperparameter is too small to matter.
+RISE = 0.005
 
 
 @dataclass(frozen=True)
@@ -116,6 +123,8 @@ def find_window(log2_lr: ArrayLike, loss: ArrayLike) -> Window:
 
     unbracketed = Window(lowest, lowest, x[lowest], x[lowest], bracketed=False)
     if not usable(lowest - 1) or lowest + 1 == len(x) or np.isnan(y[lowest + 1]):
+        return unbracketed
+    if np.nanmax(y[:lowest]) < y[lowest] + RISE or np.nanmax(y[lowest:]) < y[lowest] + RISE:
         return unbracketed
     if np.isposinf(y[lowest + 1]):
         if not usable(lowest - 2):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import pandas as pd
 from rich.box import SIMPLE_HEAD
@@ -40,6 +41,13 @@ def format_interval(row: pd.Series, name: str, digits: int) -> str:
     return interval_text(Interval(value, low, high), f".{digits}f")
 
 
+def scale_range(row: pd.Series, text: Callable[[int], str] = str) -> str:
+    """The bracketed scales of a summary's row, `32 … 256`; a dash if there are none."""
+    if not row["scale_max"]:
+        return "–"
+    return f"{text(row['scale_min'])} … {text(row['scale_max'])}"
+
+
 def interval_text(interval: Interval, form: str) -> str:
     """`value [low, high]` in a number format (`.3f`); `?` stands for an unknown interval."""
     if math.isnan(interval.value):
@@ -75,7 +83,7 @@ def _drifts(summary: pd.DataFrame, axis: Axis) -> Table:
     for _, row in summary.iterrows():
         table.add_row(
             row["parameterization"],
-            f"{axis.text(row['scale_min'])} … {axis.text(row['scale_max'])}",
+            scale_range(row, axis.text),
             str(row["seeds"]),
             format_interval(row, "drift", 2),
             format_interval(row, "regret", 3),

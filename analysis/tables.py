@@ -18,7 +18,7 @@ import pandas as pd
 from analysis.duration import effects, exponents
 from analysis.load import COMMITTED_RESULTS, load_results
 from analysis.loss_vs_tokens import duration_laws
-from analysis.report import format_interval
+from analysis.report import format_interval, scale_range
 from analysis.studies import STUDIES, Study
 from analysis.transfer import drift_summary, transfer_summary
 from paper_repro.errors import ConfigError
@@ -87,7 +87,7 @@ def markdown(table: pd.DataFrame) -> str:
             row["axis"],
             str(row["hyperparameter"]).removeprefix("hyperparameters."),
             f"`{row['parameterization']}`",
-            f"{row['scale_min']}…{row['scale_max']}",
+            scale_range(row),
             str(row["seeds"]),
             format_interval(row, "drift", 2),
             format_interval(row, "regret", 3),

@@ -183,8 +183,8 @@ def drift_summary(
 ) -> pd.DataFrame:
     """One row an arm: drift over all bracketed scales, regret at the largest, and the verdict.
 
-    `scale_min` and `scale_max` are the bracketed scales that count; `bracketed` says whether they
-    are all scales. `seeds` are those in the drift. `size` is the size of the sweep.
+    `scale_min` and `scale_max` are the bracketed scales that count, 0 if none does; `bracketed`
+    says whether they are all scales. `seeds` are those in the drift, `size` that of the sweep.
     """
     base = base_scale(frame, axis)
     rows = []
@@ -199,8 +199,8 @@ def drift_summary(
                 "parameterization": name,
                 "axis": axis.name,
                 "hyperparameter": hyperparameter,
-                "scale_min": min(counted, default=base),
-                "scale_max": largest,
+                "scale_min": min(counted, default=0),
+                "scale_max": max(counted, default=0),
                 "seeds": seeds,
                 **slope.columns("drift"),
                 **cost.columns("regret"),

@@ -15,7 +15,7 @@ NAN = math.nan
 
 @given(
     vertex=st.floats(-8.9, -3.1),
-    curvature=st.floats(0.001, 1.0),
+    curvature=st.floats(0.01, 1.0),
     floor=st.floats(0.5, 10.0),
 )
 def test_a_parabola_is_recovered_exactly(vertex, curvature, floor):
@@ -65,6 +65,15 @@ def test_a_cliff_brackets_but_the_fit_never_passes_the_last_stable_rate():
     assert -6.0 < turning.log2 < -5.0
     assert turning.slack == 0
     assert not fit_optimum(x, [INF, INF, 2.3, 2.2, INF]).bracketed
+
+
+@pytest.mark.parametrize("side", [slice(None), slice(None, None, -1)])
+def test_a_curve_that_is_flat_to_the_edge_of_its_grid_is_not_bracketed(side):
+    x = np.arange(-9.0, -3)
+    losses = np.array([1.503, 1.502, 1.5, 1.502, 1.52, 1.6])[side]
+    assert not fit_optimum(x, losses).bracketed
+    losses[side][0] = 1.506
+    assert fit_optimum(x, losses).bracketed
 
 
 def test_no_finite_loss_has_no_optimum():
