@@ -49,7 +49,7 @@ def test_runs_are_those_of_the_sweep_file(sweep):
     runs = load_results(RESULTS / f"{sweep}.parquet")
     assert set(runs["run_id"]) == runs_of(Path("sweeps", f"{sweep}.yaml"))
     assert runs["status"].isin(["done", "diverged"]).all()
-    assert runs["code_hash"].notna().all()
+    assert runs["git_revision"].notna().all()
     assert [config_of(row).run_id for row in runs.to_dict("records")] == list(runs["run_id"])
 
 
