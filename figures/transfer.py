@@ -101,7 +101,7 @@ def _loss_range(results: pd.DataFrame, arms: dict[str, ScaleFits]) -> tuple[floa
 
 def _draw_title(panel: Axes, label: str, drift: str) -> None:
     panel.set_title(textwrap.fill(label, 30), pad=18)
-    text = f"drift {drift} octaves a doubling"
+    text = "drift unknown" if drift == "–" else f"drift {drift} octaves a doubling"
     panel.annotate(text, (0.5, 1), (0, 5), "axes fraction", "offset points", ha="center", size=8)
 
 
