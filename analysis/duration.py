@@ -100,8 +100,7 @@ def effects(frame: pd.DataFrame) -> pd.DataFrame:
 
     Taken within each seed, over the durations that all conditions share; conditions with an optimum
     that is not bracketed at one of these, or hidden by divergence, are left out, with their
-    counterparts. `moves` is `yes` if
-    the interval excludes 0, else `not decided`.
+    counterparts. `moves` is `yes` if the interval excludes 0, else `not decided`.
     """
     fits = fit_conditions(frame)
     shared = set.intersection(*(set(curves) for curves in fits.values()))

@@ -1,7 +1,7 @@
 """Laws of the final loss against training tokens, L(D) = E + A·D^-b, one an arm, and whether the
 asymptotes E of two arms can be told apart.
 
-The form is the natural one: the paper's source states its asymptotes and not its form. E is an
+The form is the natural one: what we know of the paper has its asymptotes and not its form. E is an
 extrapolation, so it depends on the form, and its interval holds only if the form is right.
 
 Intervals are percentiles of a bootstrap over seeds. At each duration seeds are drawn with
