@@ -134,6 +134,7 @@ def test_arms_that_are_the_same_trainings_are_added_under_their_names(tmp_path):
     )
     added = with_equivalents(frame, LR)
     assert set(arms_of(added)) == {arm.name for arm in COMPARED}
+    assert {len(select(added, arm)) for arm in COMPARED} == {2}  # those trained are not doubled
     losses = {arm.name: set(select(added, arm)["val_loss"]) for arm in COMPARED}
     assert losses["sp"] == losses["mup"] != losses["complete_d"]
     assert losses["completep_alpha_0.5"] == losses["complete_d_alpha_0.5"] != losses["completep"]

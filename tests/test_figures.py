@@ -65,6 +65,26 @@ def test_committed_results_give_the_same_bytes_every_time(runs, tmp_path):
     assert images[0] == images[1]
 
 
+def test_a_further_figure_of_another_sweep_does_not_overwrite_its_own():
+    output = importlib.import_module("figures.__main__")._output
+    assert output("lr_duration", "mine") == "mine"
+    assert output("duration_exponents", "mine") == "mine_duration_exponents"
+    assert output("duration_exponents", None) == "duration_exponents"
+
+
+def test_a_figure_that_cannot_be_drawn_leaves_the_others(runs, tmp_path, capsys):
+    frame = load_sweep(runs, "lr_width")
+    save_results(frame, tmp_path / "results" / "lr_width.parquet")
+    bad = frame.assign(**{"train.schedule": "wsd"})
+    save_results(bad, tmp_path / "results" / "lr_duration.parquet")
+    save_results(frame, tmp_path / "results" / "eps_fixes.parquet")  # drawn after the bad ones
+    assert run_main(tmp_path) == 2
+    assert "error: lr_duration: no run of" in capsys.readouterr().err
+    written = {path.stem for path in (tmp_path / "out").iterdir()}
+    assert {"lr_width", "eps_fixes"} <= written
+    assert "lr_duration" not in written
+
+
 def test_without_a_name_every_figure_with_results_is_made(runs, tmp_path, capsys):
     save_results(load_sweep(runs, "lr_width"), tmp_path / "results" / "lr_width.parquet")
     assert run_main(tmp_path) == 0
