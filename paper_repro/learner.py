@@ -28,8 +28,11 @@ class Learner(Protocol):
     def evaluate(self, sequences_BT: Tensor) -> Tensor:
         """Cross-entropy of each run on the same sequences: (R,)."""
 
-    def update(self, lr_scale: float, step: int, clip: float | None) -> None:
-        """A step of AdamW on the gradients, which it drops; `step` counts from 0."""
+    def schedule(self, lr_scale: float, step: int) -> None:
+        """Say where on its schedule the update to come is; `step` counts from 0."""
+
+    def update(self, clip: float | None) -> None:
+        """A step of AdamW on the gradients, which it drops."""
 
     def take_out(self, index: int) -> tuple[GPT, torch.optim.AdamW]:
         """A run by itself, as it would be if it trained alone: to be described, or saved."""
@@ -56,8 +59,10 @@ class Solo:
         # Not the compiled function: a second graph costs more than these few forward passes.
         return self._model.loss(sequences_BT)[0][None]
 
-    def update(self, lr_scale: float, step: int, clip: float | None) -> None:
+    def schedule(self, lr_scale: float, step: int) -> None:
         set_lr_scale(self._optimizer, lr_scale)
+
+    def update(self, clip: float | None) -> None:
         if clip is not None:
             torch.nn.utils.clip_grad_norm_(self._model.parameters(), clip)
         self._optimizer.step()

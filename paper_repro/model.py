@@ -39,7 +39,10 @@ class Norm(nn.Module):
         self.weight = nn.Parameter(torch.ones(size))
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.rms_norm(x, self.weight.shape, self.weight.type_as(x), NORM_EPS)
+        # Not F.rms_norm, whose kernel on GPUs cannot be mapped over a run axis.
+        y = x.float()
+        y = y * (y.square().mean(-1, keepdim=True) + NORM_EPS).rsqrt()
+        return (y * self.weight).type_as(x)
 
 
 class Block(nn.Module):

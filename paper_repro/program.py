@@ -5,18 +5,20 @@ from __future__ import annotations
 import logging
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import torch
+from torch import Tensor
 
 from paper_repro.config import Execution, RunConfig
 from paper_repro.cost import training_bytes
 from paper_repro.data import Dataset, load_dataset
 from paper_repro.distributed import Processes
+from paper_repro.graphs import CapturedStep
 from paper_repro.learner import Learner, Solo
 from paper_repro.model import GPT, losses
-from paper_repro.stack import Stack, stacked_losses
+from paper_repro.stack import Stack, adamw_update, stacked_losses
 
 log = logging.getLogger(__name__)
 
@@ -24,7 +26,7 @@ COMPILER = os.environ.get("CXX", "g++")
 """What torch.compile compiles with."""
 MEMORY_SHARE = 0.8
 """Of a GPU's free memory, what the runs trained at once may be estimated to need."""
-AT_ONCE = 64
+AT_ONCE = 128
 """Runs at once, at most: beyond some thousands of sequences a step a GPU is busy anyway."""
 
 
@@ -32,11 +34,13 @@ class Program:
     """Built once a bundle, for one run at a time or for several at once."""
 
     def __init__(self, config: RunConfig, execution: Execution, processes: Processes) -> None:
-        if execution.compile and shutil.which(COMPILER) is None:
+        compiler = shutil.which(COMPILER)
+        if execution.compile and compiler is None:
             log.warning("%s: not found, so the training step is not compiled", COMPILER)
             execution = execution.model_copy(update={"compile": False})
         self.execution, self.processes = execution, processes
         self.device = processes.device(execution.device)
+        self.on_gpu = self.device.type == "cuda"
         self.dataset: Dataset = load_dataset(config.data)
         vocab_size, context = self.dataset.vocab_size, config.data.context
         self.model, forward = processes.build(
@@ -47,6 +51,10 @@ class Program:
         alone, stacked = partial(losses, forward), stacked_losses(self.model)
         self.loss = torch.compile(alone) if execution.compile else alone
         self.stacked_loss = torch.compile(stacked) if execution.compile else stacked
+        # On a GPU always: one kernel, for all shapes, in place of ten.
+        self.update = (
+            torch.compile(adamw_update, dynamic=True) if self.on_gpu and compiler else adamw_update
+        )
         batches = self.dataset.validation_batches(
             config.train.eval_sequences, config.train.batch_size
         )
@@ -54,9 +62,13 @@ class Program:
 
     def learner(self, configs: Sequence[RunConfig]) -> Learner:
         """Initial weights and optimiser of runs that train at once."""
-        if len(configs) == 1:
+        if self.runs_at_once == 1:
             return Solo(self.model, self.loss, configs[0])
-        return Stack(self.model, self.stacked_loss, configs)
+        return Stack(self.model, self.stacked_loss, self.update, configs)
+
+    def step(self, compute: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+        """The step of a learner, as it is launched: on a GPU, that of a stack as one CUDA graph."""
+        return CapturedStep(compute) if self.on_gpu and self.runs_at_once > 1 else compute
 
     def autocast(self) -> torch.autocast:
         """The precision of matrix products."""
@@ -83,7 +95,7 @@ class Program:
             return 1
         if self.execution.runs_at_once is not None:
             return self.execution.runs_at_once
-        if self.device.type != "cuda":
+        if not self.on_gpu:
             return 1
         free, _ = torch.cuda.mem_get_info(self.device)
         fitting = MEMORY_SHARE * free / training_bytes(config, self.dataset.vocab_size)

@@ -22,6 +22,7 @@ from paper_repro.optimizer import adamw
 
 Tensors = Mapping[str, Tensor]
 StackedLoss = Callable[[Tensors, Tensor], tuple[Tensor, Tensor]]
+Update = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], None]
 
 
 def stacked_losses(model: GPT) -> StackedLoss:
@@ -41,12 +42,15 @@ def stacked_losses(model: GPT) -> StackedLoss:
 class Stack:
     """R runs: a `paper_repro.learner.Learner`."""
 
-    def __init__(self, model: GPT, loss: StackedLoss, configs: Sequence[RunConfig]) -> None:
+    def __init__(
+        self, model: GPT, loss: StackedLoss, update: Update, configs: Sequence[RunConfig]
+    ) -> None:
         """Draw the weights of the runs.
 
         Args:
             model: of their shape; its weights are only used when a run is taken out.
-            loss: `stacked_losses` of the model.
+            loss: `stacked_losses` of the model, compiled or not.
+            update: `adamw_update`, compiled or not.
         """
         self.runs = len(configs)
         self._model, self._loss, self._configs = model, loss, configs
@@ -67,19 +71,24 @@ class Stack:
                     multiplier[index].copy_(model.get_buffer(name))
         for parameter in self.parameters.values():
             parameter.requires_grad_()
-        self._optimizer = StackedAdamW(model, self.parameters, configs)
+        self._optimizer = StackedAdamW(model, self.parameters, update, configs)
         self._taken_out: torch.optim.AdamW | None = None
 
     def losses(self, sequences_RBT: Tensor) -> tuple[Tensor, Tensor]:
         return self._loss({**self.parameters, **self._multipliers}, sequences_RBT)
 
     def evaluate(self, sequences_BT: Tensor) -> Tensor:
-        return self.losses(sequences_BT.expand(self.runs, *sequences_BT.shape))[0]
+        # Not the compiled function: a second graph costs more than these few forward passes.
+        sequences_RBT = sequences_BT.expand(self.runs, *sequences_BT.shape)
+        return stacked_losses(self._model)({**self.parameters, **self._multipliers}, sequences_RBT)[0]
 
-    def update(self, lr_scale: float, step: int, clip: float | None) -> None:
+    def schedule(self, lr_scale: float, step: int) -> None:
+        self._optimizer.schedule(lr_scale, step)
+
+    def update(self, clip: float | None) -> None:
         if clip is not None:
             self._optimizer.clip(clip)
-        self._optimizer.step(lr_scale, step)
+        self._optimizer.step()
 
     @torch.no_grad()
     def take_out(self, index: int) -> tuple[GPT, torch.optim.AdamW]:
@@ -109,22 +118,41 @@ class Stack:
             self.parameters[name][index].copy_(parameter)
 
 
+def adamw_update(
+    parameter_RN: Tensor, mean_RN: Tensor, square_RN: Tensor, gradient_RN: Tensor, factors_FR: Tensor
+) -> None:
+    """One step of AdamW on a tensor of R runs and on its moments, in place, elementwise.
+
+    Args:
+        factors_FR: what `StackedAdamW` makes of hyperparameters and step.
+    """
+    kept, new1, beta2, new2, correction, eps, size = factors_FR.unsqueeze(-1).unbind()
+    parameter_RN.mul_(kept)
+    mean_RN.lerp_(gradient_RN, new1)
+    square_RN.mul_(beta2).addcmul_(gradient_RN, gradient_RN * new2)
+    parameter_RN.sub_(size * mean_RN / (square_RN.sqrt().div_(correction).add_(eps)))
+
+
 class StackedAdamW:
     """AdamW (arXiv 1711.05101), step for step PyTorch's, with hyperparameters of each run's own.
 
-    Labels and rules give them, as `paper_repro.optimizer.parameter_groups` does for one run.
+    Labels and rules give them, as `paper_repro.optimizer.parameter_groups` does for one run. What
+    changes from step to step is on the device, so that a step can be captured in a CUDA graph.
     """
 
-    def __init__(self, model: GPT, parameters: Tensors, configs: Sequence[RunConfig]) -> None:
+    def __init__(
+        self, model: GPT, parameters: Tensors, update: Update, configs: Sequence[RunConfig]
+    ) -> None:
         self.steps = 0
         """Updates so far."""
         self.means = {name: torch.zeros_like(value) for name, value in parameters.items()}
         self.squares = {name: torch.zeros_like(value) for name, value in parameters.items()}
-        self._parameters = parameters
+        self._parameters, self._update = parameters, update
         resolved = [
             [resolve(config, model.labels[name]) for config in configs] for name in parameters
         ]
         device = next(iter(parameters.values())).device
+        # In float64, since betas may be close to 1.
         self._hyperparameters = {
             quantity: torch.tensor(
                 [[getattr(run, quantity) for run in runs] for runs in resolved],
@@ -134,34 +162,38 @@ class StackedAdamW:
             for quantity in ("lr", "weight_decay", "beta1", "beta2", "eps")
         }
         """Each of shape (parameters, R)."""
+        self._lr_scale = torch.ones((), dtype=torch.float64, device=device)
+        self._steps = torch.ones((), dtype=torch.float64, device=device)
+
+    def schedule(self, lr_scale: float, step: int) -> None:
+        """Of the step to come; `step` counts from 0."""
+        self.steps = step + 1
+        self._lr_scale.fill_(lr_scale)
+        self._steps.fill_(self.steps)
 
     @torch.no_grad()
-    def step(self, lr_scale: float, step: int) -> None:
-        """Update all parameters and drop their gradients; `step` counts from 0."""
-        self.steps = step + 1
+    def step(self) -> None:
+        """Update all parameters and drop their gradients."""
         lr, decay, beta1, beta2, eps = self._hyperparameters.values()
-        factors = torch.stack(  # in float64, since betas may be close to 1
+        lr = lr * self._lr_scale
+        factors_PFR = torch.stack(
             [
-                1 - lr * lr_scale * decay,
+                1 - lr * decay,
                 1 - beta1,
                 beta2,
                 1 - beta2,
-                (1 - beta2**self.steps).sqrt(),
+                (1 - beta2**self._steps).sqrt(),
                 eps,
-                lr * lr_scale / (1 - beta1**self.steps),
+                lr / (1 - beta1**self._steps),
             ],
             dim=1,
         ).float()
-        for (name, parameter), of_parameter in zip(self._parameters.items(), factors, strict=True):
-            kept, new1, beta2_R, new2, correction, eps_R, size = (
-                _like(parameter, factor_R) for factor_R in of_parameter
-            )
-            mean, square, gradient = self.means[name], self.squares[name], parameter.grad
-            assert gradient is not None
-            parameter.mul_(kept)
-            mean.lerp_(gradient, new1)
-            square.mul_(beta2_R).addcmul_(gradient, gradient * new2)
-            parameter.sub_(size * mean / (square.sqrt().div_(correction).add_(eps_R)))
+        for (name, parameter), factors_FR in zip(
+            self._parameters.items(), factors_PFR, strict=True
+        ):
+            assert parameter.grad is not None
+            tensors = (parameter, self.means[name], self.squares[name], parameter.grad)
+            self._update(*(tensor.flatten(1) for tensor in tensors), factors_FR)
             parameter.grad = None
 
     @torch.no_grad()
@@ -171,9 +203,4 @@ class StackedAdamW:
         squares = torch.stack([gradient.square().flatten(1).sum(1) for gradient in gradients])
         factor_R = (maximum / (squares.sum(0).sqrt() + 1e-6)).clamp(max=1.0)
         for gradient in gradients:
-            gradient.mul_(_like(gradient, factor_R))
-
-
-def _like(parameter: Tensor, values_R: Tensor) -> Tensor:
-    """One value a run, shaped to broadcast over that parameter."""
-    return values_R.view(-1, *[1] * (parameter.dim() - 1))
+            gradient.flatten(1).mul_(factor_R[:, None])

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
+from torch import Tensor
 
 from paper_repro.config import Execution
 from paper_repro.distributed import Processes
@@ -163,8 +164,9 @@ class Training:
         steps, evaluations = self.configs[0].steps, self.configs[0].train.evaluations
         evaluated = {max(1, round(k * steps / evaluations)) for k in range(1, evaluations + 1)}
         logged = evaluated | set(range(1, steps, max(1, steps // METRICS_LINES)))
+        compute = self.program.step(self._compute)
         while self.step < steps:
-            self._step()
+            self._step(compute)
             if self.step in logged:
                 self._log(evaluate=self.step in evaluated)
                 if not self._on_their_way:
@@ -179,7 +181,7 @@ class Training:
     def _on_their_way(self) -> list[Track]:
         return [track for track in self.tracks if not track.ended]
 
-    def _step(self) -> None:
+    def _step(self, compute: Callable[[Tensor], Tensor]) -> None:
         program, train = self.program, self.configs[0].train
         batches = [
             program.processes.rows(
@@ -187,7 +189,20 @@ class Training:
             )
             for seed in self.seeds
         ]
-        sequences_SBT = torch.stack(batches).to(program.device, non_blocking=True)
+        sequences_SBT = torch.stack(batches)
+        if program.on_gpu:
+            sequences_SBT = sequences_SBT.pin_memory().to(program.device, non_blocking=True)
+        self.learner.schedule(lr_scale(train, self.step, self.configs[0].steps), self.step)
+        cross_entropy_R = compute(sequences_SBT)
+        if self.step == 0:
+            first = self._mean(cross_entropy_R)
+            for track, loss in zip(self.tracks, first, strict=True):
+                track.progress.first_loss = loss
+        self.step += 1
+
+    def _compute(self, sequences_SBT: Tensor) -> Tensor:
+        """All of a step that is on the device; cross-entropy (R,)."""
+        program, train = self.program, self.configs[0].train
         sequences_RBT = sequences_SBT[self.seed_of_run]
         cross_entropy_R = torch.zeros(len(self.tracks), device=program.device)
         rows = sequences_RBT.shape[1]
@@ -197,16 +212,11 @@ class Training:
                 part_R, z_loss_R = self.learner.losses(part_RBT)
             (share * (part_R + train.z_loss * z_loss_R)).sum().backward()  # type: ignore[no-untyped-call]
             cross_entropy_R += share * part_R.detach()
-        scale = lr_scale(train, self.step, self.configs[0].steps)
-        self.learner.update(scale, self.step, train.clip)
+        self.learner.update(train.clip)
         self.loss_sum_R += cross_entropy_R
-        if self.step == 0:
-            first = self._mean(cross_entropy_R)
-            for track, loss in zip(self.tracks, first, strict=True):
-                track.progress.first_loss = loss
-        self.step += 1
+        return cross_entropy_R
 
-    def _mean(self, losses_R: torch.Tensor) -> list[float]:
+    def _mean(self, losses_R: Tensor) -> list[float]:
         """Of all processes, which have equally many rows; waits for the device."""
         processes = self.program.processes
         means: list[float] = (processes.total(losses_R) / processes.count).tolist()

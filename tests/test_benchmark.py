@@ -21,7 +21,7 @@ def test_a_quick_benchmark_as_json(tmp_path, monkeypatch, capsys):
         (32, "single"),
         (32, "plain"),
     ]
-    config = benchmark.long_run(32, 2)
+    config = benchmark.long_run({"model": {"width": 32, "depth": 2}})
     flops = train_flops(config, 256) / (config.steps * config.tokens_per_step)
     content = json.loads(kept.read_text())
     assert content["rows"] == rows

@@ -8,7 +8,7 @@ from conftest import small_config
 
 from paper_repro.model import GPT
 from paper_repro.optimizer import adamw, set_lr_scale
-from paper_repro.stack import Stack, stacked_losses
+from paper_repro.stack import Stack, adamw_update, stacked_losses
 
 VOCABULARY, STEPS = 32, 30
 LR_SCALE = 0.5
@@ -52,12 +52,13 @@ def trained(request, batches):
     """Losses of each step and run, (S, R), and the stack."""
     configs = _configs()
     model = _model(configs[0])
-    stack = Stack(model, stacked_losses(model), configs)
+    stack = Stack(model, stacked_losses(model), adamw_update, configs)
     losses = []
     for step, sequences in enumerate(batches):
         cross_entropy_R, z_loss_R = stack.losses(sequences)
         (cross_entropy_R + 1e-4 * z_loss_R).sum().backward()
-        stack.update(LR_SCALE, step, request.param)
+        stack.schedule(LR_SCALE, step)
+        stack.update(request.param)
         losses.append(cross_entropy_R.detach())
     return torch.stack(losses), stack, request.param
 

@@ -35,7 +35,16 @@ WIDTHS: dict[Device, tuple[int, ...]] = {
     "cuda": (32, 64, 128, 256, 512, 1024, 2048),
 }
 QUICK_WIDTH = 128
-SECONDS, QUICK_SECONDS = 15.0, 2.0
+SECONDS: dict[Device, float] = {"cpu": 15.0, "cuda": 3.0}
+QUICK_SECONDS = 2.0
+RUNS = 64
+"""Of a bundle, on a GPU: about those that share a shape in `sweeps/lr_width.yaml --size gpu`."""
+LARGE: dict[str, dict[str, int]] = {
+    "model": {"width": 1024, "depth": 24, "head_dim": 64},
+    "data": {"context": 1024},
+    "train": {"batch_size": 16},
+}
+"""One large model, of 303M parameters, on a GPU."""
 VARIANTS: dict[Variant, str] = {
     "bundled": "this suite, as it trains a study",
     "single": "this suite, one run at a time",
@@ -64,14 +73,17 @@ def _run(arguments: argparse.Namespace) -> int:
         widths = [width for width in widths if width <= QUICK_WIDTH]
         if not widths:
             raise ConfigError(f"--widths: expected one up to {QUICK_WIDTH} with --quick")
-    seconds = QUICK_SECONDS if arguments.quick else SECONDS
     peaks = {dtype: peak_flops(device, dtype) for dtype in get_args(Dtype)}
+    study = [long_run({"model": {"width": width, "depth": arguments.depth}}) for width in widths]
+    tasks = [(config, variant) for config in study for variant in VARIANTS]
+    if device == "cuda" and not (arguments.widths or arguments.quick):
+        large: tuple[Variant, ...] = ("single", "plain")
+        tasks += [(long_run(LARGE), variant) for variant in large]
     measurements: list[Measurement] = []
-    for width in widths:
-        for variant in VARIANTS:
-            shape = _shape(variant, width, arguments, device, seconds)
-            with progress.status(f"measuring {variant} at width {width} ..."):
-                measurements.append(measure(variant, shape, peaks[shape.execution.dtype]))
+    for config, variant in tasks:
+        shape = _shape(variant, config, arguments, device)
+        with progress.status(f"measuring {variant} at width {config.model.width} ..."):
+            measurements.append(measure(variant, shape, peaks[shape.execution.dtype]))
     rows = [measurement.row() for measurement in measurements]
     if arguments.output:
         content = {**describe_code(None), "versions": versions(), "peak_flops": peaks}
@@ -85,57 +97,66 @@ def _run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def long_run(width: int, depth: int) -> RunConfig:
+def long_run(shape: Mapping[str, Mapping[str, int]]) -> RunConfig:
     """A run of that shape that does not end while it is measured.
 
     Raises:
         ConfigError: there is no such shape.
     """
     content = {
-        "model": {"width": width, "depth": depth},
-        "data": {"max_epochs": LONG // 2**20},
-        "train": {"tokens": LONG, "evaluations": 1},
+        "model": shape["model"],
+        "data": {"max_epochs": LONG // 2**20, **shape.get("data", {})},
+        "train": {"tokens": LONG, "evaluations": 1, **shape.get("train", {})},
     }
     return parse_run_config(content, "--widths, --depth")
 
 
 def _shape(
-    variant: Variant, width: int, arguments: argparse.Namespace, device: Device, seconds: float
+    variant: Variant, config: RunConfig, arguments: argparse.Namespace, device: Device
 ) -> Shape:
     bundled, gpu = variant == "bundled", device == "cuda"
+    compiled = bundled if not gpu else variant == "single" and config.model.depth == 24
     cores = len(os.sched_getaffinity(0))
     usual: Dtype = "bfloat16" if gpu else "float32"
     execution = Execution(
         device=device,
         dtype=usual if variant == "plain" else arguments.dtype or usual,
-        compile=not arguments.quick and variant != "plain" and (bundled or gpu),
+        compile=compiled and not arguments.quick,
         threads=1 if bundled else cores,
         checkpoint_seconds=3600,
     )
-    config = long_run(width, arguments.depth)
-    return Shape(config, execution, workers=cores if bundled and not gpu else 1, seconds=seconds)
+    return Shape(
+        config,
+        execution,
+        workers=cores if bundled and not gpu else 1,
+        runs=RUNS if bundled and gpu else 1,
+        seconds=QUICK_SECONDS if arguments.quick else SECONDS[device],
+    )
 
 
 def table(measurements: Sequence[Measurement], peaks: Mapping[str, float]) -> Table:
     """A row a measurement, its ratio over the plain loop first."""
-    plain = {m.width: m for m in measurements if m.variant == "plain"}
+    plain = {(m.width, m.depth): m for m in measurements if m.variant == "plain"}
     device, used = measurements[0].device, sorted({m.dtype for m in measurements})
     result = Table(
-        title=f"{device}; depth {measurements[0].depth}, runs of {RUN_TOKENS:,} tokens\nTFLOP/s at "
+        title=f"{device}; runs of {RUN_TOKENS:,} tokens\nTFLOP/s at "
         f"most: {', '.join(f'{dtype} {peaks[dtype] / 1e12:.3g}' for dtype in used)}",
         box=None,
         header_style="bold",
     )
-    for heading in ("width", "variant", "over plain", "tokens/s", "runs/hour", "params"):
+    for heading in ("width", "depth", "variant", "over plain", "tokens/s", "runs/hour", "params"):
         result.add_column(heading, justify="left" if heading == "variant" else "right")
     for heading in ("FLOPs/token", "MFU", "memory", "how"):
         result.add_column(heading, justify="left" if heading == "how" else "right")
     for m in measurements:
         how = f"{m.workers} × {m.threads} thread{'s' * (m.threads > 1)}, {m.dtype}"
+        if m.runs_at_once > 1:
+            how = f"{m.runs_at_once} runs at once, {m.dtype}"
         result.add_row(
             str(m.width),
+            str(m.depth),
             m.variant,
-            f"{m.tokens_per_s / plain[m.width].tokens_per_s:.2f}×",
+            f"{m.tokens_per_s / plain[m.width, m.depth].tokens_per_s:.2f}×",
             f"{m.tokens_per_s:,.0f}",
             f"{m.runs_per_hour:,.0f}",
             f"{m.parameters:,}",

@@ -30,7 +30,7 @@ Variant = Literal["bundled", "single", "plain"]
 
 RUN_TOKENS = 589_824
 """Length of a run, that of sweeps/lr_width.yaml."""
-WARMUP_STEPS = 4
+WARMUP_STEPS = 8  # a step is captured in a CUDA graph at its fourth
 MIN_STEPS = 4
 PEAK_FLOPS = {"H100": 989e12, "H200": 989e12, "A100": 312e12, "L40S": 362e12}
 """Dense bfloat16 peaks, from NVIDIA's data sheets."""
@@ -45,6 +45,8 @@ class Shape:
     execution: Execution
     workers: int
     """Processes that train runs of the bundle at once; only `bundled` has several, on a CPU."""
+    runs: int
+    """Runs that a worker is given; only `bundled` has several, on a GPU."""
     seconds: float
     """Time measured, after the warm-up."""
 
@@ -66,9 +68,13 @@ class Measurement:
     device: str
     parameters: int
     flops_per_token: float
+    context: int
+    batch_size: int
     compiled: bool
     dtype: str
     workers: int
+    runs_at_once: int
+    """As many of a worker's runs as fit."""
     threads: int
 
     def row(self) -> dict[str, Any]:
@@ -126,7 +132,8 @@ def measure(variant: Variant, shape: Shape, peak: float) -> Measurement:
     measured = [results.get() for _ in processes]
     config = shape.config
     vocabulary = load_dataset(config.data).vocab_size
-    tokens_per_s = sum(rate for rate, _ in measured) * config.tokens_per_step
+    run_steps_per_s = sum(done.steps_per_second * done.runs_at_once for done in measured)
+    tokens_per_s = run_steps_per_s * config.tokens_per_step
     flops_per_token = train_flops(config, vocabulary) / (config.steps * config.tokens_per_step)
     return Measurement(
         width=config.model.width,
@@ -135,13 +142,16 @@ def measure(variant: Variant, shape: Shape, peak: float) -> Measurement:
         tokens_per_s=tokens_per_s,
         runs_per_hour=tokens_per_s * 3600 / RUN_TOKENS,
         mfu=tokens_per_s * flops_per_token / peak,
-        peak_bytes=sum(memory for _, memory in measured),
+        peak_bytes=sum(done.peak_bytes for done in measured),
         device=device_name(_device(shape.execution)),
         parameters=parameters(config.model, vocabulary),
         flops_per_token=flops_per_token,
+        context=config.data.context,
+        batch_size=config.train.batch_size,
         compiled=shape.execution.compile and variant != "plain",
         dtype=shape.execution.dtype,
         workers=shape.workers,
+        runs_at_once=measured[0].runs_at_once,
         threads=shape.execution.threads,
     )
 
@@ -169,44 +179,65 @@ def _device(execution: Execution) -> torch.device:
     return torch.device(execution.device)
 
 
+@dataclass(frozen=True)
+class Done:
+    """What a worker saw."""
+
+    steps_per_second: float
+    runs_at_once: int
+    peak_bytes: int
+
+
 def _work(
     variant: Variant,
     shape: Shape,
-    seed: int,
+    worker: int,
     barrier: Barrier,
-    results: multiprocessing.queues.SimpleQueue[tuple[float, int]],
+    results: multiprocessing.queues.SimpleQueue[Done],
 ) -> None:
     device = _device(shape.execution)
     stopwatch = Stopwatch(barrier, shape.seconds, device)
-    run = _plain if variant == "plain" else _suite
-    run(shape.config.model_copy(update={"seed": seed}), shape.execution, stopwatch)
+    configs = [
+        shape.config.model_copy(update={"seed": worker * shape.runs + run})
+        for run in range(shape.runs)
+    ]
+    train = _plain if variant == "plain" else _suite
+    runs_at_once = train(configs, shape.execution, stopwatch)
     memory = (
         torch.cuda.max_memory_allocated(device)
         if device.type == "cuda"
         else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     )
-    results.put((stopwatch.steps_per_second, memory))
+    results.put(Done(stopwatch.steps_per_second, runs_at_once, memory))
 
 
-def _suite(config: RunConfig, execution: Execution, stop: Callable[[], bool]) -> None:
-    """The suite's own way, records and all."""
+def _suite(configs: list[RunConfig], execution: Execution, stop: Callable[[], bool]) -> int:
+    """The suite's own way, records and all; how many runs trained at once."""
     from paper_repro.track import ClaimedRun
     from paper_repro.train import train_bundle
 
     with tempfile.TemporaryDirectory() as directory:
-        record = Record(Path(directory))
-        record.create(config)
-        claim = take_claim(record.directory)
-        assert claim is not None
-        train_bundle([ClaimedRun(config, record, claim)], execution, stop)
-        if (status := record.status()) is not None:
+        runs = []
+        for config in configs:
+            record = Record(Path(directory) / config.run_id)
+            record.create(config)
+            claim = take_claim(record.directory)
+            assert claim is not None
+            runs.append(ClaimedRun(config, record, claim))
+        train_bundle(runs, execution, stop)
+        first = runs[0].record
+        if (status := first.status()) is not None:
             raise RuntimeError(f"the run ended before it was measured: {status}")
+        runs_at_once: int = (first.run() or {})["runs_at_once"]
+        return runs_at_once
 
 
-def _plain(config: RunConfig, execution: Execution, stop: Callable[[], bool]) -> None:
+def _plain(configs: list[RunConfig], execution: Execution, stop: Callable[[], bool]) -> int:
+    """One run by the plain loop."""
     from paper_repro.benchmark.plain import PlainGPT, step
 
     torch.set_num_threads(execution.threads)
+    (config,) = configs
     dataset, model, device = load_dataset(config.data), config.model, _device(execution)
     gpt = PlainGPT(
         dataset.vocab_size, model.width, model.depth, model.head_dim, config.data.context
@@ -218,5 +249,5 @@ def _plain(config: RunConfig, execution: Execution, stop: Callable[[], bool]) ->
         if number % 10 == 0:
             loss.item()  # as everyone logs
         if stop():
-            return
+            return 1
     raise RuntimeError("the run ended before it was measured")
