@@ -3,6 +3,9 @@
 Shapes in names: B sequences, T positions, D width, H heads, K head size, F hidden size of the
 MLP, V vocabulary. Module names are the module types of `paper_repro.config.ModuleType`.
 
+One `GPT` is one model, or R models of runs that train at once (`paper_repro.stack`): then all
+parameters, multipliers, inputs and outputs have a run axis R before the axes that are named.
+
 What differs between runs of a bundle is data, never a constant in the graph: the multipliers of the
 residual branches and of the logits are buffers, set by `initialise`.
 """
@@ -26,23 +29,9 @@ from paper_repro.hyperparameters import (
     residual_multiplier,
     resolve,
 )
+from paper_repro.layers import Embedding, Linear, Norm, over, run_axis
 
 ROPE_BASE = 10_000.0
-NORM_EPS = 1e-6
-
-
-class Norm(nn.Module):
-    """RMSNorm over the last axis, with gains (arXiv 1910.07467)."""
-
-    def __init__(self, size: int) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.ones(size))
-
-    def forward(self, x: Tensor) -> Tensor:
-        # Not F.rms_norm, whose kernel on GPUs cannot be mapped over a run axis.
-        y = x.float()
-        y = y * (y.square().mean(-1, keepdim=True) + NORM_EPS).rsqrt()
-        return (y * self.weight).type_as(x)
 
 
 class Block(nn.Module):
@@ -50,25 +39,26 @@ class Block(nn.Module):
 
     residual_multipliers: Tensor
 
-    def __init__(self, model: ModelConfig) -> None:
+    def __init__(self, model: ModelConfig, runs: int | None = None) -> None:
         super().__init__()
         width, hidden, bias = model.width, model.mlp_ratio * model.width, model.biases
         self.head_dim = model.head_dim
-        self.attention_norm = Norm(width)
-        self.query = nn.Linear(width, width, bias)
-        self.key = nn.Linear(width, width, bias)
-        self.value = nn.Linear(width, width, bias)
-        self.query_norm = Norm(model.head_dim) if model.qk_norm else nn.Identity()
-        self.key_norm = Norm(model.head_dim) if model.qk_norm else nn.Identity()
-        self.attention_out = nn.Linear(width, width, bias)
-        self.mlp_norm = Norm(width)
-        self.mlp_gate = nn.Linear(width, hidden, bias) if model.mlp == "swiglu" else None
-        self.mlp_in = nn.Linear(width, hidden, bias)
-        self.mlp_out = nn.Linear(hidden, width, bias)
-        self.register_buffer("residual_multipliers", torch.ones(2), persistent=False)
+        self.attention_norm = Norm(width, runs)
+        self.query = Linear(width, width, bias, runs)
+        self.key = Linear(width, width, bias, runs)
+        self.value = Linear(width, width, bias, runs)
+        self.query_norm = Norm(model.head_dim, runs) if model.qk_norm else nn.Identity()
+        self.key_norm = Norm(model.head_dim, runs) if model.qk_norm else nn.Identity()
+        self.attention_out = Linear(width, width, bias, runs)
+        self.mlp_norm = Norm(width, runs)
+        self.mlp_gate = Linear(width, hidden, bias, runs) if model.mlp == "swiglu" else None
+        self.mlp_in = Linear(width, hidden, bias, runs)
+        self.mlp_out = Linear(hidden, width, bias, runs)
+        multipliers = torch.ones(*run_axis(runs), 2)
+        self.register_buffer("residual_multipliers", multipliers, persistent=False)
 
     def forward(self, x_BTD: Tensor, rotation_2THK: Tensor) -> Tensor:
-        attention, mlp = self.residual_multipliers.unbind()
+        attention, mlp = (over(x_BTD, r, 0) for r in self.residual_multipliers.unbind(-1))
         x_BTD = x_BTD + attention * self.attention(self.attention_norm(x_BTD), rotation_2THK)
         return x_BTD + mlp * self.mlp(self.mlp_norm(x_BTD))
 
@@ -78,8 +68,8 @@ class Block(nn.Module):
         q_BTHK = rotate(self.query_norm(self.query(x_BTD).unflatten(-1, heads)), rotation_2THK)
         k_BTHK = rotate(self.key_norm(self.key(x_BTD).unflatten(-1, heads)), rotation_2THK)
         v_BTHK = self.value(x_BTD).unflatten(-1, heads)
-        y_BHTK = attend(q_BTHK.transpose(1, 2), k_BTHK.transpose(1, 2), v_BTHK.transpose(1, 2))
-        y: Tensor = self.attention_out(y_BHTK.transpose(1, 2).flatten(-2))
+        y_BHTK = attend(*(x.transpose(-3, -2) for x in (q_BTHK, k_BTHK, v_BTHK)))
+        y: Tensor = self.attention_out(y_BHTK.transpose(-3, -2).flatten(-2))
         return y
 
     def mlp(self, x_BTD: Tensor) -> Tensor:
@@ -96,7 +86,7 @@ class GPT(nn.Module):
     """Tokens (B, T) to logits (B, T, V).
 
     `labels` says of every parameter, by name, what it is. Weights are uninitialised until
-    `initialise` is called with a run's config.
+    `initialise` is called with a run's config; those of several runs are to be copied in.
     """
 
     rotation_2THK: Tensor  # noqa: N815 (a shape in a name)
@@ -104,30 +94,33 @@ class GPT(nn.Module):
     recompute = False
     """Whether a block keeps only its input for the backward pass, and computes the rest anew."""
 
-    def __init__(self, model: ModelConfig, vocab_size: int, context: int) -> None:
+    def __init__(
+        self, model: ModelConfig, vocab_size: int, context: int, runs: int | None = None
+    ) -> None:
+        """One model, or with `runs` that many, with a run axis."""
         super().__init__()
-        self.embedding = nn.Embedding(vocab_size, model.width)
-        self.blocks = nn.ModuleList(Block(model) for _ in range(model.depth))
-        self.final_norm = Norm(model.width)
-        self.unembedding = nn.Linear(model.width, vocab_size, bias=False)
+        self.embedding = Embedding(vocab_size, model.width, runs)
+        self.blocks = nn.ModuleList(Block(model, runs) for _ in range(model.depth))
+        self.final_norm = Norm(model.width, runs)
+        self.unembedding = Linear(model.width, vocab_size, bias=False, runs=runs)
         self.register_buffer(
             "rotation_2THK",
             rotation(context, model.width // model.head_dim, model.head_dim),
             persistent=False,
         )
-        self.register_buffer("logits_multiplier", torch.ones(()), persistent=False)
+        self.register_buffer("logits_multiplier", torch.ones(run_axis(runs)), persistent=False)
         self.labels = {name: _label(name) for name, _ in self.named_parameters()}
 
     def forward(self, tokens_BT: Tensor) -> Tensor:
         x_BTD = self.embedding(tokens_BT)
-        rotation_2THK = self.rotation_2THK[:, : tokens_BT.shape[1]]
+        rotation_2THK = self.rotation_2THK[:, : tokens_BT.shape[-1]]
         for block in self.blocks:
             if self.recompute:
                 x_BTD = checkpoint(block, x_BTD, rotation_2THK, use_reentrant=False)
             else:
                 x_BTD = block(x_BTD, rotation_2THK)
-        logits_BTV: Tensor = self.logits_multiplier * self.unembedding(self.final_norm(x_BTD))
-        return logits_BTV.float()
+        logits_BTV: Tensor = self.unembedding(self.final_norm(x_BTD))
+        return (over(logits_BTV, self.logits_multiplier, 0) * logits_BTV).float()
 
     def loss(self, sequences: Tensor) -> tuple[Tensor, Tensor]:
         """The losses of this model: see `losses`."""
@@ -142,6 +135,7 @@ class GPT(nn.Module):
         many processes share a model. Nothing is left as it was: the model may have been built on
         the meta device.
         """
+        self.zero_grad()
         self.rotation_2THK.copy_(rotation(*self.rotation_2THK.shape[1:]))
         for name, parameter in self.named_parameters():
             std = resolve(config, self.labels[name]).init_std
@@ -169,11 +163,14 @@ def losses(forward: Forward, sequences: Tensor) -> tuple[Tensor, Tensor]:
     Args:
         forward: tokens (B, T) to logits (B, T, V): a `GPT`, or one wrapped for several processes.
         sequences: tokens (B, T + 1); each position predicts the next.
+
+    Returns scalars; with a run axis, two tensors (R,).
     """
-    logits_NV, targets_N = forward(sequences[:, :-1]).flatten(0, 1), sequences[:, 1:].flatten()
+    logits_NV, targets_N = forward(sequences[..., :-1]).flatten(0, -2), sequences[..., 1:].flatten()
     losses_N = F.cross_entropy(logits_NV, targets_N, reduction="none")
     log_z_N = losses_N + logits_NV.gather(-1, targets_N[:, None]).squeeze(-1)
-    return losses_N.mean(), log_z_N.square().mean()
+    of_runs = (*sequences.shape[:-2], -1)
+    return losses_N.view(of_runs).mean(-1), log_z_N.square().view(of_runs).mean(-1)
 
 
 def _label(name: str) -> Label:
@@ -199,12 +196,13 @@ def _generator(seed: int, name: str) -> torch.Generator:
 
 def attend(q_BHTK: Tensor, k_BHTK: Tensor, v_BHTK: Tensor) -> Tensor:
     """Causal attention; on a CPU in float32, whatever the precision of other matrix products."""
-    if q_BHTK.device.type != "cpu":
-        return F.scaled_dot_product_attention(q_BHTK, k_BHTK, v_BHTK, is_causal=True)
-    with torch.autocast("cpu", enabled=False):  # bfloat16's backward pass is ten times slower there
-        return F.scaled_dot_product_attention(
-            q_BHTK.float(), k_BHTK.float(), v_BHTK.float(), is_causal=True
-        )
+    q, k, v = (x.flatten(0, -4) for x in (q_BHTK, k_BHTK, v_BHTK))  # fused kernels take no R
+    if q.device.type != "cpu":
+        y = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+    else:  # bfloat16's backward pass is ten times slower there
+        with torch.autocast("cpu", enabled=False):
+            y = F.scaled_dot_product_attention(q.float(), k.float(), v.float(), is_causal=True)
+    return y.view(q_BHTK.shape)
 
 
 def rotation(context: int, heads: int, head_dim: int) -> Tensor:

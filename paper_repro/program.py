@@ -14,11 +14,11 @@ from torch import Tensor
 from paper_repro.config import Execution, RunConfig
 from paper_repro.cost import training_bytes
 from paper_repro.data import Dataset, load_dataset
-from paper_repro.distributed import Processes
+from paper_repro.distributed import Forward, Processes
 from paper_repro.graphs import CapturedStep
-from paper_repro.learner import Learner, Solo
+from paper_repro.learner import Learner, Loss, Solo
 from paper_repro.model import GPT, losses
-from paper_repro.stack import Stack, adamw_update, stacked_losses
+from paper_repro.stack import Stack, adamw_update
 
 log = logging.getLogger(__name__)
 
@@ -43,14 +43,13 @@ class Program:
         self.on_gpu = self.device.type == "cuda"
         self.dataset: Dataset = load_dataset(config.data)
         vocab_size, context = self.dataset.vocab_size, config.data.context
-        self.model, forward = processes.build(
-            lambda: GPT(config.model, vocab_size, context), self.device
-        )
+        self._build = partial(GPT, config.model, vocab_size, context)
+        self.model, forward = processes.build(self._build, self.device)
         self.model.recompute = execution.recompute
+        self._models: tuple[int, GPT, Loss] | None = None
+        """Of so many runs, for one stack after the other, and their loss function."""
         self.runs_at_once = self._runs_at_once(config)
-        alone, stacked = partial(losses, forward), stacked_losses(self.model)
-        self.loss = torch.compile(alone) if execution.compile else alone
-        self.stacked_loss = torch.compile(stacked) if execution.compile else stacked
+        self.loss = self._loss(forward)
         # On a GPU always: one kernel, for all shapes, in place of ten.
         self.update = (
             torch.compile(adamw_update, dynamic=True) if self.on_gpu and compiler else adamw_update
@@ -64,11 +63,20 @@ class Program:
         """Initial weights and optimiser of runs that train at once."""
         if self.runs_at_once == 1:
             return Solo(self.model, self.loss, configs[0])
-        return Stack(self.model, self.stacked_loss, self.update, configs)
+        if self._models is None or self._models[0] != len(configs):
+            self._models = None  # first, for its memory
+            models = self._build(len(configs)).to(self.device)
+            self._models = len(configs), models, self._loss(models)
+        _, models, loss = self._models
+        return Stack(models, loss, self.update, self.model, configs)
 
     def step(self, compute: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
         """The step of a learner, as it is launched: on a GPU, that of a stack as one CUDA graph."""
         return CapturedStep(compute) if self.on_gpu and self.runs_at_once > 1 else compute
+
+    def _loss(self, forward: Forward) -> Loss:
+        loss = partial(losses, forward)
+        return torch.compile(loss) if self.execution.compile else loss
 
     def autocast(self) -> torch.autocast:
         """The precision of matrix products."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 
 from paper_repro.config import RunConfig
-from paper_repro.model import NORM_EPS, ROPE_BASE
+from paper_repro.layers import NORM_EPS
+from paper_repro.model import ROPE_BASE
 from paper_repro.track import DIVERGED_ABOVE
 
 _DEFAULT = RunConfig()

@@ -4,83 +4,60 @@ Every parameter, gradient and moment carries a leading run axis R, and so does e
 differs between the runs: hyperparameters, multipliers, batches. Nothing is reduced over that axis,
 so a run that diverges does not touch the others.
 
-The model is `GPT` itself, mapped over the run axis (`torch.func`): there is no second one.
+The model is a `GPT` of R runs: what one run has, with a run axis.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
-from torch.func import functional_call, vmap
 
 from paper_repro.config import RunConfig
 from paper_repro.hyperparameters import resolve
-from paper_repro.model import GPT, losses
+from paper_repro.learner import Loss
+from paper_repro.model import GPT
 from paper_repro.optimizer import adamw
 
-Tensors = Mapping[str, Tensor]
-StackedLoss = Callable[[Tensors, Tensor], tuple[Tensor, Tensor]]
 Update = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], None]
-
-
-def stacked_losses(model: GPT) -> StackedLoss:
-    """`paper_repro.model.losses` of R models of that shape, each on sequences of its own.
-
-    Takes their parameters and multipliers by name, and tokens (R, B, T + 1); returns two tensors
-    (R,).
-    """
-
-    def of_one(tensors: Tensors, sequences_BT: Tensor) -> tuple[Tensor, Tensor]:
-        return losses(lambda tokens: functional_call(model, dict(tensors), (tokens,)), sequences_BT)
-
-    stacked: StackedLoss = vmap(of_one)
-    return stacked
+"""`adamw_update`, compiled or not."""
 
 
 class Stack:
     """R runs: a `paper_repro.learner.Learner`."""
 
     def __init__(
-        self, model: GPT, loss: StackedLoss, update: Update, configs: Sequence[RunConfig]
+        self, models: GPT, loss: Loss, update: Update, one: GPT, configs: Sequence[RunConfig]
     ) -> None:
         """Draw the weights of the runs.
 
         Args:
-            model: of their shape; its weights are only used when a run is taken out.
-            loss: `stacked_losses` of the model, compiled or not.
-            update: `adamw_update`, compiled or not.
+            models: of R runs.
+            loss: `paper_repro.model.losses` of them, compiled or not.
+            one: a model of one run, for a run that is put in or taken out.
         """
         self.runs = len(configs)
-        self._model, self._loss, self._configs = model, loss, configs
-        self.parameters = {
-            name: torch.empty((self.runs, *parameter.shape), device=parameter.device)
-            for name, parameter in model.named_parameters()
-        }
-        self._multipliers = {
-            name: buffer.expand(self.runs, *buffer.shape).clone()
-            for name, buffer in model.named_buffers()
-            if name.endswith(("residual_multipliers", "logits_multiplier"))
-        }
+        self._models, self._loss, self._one, self._configs = models, loss, one, configs
+        models.zero_grad()
+        self.parameters = dict(models.named_parameters())
+        multipliers = ("residual_multipliers", "logits_multiplier")
         with torch.no_grad():
             for index, config in enumerate(configs):
-                model.initialise(config)
+                one.initialise(config)
                 self._copy_weights(index)
-                for name, multiplier in self._multipliers.items():
-                    multiplier[index].copy_(model.get_buffer(name))
-        for parameter in self.parameters.values():
-            parameter.requires_grad_()
-        self._optimizer = StackedAdamW(model, self.parameters, update, configs)
+                for name, buffer in models.named_buffers():
+                    if name.endswith(multipliers):
+                        buffer[index].copy_(one.get_buffer(name))
+        self._optimizer = StackedAdamW(models, update, configs)
         self._taken_out: torch.optim.AdamW | None = None
 
     def losses(self, sequences_RBT: Tensor) -> tuple[Tensor, Tensor]:
-        return self._loss({**self.parameters, **self._multipliers}, sequences_RBT)
+        return self._loss(sequences_RBT)
 
     def evaluate(self, sequences_BT: Tensor) -> Tensor:
         # Not the compiled function: a second graph costs more than these few forward passes.
-        sequences_RBT = sequences_BT.expand(self.runs, *sequences_BT.shape)
-        return stacked_losses(self._model)({**self.parameters, **self._multipliers}, sequences_RBT)[0]
+        return self._models.loss(sequences_BT.expand(self.runs, *sequences_BT.shape))[0]
 
     def schedule(self, lr_scale: float, step: int) -> None:
         self._optimizer.schedule(lr_scale, step)
@@ -92,8 +69,8 @@ class Stack:
 
     @torch.no_grad()
     def take_out(self, index: int) -> tuple[GPT, torch.optim.AdamW]:
-        self._taken_out = adamw(self._model, self._configs[index])
-        for name, parameter in self._model.named_parameters():
+        self._taken_out = adamw(self._one, self._configs[index])
+        for name, parameter in self._one.named_parameters():
             parameter.copy_(self.parameters[name][index])
             if self._optimizer.steps:
                 self._taken_out.state[parameter] = {
@@ -101,25 +78,29 @@ class Stack:
                     "exp_avg": self._optimizer.means[name][index].clone(),
                     "exp_avg_sq": self._optimizer.squares[name][index].clone(),
                 }
-        return self._model, self._taken_out
+        return self._one, self._taken_out
 
     @torch.no_grad()
     def put_back(self, index: int) -> None:
         assert self._taken_out is not None
         self._copy_weights(index)
-        for name, parameter in self._model.named_parameters():
+        for name, parameter in self._one.named_parameters():
             if state := self._taken_out.state.get(parameter):
                 self._optimizer.steps = int(state["step"])
                 self._optimizer.means[name][index].copy_(state["exp_avg"])
                 self._optimizer.squares[name][index].copy_(state["exp_avg_sq"])
 
     def _copy_weights(self, index: int) -> None:
-        for name, parameter in self._model.named_parameters():
+        for name, parameter in self._one.named_parameters():
             self.parameters[name][index].copy_(parameter)
 
 
 def adamw_update(
-    parameter_RN: Tensor, mean_RN: Tensor, square_RN: Tensor, gradient_RN: Tensor, factors_FR: Tensor
+    parameter_RN: Tensor,
+    mean_RN: Tensor,
+    square_RN: Tensor,
+    gradient_RN: Tensor,
+    factors_FR: Tensor,
 ) -> None:
     """One step of AdamW on a tensor of R runs and on its moments, in place, elementwise.
 
@@ -140,18 +121,18 @@ class StackedAdamW:
     changes from step to step is on the device, so that a step can be captured in a CUDA graph.
     """
 
-    def __init__(
-        self, model: GPT, parameters: Tensors, update: Update, configs: Sequence[RunConfig]
-    ) -> None:
+    def __init__(self, models: GPT, update: Update, configs: Sequence[RunConfig]) -> None:
         self.steps = 0
         """Updates so far."""
-        self.means = {name: torch.zeros_like(value) for name, value in parameters.items()}
-        self.squares = {name: torch.zeros_like(value) for name, value in parameters.items()}
-        self._parameters, self._update = parameters, update
+        self._parameters, self._update = dict(models.named_parameters()), update
+        with torch.no_grad():
+            self.means = {name: torch.zeros_like(p) for name, p in self._parameters.items()}
+            self.squares = {name: torch.zeros_like(p) for name, p in self._parameters.items()}
         resolved = [
-            [resolve(config, model.labels[name]) for config in configs] for name in parameters
+            [resolve(config, models.labels[name]) for config in configs]
+            for name in self._parameters
         ]
-        device = next(iter(parameters.values())).device
+        device = models.logits_multiplier.device
         # In float64, since betas may be close to 1.
         self._hyperparameters = {
             quantity: torch.tensor(
@@ -192,8 +173,13 @@ class StackedAdamW:
             self._parameters.items(), factors_PFR, strict=True
         ):
             assert parameter.grad is not None
-            tensors = (parameter, self.means[name], self.squares[name], parameter.grad)
-            self._update(*(tensor.flatten(1) for tensor in tensors), factors_FR)
+            self._update(
+                parameter.flatten(1),
+                self.means[name].flatten(1),
+                self.squares[name].flatten(1),
+                parameter.grad.flatten(1),
+                factors_FR,
+            )
             parameter.grad = None
 
     @torch.no_grad()

@@ -165,7 +165,9 @@ class Track:
         """Print the optimiser groups and write `run.json`."""
         dataset, record = self.program.dataset, self.run.record
         groups = describe_groups(self.learner.take_out(self.index)[1])
-        table = groups_text(groups) if self.index == 0 else "groups like those of the first of these"
+        table = (
+            groups_text(groups) if self.index == 0 else "groups like those of the first of these"
+        )
         log.info("run %s\n%s", self.run.config.run_id, table)
         record.write_run(
             {

@@ -7,6 +7,7 @@ checkpointed, resumable, and ends with an outcome: done, diverged, or failed.
 
 from __future__ import annotations
 
+import gc
 import itertools
 import logging
 import time
@@ -80,8 +81,11 @@ def _train(program: Program, runs: Sequence[ClaimedRun], should_stop: Callable[[
     except Exception as error:
         if len(runs) == 1:
             return _end(runs[0], error, program.processes)
-        log.warning("%d runs at once: %s; going on with halves", len(runs), error)
-    if program.device.type == "cuda":
+        # As text: a log that kept the error would keep all tensors of the frames it came through.
+        message = " ".join(str(error).split())
+        log.warning("%d runs at once: %s; going on with halves", len(runs), message)
+    if program.on_gpu:
+        gc.collect()
         torch.cuda.empty_cache()
     half = len(runs) // 2
     for part in (runs[:half], runs[half:]):
@@ -156,7 +160,7 @@ class Training:
         sums = [track.progress.loss_sum for track in self.tracks]
         self.loss_sum_R = torch.tensor(sums, dtype=torch.float64, device=program.device)
         self.saved = self.touched = time.monotonic()
-        if program.device.type == "cuda":
+        if program.on_gpu:
             torch.cuda.reset_peak_memory_stats(program.device)
 
     def train(self, should_stop: Callable[[], bool]) -> bool:

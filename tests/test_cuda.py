@@ -91,9 +91,7 @@ def test_a_stopped_stack_goes_on(alone, tmp_path):
     left = [config for config in _configs() if config.hyperparameters.lr < 1]
     records = _train(tmp_path, left, execution)
     for record, expected in zip(records, [alone[0], *alone[2:]], strict=True):
-        assert record.status()["val_loss"] == pytest.approx(
-            expected.status()["val_loss"], rel=1e-3
-        )
+        assert record.status()["val_loss"] == pytest.approx(expected.status()["val_loss"], rel=1e-3)
 
 
 def test_a_stack_that_does_not_fit_is_halved(alone, tmp_path, monkeypatch, caplog):
@@ -109,9 +107,7 @@ def test_a_stack_that_does_not_fit_is_halved(alone, tmp_path, monkeypatch, caplo
         for index in range(16)
     ]
     torch.cuda.empty_cache()
-    torch.cuda.set_per_process_memory_fraction(
-        (torch.cuda.memory_reserved() + 600 * 2**20) / total
-    )
+    torch.cuda.set_per_process_memory_fraction((torch.cuda.memory_reserved() + 600 * 2**20) / total)
     try:
         with caplog.at_level(logging.WARNING):
             records = _train(tmp_path, configs, Execution(device="cuda"))

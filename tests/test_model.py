@@ -9,7 +9,8 @@ from conftest import small_config
 from paper_repro.config import ModelConfig
 from paper_repro.cost import parameters
 from paper_repro.hyperparameters import module_types
-from paper_repro.model import GPT, Norm, _label, rotate, rotation
+from paper_repro.layers import Norm
+from paper_repro.model import GPT, _label, rotate, rotation
 from paper_repro.optimizer import adamw, parameter_groups
 
 VOCABULARY = 50

@@ -8,7 +8,7 @@ from conftest import small_config
 
 from paper_repro.model import GPT
 from paper_repro.optimizer import adamw, set_lr_scale
-from paper_repro.stack import Stack, adamw_update, stacked_losses
+from paper_repro.stack import Stack, adamw_update
 
 VOCABULARY, STEPS = 32, 30
 LR_SCALE = 0.5
@@ -51,8 +51,8 @@ def batches():
 def trained(request, batches):
     """Losses of each step and run, (S, R), and the stack."""
     configs = _configs()
-    model = _model(configs[0])
-    stack = Stack(model, stacked_losses(model), adamw_update, configs)
+    models = GPT(configs[0].model, VOCABULARY, configs[0].data.context, len(configs))
+    stack = Stack(models, models.loss, adamw_update, _model(configs[0]), configs)
     losses = []
     for step, sequences in enumerate(batches):
         cross_entropy_R, z_loss_R = stack.losses(sequences)

@@ -42,7 +42,7 @@ RUNS = 64
 LARGE: dict[str, dict[str, int]] = {
     "model": {"width": 1024, "depth": 24, "head_dim": 64},
     "data": {"context": 1024},
-    "train": {"batch_size": 16},
+    "train": {"batch_size": 32},
 }
 """One large model, of 303M parameters, on a GPU."""
 VARIANTS: dict[Variant, str] = {
@@ -115,13 +115,13 @@ def _shape(
     variant: Variant, config: RunConfig, arguments: argparse.Namespace, device: Device
 ) -> Shape:
     bundled, gpu = variant == "bundled", device == "cuda"
-    compiled = bundled if not gpu else variant == "single" and config.model.depth == 24
+    large = gpu and config == long_run(LARGE)
     cores = len(os.sched_getaffinity(0))
     usual: Dtype = "bfloat16" if gpu else "float32"
     execution = Execution(
         device=device,
         dtype=usual if variant == "plain" else arguments.dtype or usual,
-        compile=compiled and not arguments.quick,
+        compile=(bundled or (large and variant == "single")) and not arguments.quick,
         threads=1 if bundled else cores,
         checkpoint_seconds=3600,
     )
