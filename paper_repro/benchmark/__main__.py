@@ -37,8 +37,9 @@ WIDTHS: dict[Device, tuple[int, ...]] = {
 QUICK_WIDTH = 128
 SECONDS: dict[Device, float] = {"cpu": 15.0, "cuda": 3.0}
 QUICK_SECONDS = 2.0
-RUNS = 64
-"""Of a bundle, on a GPU: about those that share a shape in `sweeps/lr_width.yaml --size gpu`."""
+RUNS, RUNS_WIDTHS = 64, 2**15
+"""Runs of a bundle, on a GPU: 64, which is about what shares a shape in `sweeps/lr_width.yaml` at
+size gpu, and above width 512 fewer, so that runs times width stays."""
 LARGE: dict[str, dict[str, int]] = {
     "model": {"width": 1024, "depth": 24, "head_dim": 64},
     "data": {"context": 1024},
@@ -73,15 +74,17 @@ def _run(arguments: argparse.Namespace) -> int:
         widths = [width for width in widths if width <= QUICK_WIDTH]
         if not widths:
             raise ConfigError(f"--widths: expected one up to {QUICK_WIDTH} with --quick")
-    peaks = {dtype: peak_flops(device, dtype) for dtype in get_args(Dtype)}
     study = [long_run({"model": {"width": width, "depth": arguments.depth}}) for width in widths]
     tasks = [(config, variant) for config in study for variant in VARIANTS]
     if device == "cuda" and not (arguments.widths or arguments.quick):
         large: tuple[Variant, ...] = ("single", "plain")
         tasks += [(long_run(LARGE), variant) for variant in large]
+    shapes = [(variant, _shape(variant, config, arguments, device)) for config, variant in tasks]
+    dtypes = sorted({shape.execution.dtype for _, shape in shapes})
+    peaks = {dtype: peak_flops(device, dtype) for dtype in dtypes}
     measurements: list[Measurement] = []
-    for config, variant in tasks:
-        shape = _shape(variant, config, arguments, device)
+    for variant, shape in shapes:
+        config = shape.config
         with progress.status(f"measuring {variant} at width {config.model.width} ..."):
             measurements.append(measure(variant, shape, peaks[shape.execution.dtype]))
     rows = [measurement.row() for measurement in measurements]
@@ -129,7 +132,7 @@ def _shape(
         config,
         execution,
         workers=cores if bundled and not gpu else 1,
-        runs=RUNS if bundled and gpu else 1,
+        runs=min(RUNS, RUNS_WIDTHS // config.model.width) if bundled and gpu else 1,
         seconds=QUICK_SECONDS if arguments.quick else SECONDS[device],
     )
 

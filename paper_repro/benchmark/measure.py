@@ -12,6 +12,7 @@ import resource
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
@@ -211,10 +212,19 @@ def _work(
     results.put(Done(stopwatch.steps_per_second, runs_at_once, memory))
 
 
+class _MeasuredError(BaseException):
+    """Ends a training without the checkpoints that a stop would write."""
+
+
 def _suite(configs: list[RunConfig], execution: Execution, stop: Callable[[], bool]) -> int:
     """The suite's own way, records and all; how many runs trained at once."""
     from paper_repro.track import ClaimedRun
     from paper_repro.train import train_bundle
+
+    def stop_unsaved() -> bool:
+        if stop():
+            raise _MeasuredError
+        return False
 
     with tempfile.TemporaryDirectory() as directory:
         runs = []
@@ -224,7 +234,8 @@ def _suite(configs: list[RunConfig], execution: Execution, stop: Callable[[], bo
             claim = take_claim(record.directory)
             assert claim is not None
             runs.append(ClaimedRun(config, record, claim))
-        train_bundle(runs, execution, stop)
+        with suppress(_MeasuredError):
+            train_bundle(runs, execution, stop_unsaved)
         first = runs[0].record
         if (status := first.status()) is not None:
             raise RuntimeError(f"the run ended before it was measured: {status}")
