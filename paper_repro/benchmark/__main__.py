@@ -81,7 +81,7 @@ def _run(arguments: argparse.Namespace) -> int:
         tasks += [(long_run(LARGE), variant) for variant in large]
     shapes = [(variant, _shape(variant, config, arguments, device)) for config, variant in tasks]
     dtypes = sorted({shape.execution.dtype for _, shape in shapes})
-    peaks = {dtype: peak_flops(device, dtype) for dtype in dtypes}
+    peaks: dict[str, float] = {dtype: peak_flops(device, dtype) for dtype in dtypes}
     measurements: list[Measurement] = []
     for variant, shape in shapes:
         config = shape.config
