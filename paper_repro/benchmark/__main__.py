@@ -87,10 +87,10 @@ def _run(arguments: argparse.Namespace) -> int:
         config = shape.config
         with progress.status(f"measuring {variant} at width {config.model.width} ..."):
             measurements.append(measure(variant, shape, peaks[shape.execution.dtype]))
-    rows = [measurement.row() for measurement in measurements]
-    if arguments.output:
-        content = {**describe_code(None), "versions": versions(), "peak_flops": peaks}
-        write_json(arguments.output, content | {"rows": rows})
+        rows = [measurement.row() for measurement in measurements]
+        if arguments.output:  # as they come: a GPU may be lent for minutes
+            content = {**describe_code(None), "versions": versions(), "peak_flops": peaks}
+            write_json(arguments.output, content | {"rows": rows})
     if arguments.json:
         print(json.dumps(rows, indent=2))
     else:
