@@ -56,6 +56,18 @@ def small_config(**sections) -> RunConfig:
     return RunConfig.model_validate(merged | {"seed": sections.get("seed", 0)})
 
 
+def claimed(folder: Path, configs: list[RunConfig]) -> list[ClaimedRun]:
+    """Runs with new records, claimed."""
+    runs = []
+    for config in configs:
+        record = Record(folder / config.run_id)
+        record.create(config)
+        claim = take_claim(record.directory)
+        assert claim is not None
+        runs.append(ClaimedRun(config, record, claim))
+    return runs
+
+
 def train(
     config: RunConfig, directory: Path, execution: Execution | None = None, stop_after: int = 10**9
 ) -> Record:

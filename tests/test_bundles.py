@@ -7,13 +7,13 @@ import logging
 
 import pytest
 import torch
-from conftest import small_config, train
+from conftest import claimed, small_config, train
 
-from paper_repro.claims import owner_of, take_claim
+from paper_repro.claims import owner_of
 from paper_repro.config import Execution
+from paper_repro.learner import Solo
 from paper_repro.records import Record
 from paper_repro.stack import Stack
-from paper_repro.track import ClaimedRun
 from paper_repro.train import train_bundle
 
 STEPS = 60
@@ -29,20 +29,9 @@ def _configs():
     ]
 
 
-def _claimed(folder, configs) -> list[ClaimedRun]:
-    runs = []
-    for config in configs:
-        record = Record(folder / config.run_id)
-        record.create(config)
-        claim = take_claim(record.directory)
-        assert claim is not None
-        runs.append(ClaimedRun(config, record, claim))
-    return runs
-
-
 def _train_at_once(folder, configs, at_once=4, stop_after=10**9) -> list[Record]:
     """Train runs of a bundle; a stop counts the steps of all stacks."""
-    runs, asked = _claimed(folder, configs), itertools.count(1)
+    runs, asked = claimed(folder, configs), itertools.count(1)
     execution = Execution(device="cpu", runs_at_once=at_once)
     train_bundle(runs, execution, lambda: next(asked) >= stop_after)
     return [run.record for run in runs]
@@ -117,9 +106,28 @@ def test_a_stack_that_does_not_fit_is_halved(alone, tmp_path, monkeypatch, caplo
         assert record.run()["runs_at_once"] == 2
 
 
+@pytest.mark.parametrize(("learner", "at_once"), [(Solo, 1), (Stack, 2)])
+def test_gradients_of_a_step_that_failed_do_not_reach_the_next_run(
+    learner, at_once, alone, tmp_path, monkeypatch
+):
+    """Both runs of the stack fail at their update, then the first by itself."""
+    update, left = learner.update, itertools.count(at_once, -1)
+
+    def failing(self, clip):
+        if next(left) > 0:
+            raise RuntimeError("no update")
+        update(self, clip)
+
+    monkeypatch.setattr(learner, "update", failing)
+    first, _, third, _ = _configs()
+    failed, trained = _train_at_once(tmp_path, [first, third], at_once)
+    assert failed.status()["status"] == "failed"
+    _assert_equal(trained, alone[2])
+
+
 def test_a_run_that_cannot_be_trained_fails_by_itself(alone, tmp_path):
     configs = _configs()
-    runs = _claimed(tmp_path, configs)
+    runs = claimed(tmp_path, configs)
     runs[2].record.metrics_path.mkdir()  # cannot be written
     train_bundle(runs, Execution(device="cpu", runs_at_once=4), lambda: False)
     outcomes = [run.record.status()["status"] for run in runs]
@@ -129,7 +137,7 @@ def test_a_run_that_cannot_be_trained_fails_by_itself(alone, tmp_path):
 
 
 def test_a_run_that_another_worker_took_over_leaves_the_others(alone, tmp_path):
-    runs = _claimed(tmp_path, _configs())
+    runs = claimed(tmp_path, _configs())
     steps = itertools.count()
 
     def should_stop() -> bool:

@@ -11,8 +11,8 @@ import logging
 
 import pytest
 import torch
-from conftest import small_config
-from test_bundles import RATES, _claimed
+from conftest import claimed, small_config
+from test_bundles import RATES
 
 from paper_repro import program
 from paper_repro.config import Execution
@@ -24,11 +24,11 @@ pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a G
 STEPS = 300
 
 
-def _configs(**changes):
+def _configs():
     return [
         small_config(
             model={"width": 64, "head_dim": 16},
-            train={"tokens": STEPS * 64, "clip": 1.0} | changes,
+            train={"tokens": STEPS * 64, "clip": 1.0},
             hyperparameters={"lr": lr},
             seed=index % 2,
         )
@@ -37,14 +37,14 @@ def _configs(**changes):
 
 
 def _train(folder, configs, execution, stop_after=10**9) -> list[Record]:
-    runs, asked = _claimed(folder, configs), itertools.count(1)
+    runs, asked = claimed(folder, configs), itertools.count(1)
     train_bundle(runs, execution, lambda: next(asked) >= stop_after)
     return [run.record for run in runs]
 
 
-def _alone(folder, dtype="float32", device="cuda") -> list[Record]:
+def _alone(folder, device="cuda") -> list[Record]:
     """Each run by itself, step by step, with PyTorch's own AdamW."""
-    return _train(folder, _configs(), Execution(device=device, dtype=dtype, runs_at_once=1))
+    return _train(folder, _configs(), Execution(device=device, runs_at_once=1))
 
 
 @pytest.fixture(scope="module")
