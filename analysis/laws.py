@@ -135,12 +135,18 @@ class ArmLaws:
         ) and (difference.low > 0 or difference.high < 0)
 
     def table(self) -> pd.DataFrame:
-        """One row an arm: E, A and b with intervals, whether E is identified, and the misfit."""
+        """One row an arm: E, A and b with intervals, whether E is identified, and the misfit.
+
+        A has four digits: its interval spans decades, and further ones depend on the CPU.
+        """
         return pd.DataFrame(
             {
                 "arm": arm,
                 **fit.asymptote.columns("asymptote"),
-                **fit.amplitude.columns("amplitude"),
+                **{
+                    name: float(f"{value:.4g}")
+                    for name, value in fit.amplitude.columns("amplitude").items()
+                },
                 **fit.exponent.columns("exponent"),
                 "identified": fit.identified,
                 "misfit": fit.misfit,

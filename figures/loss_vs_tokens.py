@@ -156,7 +156,8 @@ def _draw_law(panel: Axes, losses: FinalLosses, arm: str, fit: LawFit, look: Loo
     spans = {"-": (shortest, longest), "--": (longest, longest * EXTRAPOLATION)}
     for line, (start, end) in spans.items():
         tokens = np.geomspace(start, end, 100)
-        panel.plot(tokens, fit.law(tokens), line, color=look.colour, linewidth=1.2, zorder=1.5)
+        losses_drawn = fit.law(tokens).round(5)  # further digits depend on the CPU
+        panel.plot(tokens, losses_drawn, line, color=look.colour, linewidth=1.2, zorder=1.5)
 
 
 def _draw_distance(panel: Axes, losses: FinalLosses, arm: str, look: Look) -> None:
