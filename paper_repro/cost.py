@@ -8,6 +8,10 @@ STATE_BYTES = 16
 """Of a parameter in training: weight, gradient and Adam's two moments, in float32."""
 CPU_PROCESS_BYTES = 350e6
 """Of a process that trains on a CPU, before the first parameter (measured with torch 2.13)."""
+MEMORY_SHARE = 0.8
+"""Of a GPU's free memory, what the runs trained at once may be estimated to need."""
+AT_ONCE = 128
+"""Runs at once, at most: beyond some thousands of sequences a step a GPU is busy anyway."""
 GPU_PROCESS_BYTES = 4e9
 """The same of a process that trains on a GPU, in the memory of its host. Never measured."""
 
@@ -57,13 +61,14 @@ def estimated_cpu_seconds(config: RunConfig, vocab_size: int) -> float:
     return train_flops(config, vocab_size) / 7e10 + elementwise + optimiser
 
 
-def estimated_gpu_seconds(config: RunConfig, vocab_size: int) -> float:
-    """Rough time of a run on one GPU of a data centre. Never measured.
+def estimated_gpu_seconds(config: RunConfig, vocab_size: int, at_once: int = 1) -> float:
+    """Rough time of a run on one GPU of a data centre, one of so many that train at once.
 
     Matrix products at 10 TFLOP/s, which is half of an A100's float32 peak by its data sheet; but at
-    least 3 ms a step and 1.5 ms a block and step, for launching small kernels one by one.
+    least 3 ms a step and 1.5 ms a block and step, for launching small kernels one by one, which the
+    runs share. An H200 took less than half of it in bfloat16 (notes/performance.md).
     """
-    launches = config.steps * (3e-3 + 1.5e-3 * config.model.depth)
+    launches = config.steps * (3e-3 + 1.5e-3 * config.model.depth) / at_once
     return max(train_flops(config, vocab_size) / 1e13, launches)
 
 
@@ -78,16 +83,10 @@ def activation_bytes(model: ModelConfig, tokens: int, vocab_size: int) -> float:
     return 4.0 * tokens * (model.width * (model.depth * of_block + 3) + 2 * vocab_size)
 
 
-def training_bytes(config: RunConfig, vocab_size: int) -> float:
-    """Bytes of training on one device: parameters with their state, activations of one batch."""
-    state = STATE_BYTES * parameters(config.model, vocab_size)
-    return state + activation_bytes(config.model, config.tokens_per_step, vocab_size)
-
-
 def process_bytes(
     config: RunConfig, vocab_size: int, processes: int, execution: Execution
 ) -> float:
-    """Bytes on the device of each of several processes that train a run together, in float32.
+    """Bytes on the device of each of the processes that train a run together, in float32.
 
     With `ddp` each has all parameters with their state; with `fsdp` its share, and beside it what
     is gathered at the same time: the weights and gradients of all that is outside the blocks, and
@@ -111,6 +110,12 @@ def process_bytes(
     return state + inputs + activation_bytes(one_block, tokens, vocab_size)
 
 
+def fitting_runs(config: RunConfig, vocab_size: int, execution: Execution, free: float) -> int:
+    """How many runs train at once on a GPU with so many free bytes: at least one is tried."""
+    needed = process_bytes(config, vocab_size, 1, execution)
+    return min(AT_ONCE, max(1, int(MEMORY_SHARE * free / needed)))
+
+
 def estimated_cpu_bytes(config: RunConfig, vocab_size: int) -> float:
     """Peak memory of a process that trains a run on a CPU.
 
@@ -120,7 +125,7 @@ def estimated_cpu_bytes(config: RunConfig, vocab_size: int) -> float:
     width 128 on 32 x 512 tokens of a vocabulary of 8192; the estimate was within 7 % of each.
     """
     activations = activation_bytes(config.model, config.tokens_per_step, vocab_size)
-    return CPU_PROCESS_BYTES + training_bytes(config, vocab_size) + activations
+    return CPU_PROCESS_BYTES + process_bytes(config, vocab_size, 1, Execution()) + activations
 
 
 def estimated_host_bytes(config: RunConfig, vocab_size: int) -> float:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from paper_repro.config import Execution, RunConfig
-from paper_repro.cost import training_bytes
+from paper_repro.cost import fitting_runs
 from paper_repro.data import Dataset, load_dataset
 from paper_repro.distributed import Forward, Processes
 from paper_repro.graphs import CapturedStep
@@ -24,10 +24,6 @@ log = logging.getLogger(__name__)
 
 COMPILER = os.environ.get("CXX", "g++")
 """What torch.compile compiles with."""
-MEMORY_SHARE = 0.8
-"""Of a GPU's free memory, what the runs trained at once may be estimated to need."""
-AT_ONCE = 128
-"""Runs at once, at most: beyond some thousands of sequences a step a GPU is busy anyway."""
 
 
 class Program:
@@ -106,5 +102,4 @@ class Program:
         if not self.on_gpu:
             return 1
         free, _ = torch.cuda.mem_get_info(self.device)
-        fitting = MEMORY_SHARE * free / training_bytes(config, self.dataset.vocab_size)
-        return min(AT_ONCE, max(1, int(fitting)))
+        return fitting_runs(config, self.dataset.vocab_size, self.execution, free)

@@ -10,6 +10,7 @@ from statistics import fmean
 
 from paper_repro.config import RunConfig
 from paper_repro.cost import (
+    AT_ONCE,
     estimated_cpu_bytes,
     estimated_cpu_seconds,
     estimated_gpu_seconds,
@@ -29,8 +30,8 @@ BYTES = 256
 """Vocabulary size of the tokenizer `bytes`."""
 
 
-COMPILE_PAYS_SECONDS = 300.0
-"""Work in a bundle above which compiling its training step pays (notes/performance.md)."""
+COMPILE_PAYS_SECONDS = {"cpu": 300.0, "gpu": 60.0}
+"""Estimated work of a bundle above which compiling its step pays (notes/performance.md)."""
 
 
 @dataclass(frozen=True)
@@ -171,9 +172,12 @@ def _bundle(
     seconds = [float(status["wall_seconds"]) for status in done]
     # Older records do not have it.
     peaks = [float(peak) for status in done if (peak := status.get("peak_host_memory_bytes"))]
-    estimate_seconds = estimated_gpu_seconds if gpu else estimated_cpu_seconds
     estimate_bytes = estimated_host_bytes if gpu else estimated_cpu_bytes
-    estimate = estimate_seconds(config, vocabulary) / processes
+    if gpu:
+        at_once = min(len(run_ids), AT_ONCE) if processes == 1 else 1
+        estimate = estimated_gpu_seconds(config, vocabulary, at_once) / processes
+    else:
+        estimate = estimated_cpu_seconds(config, vocabulary) / processes
     return Bundle(
         runs=tuple(run_ids),
         config=config,
@@ -183,5 +187,5 @@ def _bundle(
         seconds_measured=bool(seconds),
         host_bytes=max(peaks) if peaks else estimate_bytes(config, vocabulary),
         host_bytes_measured=bool(peaks),
-        compile_pays=estimate * len(run_ids) > COMPILE_PAYS_SECONDS,
+        compile_pays=estimate * len(run_ids) > COMPILE_PAYS_SECONDS["gpu" if gpu else "cpu"],
     )

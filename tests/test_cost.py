@@ -11,10 +11,10 @@ from paper_repro.config import DataConfig, Execution, ModelConfig, RunConfig, Tr
 from paper_repro.cost import (
     activation_bytes,
     estimated_gpu_seconds,
+    fitting_runs,
     parameters,
     process_bytes,
     train_flops,
-    training_bytes,
 )
 from paper_repro.model import GPT
 from sweeps.spec import read_sweep
@@ -87,10 +87,24 @@ def test_a_gpu_is_bound_by_launches_or_by_flops():
     assert estimated_gpu_seconds(large, 256) == pytest.approx(train_flops(large, 256) / 1e13)
 
 
+def test_runs_that_train_at_once_share_the_launches():
+    small, large = (_config(SHAPES["gelu"] | {"width": width}) for width in (64, 4096))
+    assert estimated_gpu_seconds(small, 256, 8) == pytest.approx(small.steps * 6e-3 / 8)
+    assert estimated_gpu_seconds(large, 256, 8) == estimated_gpu_seconds(large, 256)
+
+
+def test_as_many_runs_train_at_once_as_are_estimated_to_fit():
+    config = _config(SHAPES["gelu"])
+    for execution in (Execution(), Execution(accumulate=4)):
+        needed = process_bytes(config, 256, 1, execution)
+        free = [needed * runs / 0.8 for runs in (0.5, 1.01, 7.01, 1000)]
+        assert [fitting_runs(config, 256, execution, bytes) for bytes in free] == [1, 1, 7, 128]
+
+
 def test_training_holds_sixteen_bytes_a_parameter_and_a_batch():
     config = _config(SHAPES["gelu"])
     batch = activation_bytes(config.model, 4 * 64, 256)
-    assert training_bytes(config, 256) == 16 * parameters(config.model, 256) + batch
+    assert process_bytes(config, 256, 1, Execution()) == 16 * parameters(config.model, 256) + batch
 
 
 def test_the_large_sweep_builds_without_memory_and_has_the_parameters_of_its_estimate():
@@ -107,8 +121,3 @@ def test_the_large_sweep_builds_without_memory_and_has_the_parameters_of_its_est
     outside = sum(size for name, size in sizes.items() if not name.startswith("blocks."))
     gathered = process_bytes(config, 256, 16, Execution(parallel="fsdp")) - 16 * total / 16 - batch
     assert gathered == pytest.approx(8 * (2 * block + outside), rel=1e-4)  # gains left out
-
-
-def test_one_process_needs_what_one_device_needs():
-    config = _config(SHAPES["gelu"])
-    assert process_bytes(config, 256, 1, Execution()) == training_bytes(config, 256)

@@ -96,7 +96,7 @@ def test_a_stopped_stack_goes_on(alone, tmp_path):
 
 def test_a_stack_that_does_not_fit_is_halved(alone, tmp_path, monkeypatch, caplog):
     """More runs than the memory that this process may have: torch itself says so."""
-    monkeypatch.setattr(program, "training_bytes", lambda *_: 1.0)
+    monkeypatch.setattr(program, "fitting_runs", lambda *_: 16)
     _, total = torch.cuda.mem_get_info()
     configs = [
         small_config(

@@ -140,7 +140,9 @@ def test_a_plan_is_for_what_the_jobs_of_earlier_launches_ran_on(plan, path, runs
     on_gpu = make_plan(plan.sweep, runs_dir)
     assert on_gpu.gpu
     for bundle in on_gpu.bundles:
-        assert bundle.seconds == estimated_gpu_seconds(bundle.config, 256)
+        runs = len(bundle.runs)
+        assert runs > 1
+        assert bundle.seconds == estimated_gpu_seconds(bundle.config, 256, at_once=runs)
         assert bundle.host_bytes == estimated_host_bytes(bundle.config, 256)
     assert status.main([str(path), "--runs-dir", str(runs_dir)]) == 0
     assert "of one GPU left, nothing is running" in capsys.readouterr().out
@@ -168,6 +170,16 @@ def test_compiling_pays_where_a_bundle_is_long(path, runs_dir):
     measured = make_plan(plan.sweep, runs_dir, gpu=False).bundles
     assert measured[0].seconds == 5000.0
     assert not any(bundle.compile_pays for bundle in measured)
+
+
+@pytest.mark.parametrize(("tokens", "pays"), [("320_000", False), ("640_000", True)])
+def test_on_a_gpu_compiling_pays_sooner(path, runs_dir, tokens, pays):
+    """Two runs of a shape that share 10,000 or 20,000 steps of 4.5 ms."""
+    sweep = read_sweep(path, [f"train.tokens={tokens}", "data.max_epochs=100"])
+    for bundle in make_plan(sweep, runs_dir, gpu=True).bundles:
+        assert bundle.compile_pays == pays
+    for bundle in make_plan(sweep, runs_dir, gpu=False).bundles:
+        assert not bundle.compile_pays
 
 
 def test_bundles_left_have_runs_to_do(plan):
