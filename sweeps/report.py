@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from operator import attrgetter
 from pathlib import Path
 from typing import get_args
 
 from rich.console import Console
 from rich.table import Table
 
+from paper_repro.config import RunConfig
 from slurm.jobs import last_error
 from sweeps.plan import Bundle, Plan
 from sweeps.state import FINISHED, RunState, State
@@ -17,6 +21,9 @@ ROWS = 40
 """Bundles shown; the rest is summed up in one row."""
 LISTED = 20
 """Failed runs listed, and lost ones."""
+
+SHOWN = {("model", "width"), ("model", "depth"), ("train", "batch_size"), ("train", "tokens")}
+"""Fields of a config that every table of bundles has."""
 
 Cells = Mapping[str, Callable[[Bundle], str]]
 
@@ -147,20 +154,38 @@ def _finished(plan: Plan, bundle: Bundle) -> int:
 
 
 def _print_bundles(console: Console, plan: Plan, cells: Cells) -> None:
-    table = Table(box=None, pad_edge=False, header_style="bold")
+    table = Table(box=None, pad_edge=False, collapse_padding=True, header_style="bold")
     shape: Cells = {
         "width": lambda bundle: str(bundle.config.model.width),
         "depth": lambda bundle: str(bundle.config.model.depth),
         "batch": lambda bundle: str(bundle.config.train.batch_size),
         "tokens": lambda bundle: short(bundle.config.train.tokens),
     }
-    for name in (*shape, *cells):
-        table.add_column(name, justify="right")
-    for row in _rows(plan, {**shape, **cells}):
+    others = _other_differences(plan)  # broken where the terminal is narrow
+    columns = {**shape, **others, **cells}
+    for name in columns:
+        table.add_column(name, justify="right", overflow="fold", no_wrap=name not in others)
+    for row in _rows(plan, columns):
         table.add_row(*row)
     console.print(table)
     if len(plan.bundles) > ROWS:
         console.print(f"... and {len(plan.bundles) - ROWS:,} smaller bundles")
+
+
+def _other_differences(plan: Plan) -> Cells:
+    """A column for each further field in which bundles differ, with values as in a sweep file."""
+    fields = [
+        (section, field)
+        for section in ("model", "data", "train")
+        for field in type(getattr(plan.bundles[0].config, section)).model_fields
+        if (section, field) not in SHOWN
+    ]
+    cells = {field: partial(_value, attrgetter(f"{section}.{field}")) for section, field in fields}
+    return {field: cell for field, cell in cells.items() if len(set(map(cell, plan.bundles))) > 1}
+
+
+def _value(get: Callable[[RunConfig], object], bundle: Bundle) -> str:
+    return json.dumps(get(bundle.config)).strip('"')
 
 
 def _rows(plan: Plan, cells: Cells) -> Iterator[list[str]]:

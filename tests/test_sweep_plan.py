@@ -154,6 +154,19 @@ def test_before_any_job_a_plan_is_for_this_machine(path, runs_dir, monkeypatch, 
     assert make_plan(read_sweep(path), runs_dir).gpu is gpu
 
 
+def test_the_table_tells_bundles_apart_by_all_that_differs(tmp_path, runs_dir, capsys):
+    path = tmp_path / "several.yaml"
+    grid = "  model.qk_norm: [true, false]\n  train.clip: [null, 1.0]\n"
+    path.write_text(SWEEP + grid, encoding="utf-8")
+    assert launch.main([str(path), "--runs-dir", str(runs_dir), "--dry-run"]) == 0
+    heading, *rows = (line.split() for line in capsys.readouterr().out.splitlines()[:13])
+    assert heading[4:7] == ["qk_norm", "clip", "params"]
+    assert len({tuple(row[:6]) for row in rows}) == 12
+    assert {(row[4], row[5]) for row in rows} == {
+        (norm, clip) for norm in ("true", "false") for clip in ("null", "1.0")
+    }
+
+
 def test_compiling_pays_where_a_bundle_is_long(path, runs_dir):
     """What is measured or done changes nothing: every launch of a sweep decides alike."""
     long = read_sweep(path, ["train.tokens=100_000_000", "data.max_epochs=100"])
