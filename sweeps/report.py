@@ -174,14 +174,18 @@ def _print_bundles(console: Console, plan: Plan, cells: Cells) -> None:
 
 def _other_differences(plan: Plan) -> Cells:
     """A column for each further field in which bundles differ, with values as in a sweep file."""
-    fields = [
-        (section, field)
+    configs = [bundle.config for bundle in plan.bundles]
+    fields = {
+        field: attrgetter(f"{section}.{field}")
         for section in ("model", "data", "train")
-        for field in type(getattr(plan.bundles[0].config, section)).model_fields
+        for field in type(getattr(configs[0], section)).model_fields
         if (section, field) not in SHOWN
-    ]
-    cells = {field: partial(_value, attrgetter(f"{section}.{field}")) for section, field in fields}
-    return {field: cell for field, cell in cells.items() if len(set(map(cell, plan.bundles))) > 1}
+    }
+    return {
+        field: partial(_value, get)
+        for field, get in fields.items()
+        if any(get(config) != get(configs[0]) for config in configs)
+    }
 
 
 def _value(get: Callable[[RunConfig], object], bundle: Bundle) -> str:
