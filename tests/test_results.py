@@ -35,7 +35,7 @@ def tables() -> dict[str, pd.DataFrame]:
 
 
 def runs_of(path: Path) -> set[str]:
-    """The ids of the runs of a sweep file, of three seeds."""
+    """The ids of the runs of a sweep file, of three seeds where it has one."""
     try:
         sweeps = [read_sweep(path, [f"seed={seed}"]) for seed in range(3)]
     except ConfigError:  # the seed is varied by the file itself
@@ -45,7 +45,7 @@ def runs_of(path: Path) -> set[str]:
 
 @pytest.mark.parametrize("sweep", STUDIES)
 def test_runs_are_those_of_the_sweep_file(sweep):
-    """Every run of the file, of three seeds, each with its result, and no other."""
+    """Every run of the file, each with its result, and no other."""
     runs = load_results(RESULTS / f"{sweep}.parquet")
     assert set(runs["run_id"]) == runs_of(Path("sweeps", f"{sweep}.yaml"))
     assert runs["status"].isin(["done", "diverged"]).all()
