@@ -8,12 +8,12 @@ STATE_BYTES = 16
 """Of a parameter in training: weight, gradient and Adam's two moments, in float32."""
 CPU_PROCESS_BYTES = 350e6
 """Of a process that trains on a CPU, before the first parameter (measured with torch 2.13)."""
+GPU_PROCESS_BYTES = 4e9
+"""The same of a process that trains on a GPU, in the memory of its host. Never measured."""
 MEMORY_SHARE = 0.8
 """Of a GPU's free memory, what the runs trained at once may be estimated to need."""
 AT_ONCE = 128
 """Runs at once, at most: beyond some thousands of sequences a step a GPU is busy anyway."""
-GPU_PROCESS_BYTES = 4e9
-"""The same of a process that trains on a GPU, in the memory of its host. Never measured."""
 
 
 def matrix_parameters(model: ModelConfig) -> int:
