@@ -10,6 +10,8 @@ CPU_PROCESS_BYTES = 350e6
 """Of a process that trains on a CPU, before the first parameter (measured with torch 2.13)."""
 GPU_PROCESS_BYTES = 4e9
 """The same of a process that trains on a GPU, in the memory of its host. Never measured."""
+GPU_BYTES = 80e9
+"""Memory of a GPU of a data centre, for estimates where it is not known."""
 MEMORY_SHARE = 0.8
 """Of a GPU's free memory, what the runs trained at once may be estimated to need."""
 AT_ONCE = 128
@@ -110,7 +112,9 @@ def process_bytes(
     return state + inputs + activation_bytes(one_block, tokens, vocab_size)
 
 
-def fitting_runs(config: RunConfig, vocab_size: int, execution: Execution, free: float) -> int:
+def fitting_runs(
+    config: RunConfig, vocab_size: int, execution: Execution, free: float = GPU_BYTES
+) -> int:
     """How many runs train at once on a GPU with so many free bytes: at least one is tried."""
     needed = process_bytes(config, vocab_size, 1, execution)
     return min(AT_ONCE, max(1, int(MEMORY_SHARE * free / needed)))

@@ -23,12 +23,12 @@ class WorkLeft:
     seconds: float
     """Of one worker."""
     longest: float
-    """Seconds of the dearest run, from its start."""
+    """Seconds of the dearest run, or runs that train at once, from their start."""
     host_bytes: float
     """The largest peak memory of a process."""
 
     def of_job(self, jobs: int) -> float:
-        """Seconds of work of each of so many jobs: its share, and at least the dearest run."""
+        """Seconds of work of each of so many jobs: its share, and at least `longest`."""
         return max(self.seconds / jobs, self.longest)
 
 

@@ -51,7 +51,7 @@ def _work(plan: Plan, profile: Profile) -> WorkLeft:
     bundles = plan.bundles_left
     return WorkLeft(
         seconds=plan.seconds_left,
-        longest=max(bundle.seconds for bundle in bundles),
+        longest=max(bundle.seconds_at_once for bundle in bundles),
         host_bytes=profile.tasks * max(bundle.host_bytes for bundle in bundles),
     )
 
@@ -60,10 +60,11 @@ def _why_time(plan: Plan, profile: Profile, asked: Profile, jobs: int) -> str:
     work = _work(plan, profile)
     if asked.minutes == profile.minutes:
         return "the profile's limit: a job that reaches it is queued again"
-    dearest = max(plan.bundles_left, key=lambda bundle: bundle.seconds)
+    dearest = max(plan.bundles_left, key=lambda bundle: bundle.seconds_at_once)
     whose = "a job's share of the work"
     if work.longest >= work.of_job(jobs):
-        whose = f"dearest run, {_shape(dearest)}"
+        runs = "run" if dearest.at_once == 1 else f"{dearest.at_once} runs at once"
+        whose = f"dearest {runs}, {_shape(dearest)}"
     seconds = duration(work.of_job(jobs))
     known = _known(_timed(plan))
     return f"{START_SECONDS / 60:.0f} min + {TIME_MARGIN:.0f} x {seconds} ({whose}, {known})"

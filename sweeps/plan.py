@@ -8,13 +8,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
 
-from paper_repro.config import RunConfig
+from paper_repro.config import Execution, RunConfig
 from paper_repro.cost import (
-    AT_ONCE,
     estimated_cpu_bytes,
     estimated_cpu_seconds,
     estimated_gpu_seconds,
     estimated_host_bytes,
+    fitting_runs,
     parameters,
     train_flops,
 )
@@ -48,11 +48,18 @@ class Bundle:
     flops: float
     seconds: float
     seconds_measured: bool
+    at_once: int
+    """How many of the runs a worker trains at once (on a GPU an estimate, for its memory)."""
     host_bytes: float
     """Peak memory of the process that trains it, on the host."""
     host_bytes_measured: bool
     compile_pays: bool
     """By an estimate from shapes alone, so that later launches decide alike."""
+
+    @property
+    def seconds_at_once(self) -> float:
+        """Time of the runs that train at once, together."""
+        return self.seconds * self.at_once
 
 
 @dataclass(frozen=True)
@@ -173,8 +180,10 @@ def _bundle(
     # Older records do not have it.
     peaks = [float(peak) for status in done if (peak := status.get("peak_host_memory_bytes"))]
     estimate_bytes = estimated_host_bytes if gpu else estimated_cpu_bytes
+    at_once = 1
     if gpu:
-        at_once = min(len(run_ids), AT_ONCE) if processes == 1 else 1
+        if processes == 1:
+            at_once = min(len(run_ids), fitting_runs(config, vocabulary, Execution()))
         estimate = estimated_gpu_seconds(config, vocabulary, at_once) / processes
     else:
         estimate = estimated_cpu_seconds(config, vocabulary) / processes
@@ -185,6 +194,7 @@ def _bundle(
         flops=train_flops(config, vocabulary),
         seconds=fmean(seconds) if seconds else estimate,
         seconds_measured=bool(seconds),
+        at_once=at_once,
         host_bytes=max(peaks) if peaks else estimate_bytes(config, vocabulary),
         host_bytes_measured=bool(peaks),
         compile_pays=estimate * len(run_ids) > COMPILE_PAYS_SECONDS["gpu" if gpu else "cpu"],

@@ -121,11 +121,12 @@ def test_dry_run_goes_by_what_finished_runs_took(dry_run, tmp_path):
 
 def test_what_is_asked_of_a_gpu_is_marked_as_never_measured(dry_run):
     lines, _ = dry_run("gpus: 1\n")
-    # 50,000 steps of 4.5 ms, and 4 GB for CUDA on the host.
+    # 50,000 steps of 4.5 ms for both runs of a shape, and 4 GB for CUDA on the host.
+    both = "dearest 2 runs at once, width 8, depth 1, estimated"
     assert lines[1:] == [
-        "  time    00:13:00 each, 5 min + 2 x 3.8 min (dearest run, width 8, depth 1, estimated)",
+        f"  time    00:13:00 each, 5 min + 2 x 3.8 min ({both})",
         "  memory  5888M each, 1.5 x 3815M (largest run, width 32, depth 1, estimated)",
-        "  cost    about 0.25 GPU-hours in all (estimated)",
+        "  cost    about 0.13 GPU-hours in all (estimated)",
         "  device  1 MiB of GPU memory a run (width 32, depth 1, estimated); "
         "as many at once as fit",
         "  No GPU was ever measured for these estimates; they may be far off.",

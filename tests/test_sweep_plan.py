@@ -143,6 +143,7 @@ def test_a_plan_is_for_what_the_jobs_of_earlier_launches_ran_on(plan, path, runs
         runs = len(bundle.runs)
         assert runs > 1
         assert bundle.seconds == estimated_gpu_seconds(bundle.config, 256, at_once=runs)
+        assert (bundle.at_once, bundle.seconds_at_once) == (runs, runs * bundle.seconds)
         assert bundle.host_bytes == estimated_host_bytes(bundle.config, 256)
     assert status.main([str(path), "--runs-dir", str(runs_dir)]) == 0
     assert "of one GPU left, nothing is running" in capsys.readouterr().out
