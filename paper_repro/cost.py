@@ -112,9 +112,7 @@ def process_bytes(
     return state + inputs + activation_bytes(one_block, tokens, vocab_size)
 
 
-def fitting_runs(
-    config: RunConfig, vocab_size: int, execution: Execution, free: float = GPU_BYTES
-) -> int:
+def fitting_runs(config: RunConfig, vocab_size: int, execution: Execution, free: float) -> int:
     """How many runs train at once on a GPU with so many free bytes: at least one is tried."""
     needed = process_bytes(config, vocab_size, 1, execution)
     return min(AT_ONCE, max(1, int(MEMORY_SHARE * free / needed)))

@@ -40,7 +40,9 @@ def print_jobs(
     if profile.processes > 1 or profile.gpus:
         lines.append(f"  device  {_of_device(plan, profile, execution)}")
     if plan.gpu and not all(_timed(plan)):
-        lines.append("  No GPU was ever measured for these estimates; they may be far off.")
+        lines.append(
+            "  Rough: an H200 took less than half the time; memory of the host was never measured."
+        )
     say(console, "\n".join(lines))
     # Arrays of one size differ in nothing.
     for script in dict.fromkeys(scripts(asked, plan.sweep.name, jobs, plan.jobs)):

@@ -10,6 +10,7 @@ from statistics import fmean
 
 from paper_repro.config import Execution, RunConfig
 from paper_repro.cost import (
+    GPU_BYTES,
     estimated_cpu_bytes,
     estimated_cpu_seconds,
     estimated_gpu_seconds,
@@ -181,12 +182,13 @@ def _bundle(
     peaks = [float(peak) for status in done if (peak := status.get("peak_host_memory_bytes"))]
     estimate_bytes = estimated_host_bytes if gpu else estimated_cpu_bytes
     at_once = 1
-    if gpu:
-        if processes == 1:
-            at_once = min(len(run_ids), fitting_runs(config, vocabulary, Execution()))
-        estimate = estimated_gpu_seconds(config, vocabulary, at_once) / processes
-    else:
-        estimate = estimated_cpu_seconds(config, vocabulary) / processes
+    if gpu and processes == 1:
+        at_once = min(len(run_ids), fitting_runs(config, vocabulary, Execution(), GPU_BYTES))
+    estimate = (
+        estimated_gpu_seconds(config, vocabulary, at_once)
+        if gpu
+        else estimated_cpu_seconds(config, vocabulary)
+    ) / processes
     return Bundle(
         runs=tuple(run_ids),
         config=config,

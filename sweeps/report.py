@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping
-from functools import partial
 from operator import attrgetter
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 from rich.console import Console
 from rich.table import Table
 
-from paper_repro.config import RunConfig
 from slurm.jobs import last_error
 from sweeps.plan import Bundle, Plan
 from sweeps.state import FINISHED, RunState, State
@@ -21,9 +19,6 @@ ROWS = 40
 """Bundles shown; the rest is summed up in one row."""
 LISTED = 20
 """Failed runs listed, and lost ones."""
-
-SHOWN = {("model", "width"), ("model", "depth"), ("train", "batch_size"), ("train", "tokens")}
-"""Fields of a config that every table of bundles has."""
 
 Cells = Mapping[str, Callable[[Bundle], str]]
 
@@ -153,17 +148,21 @@ def _finished(plan: Plan, bundle: Bundle) -> int:
     return sum(count[state] for state in FINISHED)
 
 
+_SHAPE: Mapping[str, tuple[str, Callable[[Any], str]]] = {
+    "width": ("model.width", str),
+    "depth": ("model.depth", str),
+    "batch": ("train.batch_size", str),
+    "tokens": ("train.tokens", short),
+}
+"""What every table says of a bundle: heading, field of the config, and how it is written."""
+
+
 def _print_bundles(console: Console, plan: Plan, cells: Cells) -> None:
     table = Table(box=None, pad_edge=False, collapse_padding=True, header_style="bold")
-    shape: Cells = {
-        "width": lambda bundle: str(bundle.config.model.width),
-        "depth": lambda bundle: str(bundle.config.model.depth),
-        "batch": lambda bundle: str(bundle.config.train.batch_size),
-        "tokens": lambda bundle: short(bundle.config.train.tokens),
-    }
-    others = _other_differences(plan)  # broken where the terminal is narrow
-    columns = {**shape, **others, **cells}
-    for name in columns:
+    shape = {name: _cell(path, text) for name, (path, text) in _SHAPE.items()}
+    others = {path.split(".")[1]: _cell(path, _as_in_yaml) for path in _other_differences(plan)}
+    columns: Cells = {**shape, **others, **cells}
+    for name in columns:  # where the terminal is narrow, others are broken
         table.add_column(name, justify="right", overflow="fold", no_wrap=name not in others)
     for row in _rows(plan, columns):
         table.add_row(*row)
@@ -172,24 +171,25 @@ def _print_bundles(console: Console, plan: Plan, cells: Cells) -> None:
         console.print(f"... and {len(plan.bundles) - ROWS:,} smaller bundles")
 
 
-def _other_differences(plan: Plan) -> Cells:
-    """A column for each further field in which bundles differ, with values as in a sweep file."""
-    configs = [bundle.config for bundle in plan.bundles]
-    fields = {
-        field: attrgetter(f"{section}.{field}")
-        for section in ("model", "data", "train")
-        for field in type(getattr(configs[0], section)).model_fields
-        if (section, field) not in SHOWN
-    }
-    return {
-        field: partial(_value, get)
-        for field, get in fields.items()
-        if any(get(config) != get(configs[0]) for config in configs)
-    }
+def _other_differences(plan: Plan) -> Iterator[str]:
+    """The further fields, by their dotted paths, in which bundles differ."""
+    first, *rest = (bundle.config for bundle in plan.bundles)
+    shown = {path for path, _ in _SHAPE.values()}
+    for section in ("model", "data", "train"):
+        for field in type(getattr(first, section)).model_fields:
+            path = f"{section}.{field}"
+            get = attrgetter(path)
+            if path not in shown and any(get(config) != get(first) for config in rest):
+                yield path
 
 
-def _value(get: Callable[[RunConfig], object], bundle: Bundle) -> str:
-    return json.dumps(get(bundle.config)).strip('"')
+def _cell(path: str, text: Callable[[Any], str]) -> Callable[[Bundle], str]:
+    get = attrgetter(path)
+    return lambda bundle: text(get(bundle.config))
+
+
+def _as_in_yaml(value: object) -> str:
+    return json.dumps(value).strip('"')
 
 
 def _rows(plan: Plan, cells: Cells) -> Iterator[list[str]]:

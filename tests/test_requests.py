@@ -119,7 +119,7 @@ def test_dry_run_goes_by_what_finished_runs_took(dry_run, tmp_path):
     assert "#SBATCH --mem=9G\n" in script
 
 
-def test_what_is_asked_of_a_gpu_is_marked_as_never_measured(dry_run):
+def test_what_is_asked_of_a_gpu_is_marked_as_rough(dry_run):
     lines, _ = dry_run("gpus: 1\n")
     # 50,000 steps of 4.5 ms for both runs of a shape, and 4 GB for CUDA on the host.
     both = "dearest 2 runs at once, width 8, depth 1, estimated"
@@ -129,7 +129,7 @@ def test_what_is_asked_of_a_gpu_is_marked_as_never_measured(dry_run):
         "  cost    about 0.13 GPU-hours in all (estimated)",
         "  device  1 MiB of GPU memory a run (width 32, depth 1, estimated); "
         "as many at once as fit",
-        "  No GPU was ever measured for these estimates; they may be far off.",
+        "  Rough: an H200 took less than half the time; memory of the host was never measured.",
     ]
 
 
