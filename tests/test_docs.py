@@ -183,6 +183,15 @@ def test_the_results_in_the_readme_are_the_committed_ones():
             assert format_interval(row, name, digits) in readme
 
 
+def test_the_minutes_in_the_readme_are_those_of_the_sweep_files():
+    rows = re.findall(r"(sweeps/\w+\.yaml)`, ([^|]* minutes) \|", read("README.md"))
+    assert len(rows) == 8
+    for path, minutes in rows:
+        cost = re.search(r"# Cost: cpu .*; (.* minutes) on two cores\.", read(path))
+        assert cost is not None
+        assert (path, minutes) == (path, cost[1])
+
+
 @pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
 def test_the_speeds_in_the_readme_are_the_committed_ones(dtype):
     kept = json.loads(read(f"analysis/results/benchmark_cpu_{dtype}.json"))["rows"]
