@@ -288,14 +288,20 @@ def _conclude(console: Console, plan: Plan, arguments: argparse.Namespace) -> in
     if plan.missing:
         return cli.FAILED
     if plan.sweep.figure:
-        _draw(console, plan.sweep, arguments.runs_dir)
+        _draw(console, plan)
     return cli.OK
 
 
-def _draw(console: Console, sweep: Sweep, runs_dir: Path) -> None:
-    """Draw a sweep's figure in a process of its own: sweeps must not depend on figures."""
+def _draw(console: Console, plan: Plan) -> None:
+    """Draw a sweep's figure in a process of its own: sweeps must not depend on figures.
+
+    Beside the records: committed results and figures may be of more seeds than this sweep.
+    """
+    sweep, records = plan.sweep, str(plan.directory)
     command = [sys.executable, "-m", "figures", str(sweep.figure), "--sweep", sweep.name]
-    if subprocess.run([*command, "--runs-dir", str(runs_dir)], check=False).returncode:
+    command += ["--runs-dir", str(plan.directory.parent)]
+    command += ["--results-dir", records, "--output-dir", records]
+    if subprocess.run(command, check=False).returncode:
         console.print(f"The figure {sweep.figure} could not be drawn.", style="red")
 
 

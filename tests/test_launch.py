@@ -224,6 +224,24 @@ def test_a_diverged_run_is_a_result(tmp_path, capsys):
     assert "Nothing to do" in capsys.readouterr().out
 
 
+def test_a_figure_is_drawn_beside_the_records(tmp_path, capfd, monkeypatch):
+    """Where committed results are, a launch of one seed would take the place of several."""
+    monkeypatch.chdir(tmp_path)
+    kept = Path("analysis", "results", "tiny.parquet")
+    kept.parent.mkdir(parents=True)
+    kept.write_text("of more seeds")
+    path = sweep_file(tmp_path, [0, 1], 10)
+    path.write_text(path.read_text() + "figure: lr_width\n")
+    assert _launch(path, Path("runs")) == 0
+    assert "Drift of the optimum" in capfd.readouterr().out
+    for name in ("tiny.parquet", "tiny.png", "tiny.svg"):
+        assert Path("runs", "tiny", name).stat().st_size > 0
+    assert kept.read_text() == "of more seeds"
+    assert not Path("figures").exists()
+    assert _launch(path, Path("runs")) == 0  # they are no records
+    assert "Nothing to do" in capfd.readouterr().out
+
+
 def test_a_figure_that_fails_does_not_change_the_result(tmp_path, capfd):
     path = sweep_file(tmp_path, [0], 10)
     path.write_text(path.read_text() + "figure: style\n")  # a module there, but no figure

@@ -266,7 +266,11 @@ def test_a_launch_writes_and_draws_what_the_size_is_called(tmp_path, monkeypatch
     assert [folder.name for folder in runs_dir.iterdir()] == ["sized_gpu"]
     for run_id in read_sweep(path, size="gpu").runs:
         assert Record(runs_dir / "sized_gpu" / run_id).status()["status"] == "done"
-    assert drawn == [f"-m figures lr_width --sweep sized_gpu --runs-dir {runs_dir}"]
+    records = runs_dir / "sized_gpu"
+    assert drawn == [
+        f"-m figures lr_width --sweep sized_gpu --runs-dir {runs_dir} "
+        f"--results-dir {records} --output-dir {records}"
+    ]
 
 
 def _nothing_is_downloaded(*_: object, **__: object) -> NoReturn:
