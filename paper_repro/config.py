@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Annotated, Any, Literal, get_args
+from collections.abc import Hashable
+from typing import Annotated, Literal, get_args
 
 from pydantic import (
     BaseModel,
@@ -56,6 +57,10 @@ SDE_RULE: tuple[SdeQuantity, ...] = get_args(SdeQuantity)
 
 #: The module types whose output is a residual branch, so that have a residual multiplier.
 BRANCHES: tuple[ModuleType, ...] = ("attention_out", "mlp_out")
+
+#: Goes up when a default changes: then every id changes, and `paper_repro.records.migrate` carries
+#: records over. A new field needs no new version.
+DEFAULTS_VERSION = 1
 
 PositiveInt = Annotated[int, Field(gt=0)]
 PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -234,18 +239,30 @@ class RunConfig(_Strict):
 
     @property
     def run_id(self) -> str:
-        """Content hash of the resolved config, 12 hexadecimal digits."""
-        return _digest(self.model_dump(mode="json"))
+        """`d1-` and 12 hexadecimal digits: the content hash of what differs from the defaults.
+
+        So a new field, at its default, renames no run. The prefix says which defaults these are.
+        """
+        content = self.model_dump(mode="json", exclude_defaults=True)
+        canonical = json.dumps(content, sort_keys=True, separators=(",", ":"))
+        digest = hashlib.sha256(canonical.encode()).hexdigest()[:12]
+        return f"d{DEFAULTS_VERSION}-{digest}"
 
     @property
-    def bundle_id(self) -> str:
-        """Content hash of what runs of one bundle share: model, data, batch and duration."""
-        return _digest(self.model_dump(mode="json", include={"model", "data", "train"}))
+    def bundle(self) -> tuple[Hashable, ...]:
+        """What runs of one bundle share: all that decides a shape or what is computed when.
 
-
-def _digest(content: dict[str, Any]) -> str:
-    canonical = json.dumps(content, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(canonical.encode()).hexdigest()[:12]
+        Everything else (hyperparameters, scaling, schedule, clipping, z-loss, seed) is data.
+        """
+        train = self.train
+        return (
+            self.model,
+            self.data,
+            train.batch_size,
+            self.steps,
+            train.evaluations,
+            train.eval_sequences,
+        )
 
 
 def parse_run_config(content: object, source: str) -> RunConfig:

@@ -41,7 +41,7 @@ def train_bundle(
     """Train the runs of a bundle, each to an outcome in its record. False if it was not their end.
 
     Args:
-        runs: runs with one `bundle_id`; taken from the iterable as they are trained, so it may
+        runs: runs with one `bundle`; taken from the iterable as they are trained, so it may
             claim them lazily.
         should_stop: asked after every step; when true, the runs in training are checkpointed, their
             claims released, and the function returns.

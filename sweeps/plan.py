@@ -147,7 +147,6 @@ def make_plan(sweep: Sweep, runs_dir: Path, gpu: bool | None = None, processes: 
     states |= without_jobs(records, states, sweep.name)
     groups: dict[object, list[str]] = {}
     for run_id, config in sweep.runs.items():
-        # The same grouping as `RunConfig.bundle_id`, without its hash.
         groups.setdefault((config.model, config.data, config.train), []).append(run_id)
     bundles = [_bundle(run_ids, sweep, states, gpu, processes) for run_ids in groups.values()]
     bundles.sort(key=lambda bundle: bundle.seconds, reverse=True)

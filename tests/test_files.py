@@ -5,6 +5,7 @@ import math
 import pytest
 from conftest import small_config
 
+from paper_repro.config import DEFAULTS_VERSION, RunConfig
 from paper_repro.errors import ConfigError
 from paper_repro.files import parse_yaml, read_json, read_yaml, write_atomically, write_json
 from paper_repro.records import Record
@@ -84,5 +85,75 @@ def test_run_ids_depend_on_content_alone():
     assert small_config(seed=1).run_id == small_config(seed=1).run_id
     assert small_config(seed=1).run_id != small_config(seed=2).run_id
     same_shape = small_config(hyperparameters={"lr": 0.5}, scaling={"parameterization": "sp"})
-    assert same_shape.bundle_id == small_config(seed=1).bundle_id
-    assert small_config(model={"width": 24}).bundle_id != small_config().bundle_id
+    assert same_shape.bundle == small_config(seed=1).bundle
+    assert small_config(model={"width": 24}).bundle != small_config().bundle
+
+
+def test_a_new_field_at_its_default_renames_no_run():
+    class Grown(RunConfig):
+        another: int = 7
+
+    assert Grown().run_id == RunConfig().run_id
+    assert Grown(another=8).run_id != RunConfig().run_id
+
+
+def test_ids_of_the_defaults_version():
+    """An id is of what differs from the defaults, so a changed default changes what an id means.
+
+    Legitimate reason to update: a default was changed on purpose, with a new `DEFAULTS_VERSION`.
+    """
+    assert DEFAULTS_VERSION == 1
+    assert RunConfig().model_dump(mode="json") == {
+        "model": {
+            "width": 64,
+            "depth": 2,
+            "head_dim": 16,
+            "mlp": "gelu",
+            "mlp_ratio": 4,
+            "qk_norm": True,
+            "biases": False,
+        },
+        "data": {
+            "corpus": "sotu",
+            "tokenizer": "bytes",
+            "context": 128,
+            "max_epochs": 1,
+            "validation_fraction": 0.1,
+        },
+        "train": {
+            "batch_size": 16,
+            "tokens": 819_200,
+            "schedule": "cosine",
+            "warmup_fraction": 0.1,
+            "final_fraction": 0.1,
+            "decay_fraction": 0.2,
+            "clip": None,
+            "z_loss": 1e-4,
+            "evaluations": 4,
+            "eval_sequences": 256,
+        },
+        "scaling": {
+            "parameterization": "complete_d",
+            "base_width": 64,
+            "base_depth": 2,
+            "base_batch_size": 16,
+            "base_tokens": 819_200,
+            "alpha": 1.0,
+            "beta_rule": "linear",
+            "sde_rule": ["lr", "weight_decay", "eps", "one_minus_beta1", "one_minus_beta2"],
+        },
+        "hyperparameters": {
+            "lr": 2**-6,
+            "weight_decay": 0.1,
+            "beta1": 0.9,
+            "beta2": 0.95,
+            "eps": 1e-8,
+            "init_std": {"embedding": 1.0, "hidden_weight": 0.125, "unembedding": 0.05},
+            "residual": 1.0,
+            "module_multipliers": {},
+            "depth_multipliers": {},
+        },
+        "seed": 0,
+    }
+    different = RunConfig.model_validate({"model": {"width": 128}, "hyperparameters": {"lr": 0.5}})
+    assert (RunConfig().run_id, different.run_id) == ("d1-44136fa355b3", "d1-56fb6cbccb70")

@@ -57,9 +57,9 @@ def test_bundles_share_shapes_and_the_dearest_comes_first(plan):
     assert [bundle.config.model.width for bundle in plan.bundles] == [64, 32, 16]
     for bundle in plan.bundles:
         configs = [plan.sweep.runs[run_id] for run_id in bundle.runs]
-        assert {config.bundle_id for config in configs} == {bundle.config.bundle_id}
+        assert {config.bundle for config in configs} == {bundle.config.bundle}
         assert [config.seed for config in configs] == [0, 1]
-    assert len({bundle.config.bundle_id for bundle in plan.bundles}) == 3
+    assert len({bundle.config.bundle for bundle in plan.bundles}) == 3
 
 
 def test_the_same_file_gives_the_same_plan(path, runs_dir):
