@@ -15,7 +15,6 @@ from paper_repro.config import Parameterization
 from paper_repro.coordinate_check import Axis as CheckedAxis
 from paper_repro.coordinate_check import Verdict, check_config, judge, measure
 from paper_repro.errors import ConfigError
-from paper_repro.factors import Ratios
 from paper_repro.parameterization import (
     FORWARD,
     ITERATIONS,
@@ -24,6 +23,7 @@ from paper_repro.parameterization import (
     forward_rule,
     rule_factor,
 )
+from paper_repro.parameterization.factors import Ratios
 
 #: The sweep with the learning-rate curves along an axis.
 SWEEPS: dict[CheckedAxis, str] = {"width": "lr_width", "depth": "lr_depth"}

@@ -15,11 +15,11 @@ import pandas as pd
 
 from analysis.arms import arms_of, restated, select
 from analysis.axes import AXES
-from analysis.seeds import over_seeds
 from analysis.transfer import LR, ScaleFits, drift, drift_by_seed, fit_arm
 from paper_repro.config import SDE_RULE
 from paper_repro.errors import ConfigError
 from paper_repro.hyperparameters import has_sde_rule
+from paper_repro.statistics import over_seeds
 
 NOTHING = "none"
 EVERYTHING = "+".join(quantity for quantity in SDE_RULE if quantity != "lr")

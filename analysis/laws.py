@@ -33,8 +33,8 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 from scipy.optimize import least_squares, nnls
 
-from analysis.seeds import CONFIDENCE, Interval
 from paper_repro.errors import ConfigError
+from paper_repro.statistics import CONFIDENCE, Interval
 
 Floats = NDArray[np.float64]
 

@@ -13,8 +13,8 @@ from rich.table import Table
 from analysis.arms import arms_of
 from analysis.axes import Axis
 from analysis.regime import regime, scales_on_plateau
-from analysis.seeds import Interval
 from analysis.transfer import LR, drift_summary, transfer_summary
+from paper_repro.statistics import Interval
 
 
 def print_transfer(

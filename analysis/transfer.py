@@ -1,7 +1,7 @@
 """Does the optimum transfer? Optima along one axis, their drift, the regret, and a verdict.
 
 Every statistic is computed within a seed (runs that share a seed share their data) and then
-averaged over seeds with an interval: see `analysis.seeds`. Unbracketed optima are shown and
+averaged over seeds with an interval: see `paper_repro.statistics`. Unbracketed optima are shown and
 flagged, and enter no statistic.
 """
 
@@ -17,8 +17,8 @@ import pandas as pd
 from analysis.arms import arms_of, select
 from analysis.axes import Axis
 from analysis.optimum import FittedCurve, fit_optimum
-from analysis.seeds import UNKNOWN, Interval, over_seeds
 from paper_repro.errors import ConfigError
+from paper_repro.statistics import UNKNOWN, Interval, over_seeds
 
 LR = "hyperparameters.lr"
 WEIGHT_DECAY = "hyperparameters.weight_decay"

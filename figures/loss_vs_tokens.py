@@ -25,8 +25,8 @@ from analysis.axes import AXES
 from analysis.laws import ArmLaws, LawFit
 from analysis.loss_vs_tokens import TUNED, FinalLosses, duration_laws
 from analysis.report import interval_text, new_table
-from analysis.seeds import over_seeds
 from figures.style import Colour
+from paper_repro.statistics import over_seeds
 
 SIZE = (6.2, 7.0)  # inches
 

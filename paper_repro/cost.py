@@ -68,7 +68,7 @@ def estimated_gpu_seconds(config: RunConfig, vocab_size: int, at_once: int = 1) 
 
     Matrix products at 10 TFLOP/s, which is half of an A100's float32 peak by its data sheet; but at
     least 3 ms a step and 1.5 ms a block and step, for launching small kernels one by one, which the
-    runs share. An H200 took less than half of it in bfloat16 (notes/performance.md).
+    runs share. An H200 took less than half of it in bfloat16 (docs/performance.md).
     """
     launches = config.steps * (3e-3 + 1.5e-3 * config.model.depth) / at_once
     return max(train_flops(config, vocab_size) / 1e13, launches)

@@ -25,8 +25,8 @@ from paper_repro.config import (
     SdeQuantity,
 )
 from paper_repro.errors import ConfigError
-from paper_repro.factors import Ratios
 from paper_repro.parameterization import TensorClass, forward_rule, rule, rule_factor
+from paper_repro.parameterization.factors import Ratios
 
 #: The tensor class of the weight (matrix or gain) of every module type.
 WEIGHT_CLASSES: dict[ModuleType, TensorClass] = {

@@ -87,7 +87,7 @@ def _check_options(options: dict[str, Option]) -> dict[str, Option]:
 class Profile(BaseModel):
     """What every job of a launch asks for. Keys left out leave the choice to the site.
 
-    Not so memory and time: jobs ask for what their work needs (`slurm.requests`).
+    Not so memory and time: jobs ask for what their work needs (`slurm.resources`).
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)

@@ -1,8 +1,9 @@
 """Copies of the code for SLURM jobs: a job runs what was there when it was submitted.
 
 A copy lies in `runs/<sweep>/code/<hash>/` and holds the modules that a worker can import
-(`paper_repro.code.PACKAGES`), as they were on disk, and the git revision. Its name is the hash of
-its content, so launches of the same code share one, and a part of one is never taken for a whole.
+(`paper_repro.records.code.PACKAGES`), as they were on disk, and the git
+revision. Its name is the hash of its content, so launches of the same code share one, and a part of
+one is never taken for a whole.
 """
 
 from __future__ import annotations
@@ -11,9 +12,9 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from paper_repro.code import REVISION_FILE, code_files, git_revision, hash_code
 from paper_repro.errors import ConfigError
 from paper_repro.files import write_atomically, write_json
+from paper_repro.records.code import REVISION_FILE, code_files, git_revision, hash_code
 
 
 def snapshot_path(sweep_dir: Path) -> Path:

@@ -5,7 +5,7 @@ and that nobody has claimed. So any number of workers, from any number of launch
 and none does another's run. All it needs is in the records. A worker tries a run at most once: what
 it could not finish, for want of disk space say, is left to the next launch.
 
-A job may be several processes that train each run together (`slurm.tasks`). They part at an error;
+A job may be several processes that train each run together (`slurm.ranks`). They part at an error;
 SLURM then starts the job anew.
 """
 
@@ -24,16 +24,16 @@ from typing import TYPE_CHECKING
 from submitit import JobEnvironment
 from submitit.helpers import DelayedSubmission
 
-from paper_repro.claims import slurm_job, take_claim
-from paper_repro.code import ROOT, code_hash
 from paper_repro.config import Execution
 from paper_repro.errors import ConfigError
 from paper_repro.records import Record
-from slurm.jobs import wait_while_running
+from paper_repro.records.code import ROOT, code_hash
+from paper_repro.records.lease import slurm_job, take_lease
+from slurm.queue import wait_while_running
 
 if TYPE_CHECKING:
-    from paper_repro.distributed import Processes
-    from paper_repro.track import ClaimedRun
+    from paper_repro.records.recorder import LeasedRun
+    from paper_repro.training.processes import Processes
 
 log = logging.getLogger(__name__)
 
@@ -102,7 +102,7 @@ class Worker:
 
     def _work_together(self, received: list[int]) -> None:
         """Work as one task of several; task 0 gets the signals that any of them received."""
-        from slurm.tasks import dismiss, follow, join
+        from slurm.ranks import dismiss, follow, join
 
         processes = join(self.processes, self.execution.parallel)
         if processes.rank:
@@ -124,11 +124,11 @@ class Worker:
             claimed = self._claim(work.run_ids, tried, should_stop)
             first = next(claimed, None)
             if first is not None:
-                from paper_repro.train import train_bundle
+                from paper_repro.training.trainer import train_bundle
 
-                runs: Iterator[ClaimedRun] = itertools.chain([first], claimed)
+                runs: Iterator[LeasedRun] = itertools.chain([first], claimed)
                 if processes:
-                    from slurm.tasks import announced
+                    from slurm.ranks import announced
 
                     runs = announced(runs, work.compile, processes)
                 execution = self.execution.model_copy(update={"compile": work.compile})
@@ -139,8 +139,8 @@ class Worker:
 
     def _claim(
         self, run_ids: tuple[str, ...], tried: set[str], should_stop: Callable[[], bool]
-    ) -> Iterator[ClaimedRun]:
-        """Claim the runs of a bundle, one at a time, when the trainer asks for the next.
+    ) -> Iterator[LeasedRun]:
+        """Lease the runs of a bundle, one at a time, when the trainer asks for the next.
 
         A run whose record cannot be read or written is passed by, and the log says why.
         """
@@ -153,7 +153,7 @@ class Worker:
                 continue
             try:
                 config = record.config()
-                claim = take_claim(record.directory, log_path)
+                claim = take_lease(record.directory, log_path)
                 if claim and record.status() is not None:  # finished between the look and the claim
                     claim.release()
                     continue
@@ -162,10 +162,12 @@ class Worker:
                 log.error("%s: passed by: %s", record.directory, error)
                 continue
             if claim:
-                from paper_repro.track import ClaimedRun  # imports torch: only if there is work
+                from paper_repro.records.recorder import (
+                    LeasedRun,  # imports torch: only if there is work
+                )
 
                 tried.add(run_id)
-                yield ClaimedRun(config, record, claim)
+                yield LeasedRun(config, record, claim)
 
 
 def _log_path() -> str | None:

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from paper_repro.errors import ConfigError
-from slurm.jobs import cancel, live_arrays, submitted
+from slurm.queue import cancel, live_arrays, submitted
 from sweeps import cli
 from sweeps.plan import make_plan
 from sweeps.spec import read_sweep

@@ -1,6 +1,6 @@
 """What the SLURM jobs of a launch ask for, from the costs of the runs to do; `--dry-run` shows it.
 
-`slurm.requests` has the arithmetic.
+`slurm.resources` has the arithmetic.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from rich.console import Console
 from paper_repro.config import Execution
 from paper_repro.cost import process_bytes
 from slurm.profiles import Profile
-from slurm.requests import MEMORY_MARGIN, START_SECONDS, TIME_MARGIN, WorkLeft, fitted
+from slurm.resources import MEMORY_MARGIN, START_SECONDS, TIME_MARGIN, WorkLeft, fitted
 from sweeps.plan import Bundle, Plan, vocabulary_size
 from sweeps.report import duration, say
 
@@ -26,7 +26,7 @@ def print_jobs(
     console: Console, plan: Plan, profile: Profile, jobs: int, execution: Execution
 ) -> None:
     """The jobs that a launch would submit, why so large, and the scripts that sbatch would get."""
-    from slurm.arrays import array_sizes, scripts
+    from slurm.submit import array_sizes, scripts
 
     asked = fitted_profile(plan, profile, jobs)
     sizes = ", ".join(map(str, array_sizes(jobs, profile.array_limit)))

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, get_args
 
 from rich.console import Console
 
-from paper_repro.claims import expire_claim
 from paper_repro.config import DataConfig, Execution
 from paper_repro.errors import ConfigError
-from slurm.devices import gpus
-from slurm.jobs import pauses
+from paper_repro.records.lease import expire_lease
+from slurm.hardware import gpus
+from slurm.queue import pauses
 from sweeps import cli
 from sweeps.jobs import print_jobs
 from sweeps.plan import Plan, make_plan, refresh
@@ -29,7 +29,7 @@ from sweeps.state import UNSETTLED
 from sweeps.workers import choose_execution, choose_profile, submit, worker_count
 
 if TYPE_CHECKING:
-    from slurm.executors import Workers, WorkersHere
+    from slurm.local import Workers, WorkersHere
     from slurm.profiles import Profile
 
 STOP_SECONDS = 60.0
@@ -228,7 +228,7 @@ def _prepare_records(plan: Plan) -> None:
         if state.state == "failed":
             plan.records[run_id].status_path.unlink(missing_ok=True)
         if state.state == "lost" and state.job:
-            expire_claim(plan.records[run_id].directory, state.job)
+            expire_lease(plan.records[run_id].directory, state.job)
 
 
 def _watch(plan: Plan, workers: Workers, display: Display, cluster: str) -> Plan:
@@ -252,7 +252,7 @@ def _watch(plan: Plan, workers: Workers, display: Display, cluster: str) -> Plan
 
 
 def _interrupt(console: Console, workers: Workers, cluster: str) -> None:
-    from slurm.executors import WorkersHere
+    from slurm.local import WorkersHere
 
     if not isinstance(workers, WorkersHere):
         console.print(

@@ -21,7 +21,7 @@ from paper_repro.cost import (
 )
 from paper_repro.data.tokenization import bpe_size
 from paper_repro.records import Record
-from slurm.jobs import on_gpus
+from slurm.queue import on_gpus
 from sweeps.spec import Sweep
 from sweeps.state import FINISHED, RunState, State, read_states, without_jobs
 
@@ -32,7 +32,7 @@ BYTES = 256
 
 
 COMPILE_PAYS_SECONDS = {"cpu": 300.0, "gpu": 60.0}
-"""Estimated work of a bundle above which compiling its step pays (notes/performance.md)."""
+"""Estimated work of a bundle above which compiling its step pays (docs/performance.md)."""
 
 
 @dataclass(frozen=True)

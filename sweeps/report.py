@@ -11,7 +11,7 @@ from typing import Any, get_args
 from rich.console import Console
 from rich.table import Table
 
-from slurm.jobs import last_error
+from slurm.queue import last_error
 from sweeps.plan import Bundle, Plan
 from sweeps.state import FINISHED, RunState, State
 

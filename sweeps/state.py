@@ -9,9 +9,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from paper_repro.claims import owner_of
 from paper_repro.records import Record
-from slurm.jobs import live_jobs
+from paper_repro.records.lease import owner_of
+from slurm.queue import live_jobs
 
 State = Literal["done", "diverged", "failed", "running", "lost", "pending"]
 FINISHED: tuple[State, ...] = ("done", "diverged")

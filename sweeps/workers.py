@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 
 from paper_repro.config import Execution
 from paper_repro.errors import ConfigError
-from slurm.devices import default_workers
+from slurm.hardware import default_workers
 from sweeps.jobs import fitted_profile
 from sweeps.plan import Plan
 from sweeps.spec import Sweep
 
 if TYPE_CHECKING:
-    from slurm.executors import Workers
+    from slurm.local import Workers
     from slurm.profiles import Profile
 
 
@@ -80,7 +80,8 @@ def choose_execution(profile: Profile | None, arguments: argparse.Namespace) -> 
 
 def submit(plan: Plan, profile: Profile | None, arguments: argparse.Namespace) -> Workers:
     """Give the missing runs to workers."""
-    from slurm import arrays, executors
+    from slurm import local as executors
+    from slurm import submit as arrays
     from slurm.worker import Work, Worker
 
     missing = set(plan.missing)

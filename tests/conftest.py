@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from paper_repro.claims import take_claim
 from paper_repro.config import Execution, RunConfig
 from paper_repro.records import Record
-from paper_repro.track import ClaimedRun
-from paper_repro.train import train_bundle
+from paper_repro.records.lease import take_lease
+from paper_repro.records.recorder import LeasedRun
+from paper_repro.training.trainer import train_bundle
 from slurm.testcluster import missing_programs, private_cluster
 
 # Who runs the tests in the background may have Ctrl-C ignored, and every child would inherit that.
@@ -56,15 +56,15 @@ def small_config(**sections) -> RunConfig:
     return RunConfig.model_validate(merged | {"seed": sections.get("seed", 0)})
 
 
-def claimed(folder: Path, configs: list[RunConfig]) -> list[ClaimedRun]:
+def claimed(folder: Path, configs: list[RunConfig]) -> list[LeasedRun]:
     """Runs with new records, claimed."""
     runs = []
     for config in configs:
         record = Record(folder / config.run_id)
         record.create(config)
-        claim = take_claim(record.directory)
+        claim = take_lease(record.directory)
         assert claim is not None
-        runs.append(ClaimedRun(config, record, claim))
+        runs.append(LeasedRun(config, record, claim))
     return runs
 
 
@@ -74,11 +74,11 @@ def train(
     """Train one run in `directory`, stopping it gracefully after a number of steps."""
     record = Record(directory)
     record.create(config)
-    claim = take_claim(directory, log="worker.log")
+    claim = take_lease(directory, log="worker.log")
     assert claim is not None
     asked = iter(range(1, stop_after + 1))
     train_bundle(
-        [ClaimedRun(config, record, claim)],
+        [LeasedRun(config, record, claim)],
         execution or Execution(device="cpu"),
         lambda: next(asked, stop_after) == stop_after,
     )

@@ -4,7 +4,7 @@ import json
 
 import pandas as pd
 import pytest
-from synthetic_sweep import write_run
+from support.synthetic_sweep import write_run
 
 from analysis.arms import COMPARED, Arm, arms_of, restated, select, with_equivalents
 from analysis.load import config_of, load_sweep

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
-from synthetic_sweep import write_run
+from support.synthetic_sweep import write_run
 
 from analysis.duration import effects, exponents
 from analysis.load import load_sweep

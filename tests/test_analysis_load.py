@@ -2,7 +2,7 @@ import math
 from pathlib import Path
 
 import pytest
-from synthetic_sweep import drifting, run_config, write_run, write_sweep
+from support.synthetic_sweep import drifting, run_config, write_run, write_sweep
 
 import analysis
 from analysis.load import load_curves, load_results, load_sweep, save_results

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from analysis.optimum import RISE, fit_optimum
-from analysis.seeds import over_seeds
+from paper_repro.statistics import over_seeds
 
 GRID = np.arange(-10.0, -1.0)
 INF = math.inf

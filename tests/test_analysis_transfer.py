@@ -1,14 +1,14 @@
 import math
 
 import pytest
-from synthetic_sweep import CURVATURE, drifting, write_sweep
+from support.synthetic_sweep import CURVATURE, drifting, write_sweep
 
 from analysis.axes import AXES
 from analysis.load import load_sweep
 from analysis.regime import regime, scales_on_plateau
-from analysis.seeds import Interval
 from analysis.transfer import drift_summary, fit_arms, regret, transfer_summary, verdict
 from paper_repro.errors import ConfigError
+from paper_repro.statistics import Interval
 
 WIDTH = AXES["width"]
 TRANSFER_TABLE = [

@@ -9,12 +9,12 @@ import pytest
 import torch
 from conftest import claimed, small_config, train
 
-from paper_repro.claims import owner_of
 from paper_repro.config import Execution
-from paper_repro.learner import Solo
 from paper_repro.records import Record
-from paper_repro.stack import Stack
-from paper_repro.train import train_bundle
+from paper_repro.records.lease import owner_of
+from paper_repro.training.single import Solo
+from paper_repro.training.stacked import Stack
+from paper_repro.training.trainer import train_bundle
 
 STEPS = 60
 RATES = (2**-6, 1e20, 2**-7, 2**-5)

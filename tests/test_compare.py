@@ -4,7 +4,7 @@ them."""
 import pandas as pd
 import pytest
 from rich.table import Table
-from synthetic_sweep import drifting, write_sweep
+from support.synthetic_sweep import drifting, write_sweep
 
 from analysis import compare
 from analysis.arms import Arm
@@ -23,8 +23,8 @@ from figures.coordinates import draw_coordinates
 from figures.metric import draw_metric
 from figures.notebook import NotebookConsole, picture, show, show_metric
 from paper_repro.errors import ConfigError
-from paper_repro.factors import Ratios
 from paper_repro.parameterization import COLUMNS, RULE_QUANTITIES, TENSOR_CLASSES, multipliers
+from paper_repro.parameterization.factors import Ratios
 
 ARMS = {"complete_d": drifting(0), "sp": drifting(-0.6)}
 RATIOS = Ratios(N=4, L=2, B=8, D=16)

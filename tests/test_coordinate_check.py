@@ -21,11 +21,11 @@ from paper_repro.coordinate_check.__main__ import EPS, LARGE_EPS, main
 from paper_repro.coordinate_check.judge import fit
 from paper_repro.coordinate_check.measure import activations
 from paper_repro.errors import ConfigError
-from paper_repro.factors import ONE, Factor, N
 from paper_repro.model import GPT
+from paper_repro.parameterization.factors import ONE, Factor, N
 
 SIZES = {"width": (32, 128), "depth": (2, 8)}
-NOTE = Path(__file__).parent.parent / "notes" / "eps_rows.md"
+NOTE = Path(__file__).parent.parent / "docs" / "eps_rows.md"
 
 
 def train(parameterization, axis, alpha=1.0, eps=EPS, steps=3) -> pd.DataFrame:

@@ -1,6 +1,6 @@
 """On a GPU: runs trained at once, as one captured step, have the numbers of each alone.
 
-Continuous integration has no GPU: there these tests skip. `notes/performance.md` says when they
+Continuous integration has no GPU: there these tests skip. `docs/performance.md` says when they
 last ran on one.
 """
 
@@ -14,10 +14,10 @@ import torch
 from conftest import claimed, small_config
 from test_bundles import RATES
 
-from paper_repro import program
 from paper_repro.config import Execution
 from paper_repro.records import Record
-from paper_repro.train import train_bundle
+from paper_repro.training import program
+from paper_repro.training.trainer import train_bundle
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 

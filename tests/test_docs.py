@@ -26,7 +26,7 @@ ROOMS = ("paper_repro", "slurm", "sweeps", "analysis", "figures")
 
 LINK = re.compile(r"\]\((?!https?://)([^)#\s]*)(#[^)\s]*)?\)")
 PATH = re.compile(
-    rf"(?<![\w/<.-])((?:{'|'.join(ROOMS)}|docs|notes|tests|\.ci)/[\w./-]+\.(?:py|yaml|md|png|svg|parquet))"
+    rf"(?<![\w/<.-])((?:{'|'.join(ROOMS)}|docs|tests|\.ci)/[\w./-]+\.(?:py|yaml|md|png|svg|parquet))"
 )
 NAME = re.compile(rf"`((?:{'|'.join(ROOMS)})(?:\.\w+)+)`")
 COMMAND = re.compile(r"python -m ([\w.]+)")

@@ -10,8 +10,8 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from slurm_jobs import ON_SLURM, Job, launch_sweep, slurm, submit_tiny, wait_for
-from tiny_sweep import STEPS, numbers, sweep_file
+from support.slurm_jobs import ON_SLURM, Job, launch_sweep, slurm, submit_tiny, wait_for
+from support.tiny_sweep import STEPS, numbers, sweep_file
 
 from paper_repro.records import Record
 from slurm.testcluster import PrivateCluster

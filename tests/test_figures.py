@@ -3,7 +3,7 @@ import math
 
 import pytest
 from matplotlib.colors import to_rgb
-from synthetic_sweep import drifting, write_sweep
+from support.synthetic_sweep import drifting, write_sweep
 
 from analysis.axes import AXES
 from analysis.load import load_sweep, save_results

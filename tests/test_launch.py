@@ -15,10 +15,18 @@ from multiprocessing import get_context
 from pathlib import Path
 
 import pytest
-from tiny_sweep import ROOT, STEPS, numbers, only_record, start, sweep_file, wait_until_training
+from support.tiny_sweep import (
+    ROOT,
+    STEPS,
+    numbers,
+    only_record,
+    start,
+    sweep_file,
+    wait_until_training,
+)
 
-from paper_repro.claims import is_claimed, owner_of
 from paper_repro.config import Execution
+from paper_repro.records.lease import is_leased, owner_of
 from slurm.worker import Work, Worker
 from sweeps import launch, status
 from sweeps.plan import make_plan
@@ -80,7 +88,7 @@ def test_launch_trains_all_and_a_relaunch_nothing(tmp_path):
 @pytest.mark.parametrize(("arguments", "compiled"), [([], False), (["--compile=always"], True)])
 def test_compilation_as_asked_for(arguments, compiled, tmp_path, monkeypatch, caplog):
     """Short bundles are compiled only if one insists (here: on what is not there)."""
-    monkeypatch.setattr("paper_repro.program.COMPILER", "no-such-compiler")
+    monkeypatch.setattr("paper_repro.training.program.COMPILER", "no-such-compiler")
     path, runs_dir = sweep_file(tmp_path, [0], 5), tmp_path / "runs"
     assert _launch(path, runs_dir, "--cluster", "debug", *arguments) == 0
     assert ("not compiled" in caplog.text) is compiled
@@ -106,7 +114,7 @@ def test_two_launchers_at_once_train_each_run_once(tmp_path):
         assert "6 of 6 runs done" in out
     logs = "".join(log.read_text() for log in (runs_dir / "tiny" / "jobs").glob("*_log.out"))
     # What a training says when it starts:
-    starts = Counter(re.findall(r"run ([0-9a-f]{12})\n", logs))
+    starts = Counter(re.findall(r"run (d1-[0-9a-f]{12})\n", logs))
     assert starts == Counter(read_sweep(path).runs.keys())
 
 
@@ -150,7 +158,7 @@ def test_ctrl_c_leaves_everything_resumable(tmp_path, undisturbed):
     assert "Traceback" not in err
     assert (record / "checkpoint.pt").exists()
     assert not (record / "status.json").exists()
-    assert not is_claimed(record)
+    assert not is_leased(record)
 
     assert _launch(path, runs_dir) == 0
     assert numbers(record) == undisturbed
@@ -172,7 +180,7 @@ def test_ctrl_c_in_process(tmp_path, undisturbed, capsys):
     presser.join()
     assert "The same command resumes" in capsys.readouterr().out
     assert (record / "checkpoint.pt").exists()
-    assert not is_claimed(record)
+    assert not is_leased(record)
 
     assert _launch(path, runs_dir) == 0
     assert numbers(record) == undisturbed

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from slurm.jobs import note_submission
+from slurm.queue import note_submission
 from sweeps import cancel, launch, status
 
 GOOD = """\

@@ -9,9 +9,9 @@ from conftest import small_config
 from paper_repro.config import ModelConfig
 from paper_repro.cost import parameters
 from paper_repro.hyperparameters import module_types
-from paper_repro.layers import Norm
-from paper_repro.model import GPT, _label, rotate, rotation
-from paper_repro.optimizer import adamw, parameter_groups
+from paper_repro.model.gpt import GPT, _label, rotate, rotation
+from paper_repro.model.layers import Norm
+from paper_repro.training.param_groups import adamw, parameter_groups
 
 VOCABULARY = 50
 

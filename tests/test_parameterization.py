@@ -6,16 +6,16 @@ import math
 import pytest
 
 from paper_repro.config import RunConfig
-from paper_repro.factors import ALPHA, ONE, B, D, L, N, Ratios
 from paper_repro.parameterization import (
     COLUMNS,
     FORWARD,
     RULE_QUANTITIES,
     TABLE,
     TENSOR_CLASSES,
-    main,
     multipliers,
 )
+from paper_repro.parameterization.__main__ import main
+from paper_repro.parameterization.factors import ALPHA, ONE, B, D, L, N, Ratios
 
 # m_N = 4, m_L = 2, m_B = 8, m_D = 32, α = 1: √(m_B/m_D) = 1/2, κ = 1/4.
 RATIOS = Ratios(N=4, L=2, B=8, D=32)

@@ -5,18 +5,21 @@ from pathlib import Path
 import pytest
 
 from paper_repro.parameterization import FORWARD, TABLE, TENSOR_CLASSES
-from paper_repro.rules_page import main, rule_rows
-from paper_repro.rules_reasons import ALL, REASONS
+from paper_repro.parameterization.page import main, rule_rows
+from paper_repro.parameterization.page_reasons import ALL, REASONS
 
 ROOT = Path(__file__).parent.parent
-START, END = "<!-- rules: python -m paper_repro.rules_page --readme -->\n", "<!-- /rules -->"
+START, END = (
+    "<!-- rules: python -m paper_repro.parameterization.page --readme -->\n",
+    "<!-- /rules -->",
+)
 
 
 def test_page_is_what_the_code_renders(capsys):
     assert main([]) == 0
     rendered = capsys.readouterr().out
     written = (ROOT / "docs/rules.md").read_text(encoding="utf-8")
-    assert written == rendered, "renew: python -m paper_repro.rules_page > docs/rules.md"
+    assert written == rendered, "renew: python -m paper_repro.parameterization.page > docs/rules.md"
 
 
 def test_readme_table_is_what_the_code_renders(capsys):
@@ -24,7 +27,7 @@ def test_readme_table_is_what_the_code_renders(capsys):
     rendered = capsys.readouterr().out
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     block = readme.partition(START)[2].partition(END)[0]
-    assert block == rendered, "renew: python -m paper_repro.rules_page --readme, between markers"
+    assert block == rendered, "renew: the command between the markers"
 
 
 def test_rows_are_the_whole_table():

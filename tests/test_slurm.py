@@ -10,11 +10,19 @@ import signal
 import subprocess
 
 import pytest
-from slurm_jobs import ON_SLURM, Job, launch_sweep, submit_tiny, wait_for
-from tiny_sweep import ROOT, STEPS, numbers, only_record, start, sweep_file, wait_until_training
+from support.slurm_jobs import ON_SLURM, Job, launch_sweep, submit_tiny, wait_for
+from support.tiny_sweep import (
+    ROOT,
+    STEPS,
+    numbers,
+    only_record,
+    start,
+    sweep_file,
+    wait_until_training,
+)
 
-from paper_repro.claims import is_claimed, owner_of
-from slurm.jobs import live_arrays, live_jobs, note_submission
+from paper_repro.records.lease import is_leased, owner_of
+from slurm.queue import live_arrays, live_jobs, note_submission
 from sweeps import cancel, status
 from sweeps.spec import read_sweep
 
@@ -82,7 +90,7 @@ def test_a_job_that_vanished_with_its_node_is_lost_and_then_taken_up(
     os.kill(job.worker, signal.SIGKILL)
     wait_for(lambda: job.gone)
     claim.write_text(json.dumps(json.loads(claim.read_text()) | {"host": "elsewhere"}))
-    assert is_claimed(job.record)
+    assert is_leased(job.record)
     assert status.main([str(path), "--runs-dir", str(runs_dir)]) == 0
     out = capsys.readouterr().out
     assert "0 running, 1 lost" in out

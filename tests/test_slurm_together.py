@@ -9,13 +9,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from slurm_jobs import Job, launch_sweep, wait_for
-from tiny_sweep import numbers, only_record, sweep_file
+from support.slurm_jobs import Job, launch_sweep, wait_for
+from support.tiny_sweep import numbers, only_record, sweep_file
 
 from paper_repro.config import Execution, Parallel
 from paper_repro.files import read_json
 from paper_repro.records import Record
-from slurm import arrays
+from slurm import submit as arrays
 from slurm.profiles import read_profile
 from slurm.worker import Work, Worker
 from sweeps.plan import make_plan

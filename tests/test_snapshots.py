@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from tiny_sweep import (
+from support.tiny_sweep import (
     ROOT,
     STEPS,
     numbers,
@@ -21,10 +21,10 @@ from tiny_sweep import (
     wait_until_training,
 )
 
-from paper_repro.code import PACKAGES, code_files, code_hash, git_revision, hash_code
 from paper_repro.config import Execution
 from paper_repro.files import read_json
-from slurm.jobs import submitted
+from paper_repro.records.code import PACKAGES, code_files, code_hash, git_revision, hash_code
+from slurm.queue import submitted
 from slurm.snapshots import take_snapshot
 from slurm.worker import Work, Worker
 
@@ -92,7 +92,7 @@ def _files(folder: Path) -> dict[str, int]:
 
 def test_a_snapshot_holds_the_modules_as_they_are_on_disk(source, tmp_path):
     revision = _commit(source)
-    (source / "paper_repro" / "train.py").write_text("edited = True\n")
+    (source / "paper_repro" / "training" / "trainer.py").write_text("edited = True\n")
     (source / "slurm" / "untracked.py").write_text("new = True\n")
     content = {
         path.relative_to(source).as_posix(): path.read_bytes()
@@ -103,7 +103,7 @@ def test_a_snapshot_holds_the_modules_as_they_are_on_disk(source, tmp_path):
     snapshot = _take(source, tmp_path / "sweep")
     assert snapshot == tmp_path / "sweep" / "code" / hash_code(content)
     assert code_files(snapshot) == content
-    assert content["paper_repro/train.py"] == b"edited = True\n"
+    assert content["paper_repro/training/trainer.py"] == b"edited = True\n"
     assert content["slurm/untracked.py"] == b"new = True\n"
     assert "paper_repro/data/dataset.py" in content
     assert _files(snapshot).keys() == {*content, "snapshot.json"}
@@ -116,7 +116,7 @@ def test_the_same_code_is_copied_once_and_other_code_beside_it(source, tmp_path)
     (source / "slurm" / "README.md").write_text("Not code.")
     assert _take(source, tmp_path / "sweep") == first
     assert _files(first) == before
-    module = source / "paper_repro" / "model.py"
+    module = source / "paper_repro" / "model" / "gpt.py"
     module.write_bytes(module.read_bytes() + b"\n")
     second = _take(source, tmp_path / "sweep")
     assert second != first
@@ -133,7 +133,7 @@ def test_the_hash_tells_names_and_contents_apart():
 
 def test_what_a_killed_launch_left_is_completed(source, tmp_path):
     snapshot = _take(source, tmp_path / "sweep")
-    (snapshot / "paper_repro" / "train.py").unlink()
+    (snapshot / "paper_repro" / "training" / "trainer.py").unlink()
     (snapshot / "snapshot.json").unlink()
     (snapshot / "slurm" / "worker.py").write_bytes(b"")
     assert _take(source, tmp_path / "sweep") == snapshot
@@ -227,7 +227,7 @@ environment: {PYTHONPATH: PLACE, PAPER_REPRO_CACHE: CACHE}
 @pytest.mark.usefixtures("slurm_cluster")
 def test_a_waiting_and_a_requeued_job_run_what_was_launched(source, tmp_path):
     """However the code and the sweep file change, and wherever else there is code of ours."""
-    module = source / "paper_repro" / "train.py"
+    module = source / "paper_repro" / "training" / "trainer.py"
     module.write_text(module.read_text() + "# not as in the repository of this test\n")
     revision, launched = _commit(source), hash_code(code_files(source))
     assert launched != hash_code(code_files(ROOT))

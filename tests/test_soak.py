@@ -13,11 +13,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from slurm_jobs import PROFILE, Job, launch_sweep, slurm, wait_for
-from tiny_sweep import numbers, start, sweep_file
+from support.slurm_jobs import PROFILE, Job, launch_sweep, slurm, wait_for
+from support.tiny_sweep import numbers, start, sweep_file
 
 from paper_repro.records import Record
-from slurm.jobs import live_jobs, submitted
+from slurm.queue import live_jobs, submitted
 from slurm.testcluster import PrivateCluster
 
 pytestmark = [pytest.mark.slurm, pytest.mark.slow]

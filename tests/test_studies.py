@@ -4,7 +4,7 @@ import json
 
 import pandas as pd
 import pytest
-from synthetic_sweep import drifting, write_run, write_sweep
+from support.synthetic_sweep import drifting, write_run, write_sweep
 
 from analysis.arms import arms_of
 from analysis.load import load_sweep, save_results

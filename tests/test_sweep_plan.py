@@ -6,14 +6,14 @@ import json
 
 import pytest
 
-from paper_repro.claims import take_claim
 from paper_repro.cost import (
     estimated_cpu_bytes,
     estimated_cpu_seconds,
     estimated_gpu_seconds,
     estimated_host_bytes,
 )
-from slurm.jobs import note_submission
+from paper_repro.records.lease import take_lease
+from slurm.queue import note_submission
 from sweeps import launch, status
 from sweeps.plan import make_plan, refresh
 from sweeps.report import duration, short
@@ -71,9 +71,9 @@ def test_states_are_those_of_the_records(plan):
     plan.records[done].finish("done", **RESULT)
     plan.records[diverged].finish("diverged", **(RESULT | {"tokens": 320}))
     plan.records[failed].finish("failed", error="ValueError: bad")
-    take_claim(plan.records[running].directory)
+    take_lease(plan.records[running].directory)
     plan.records[running].append_metrics({"step": 5, "tokens": 160})
-    claim = take_claim(plan.records[dead].directory)  # of a process that is no more
+    claim = take_lease(plan.records[dead].directory)  # of a process that is no more
     claim.path.write_text(json.dumps(json.loads(claim.path.read_text()) | {"started": "0"}))
 
     plan = refresh(plan)
@@ -94,7 +94,7 @@ def test_states_are_those_of_the_records(plan):
 def test_a_failed_run_that_is_tried_again_is_running(plan):
     record = plan.records[plan.missing[0]]
     record.finish("failed", error="ValueError: bad")
-    take_claim(record.directory)
+    take_lease(record.directory)
     assert refresh(plan).count() == {"running": 1, "pending": 5}
 
 
@@ -243,7 +243,7 @@ def test_status_names_places_as_one_would_type_them(plan, path, runs_dir, capsys
 
 def _lose(record, log=None):
     """As if the process that has the run had been killed."""
-    claim = take_claim(record.directory, log)
+    claim = take_lease(record.directory, log)
     claim.path.write_text(json.dumps(json.loads(claim.path.read_text()) | {"started": "0"}))
 
 

@@ -8,18 +8,18 @@ import pytest
 import torch
 from conftest import small_config, train
 
-from paper_repro.claims import take_claim
-from paper_repro.code import code_files, hash_code
 from paper_repro.config import Execution, TrainConfig
 from paper_repro.data import load_dataset
 from paper_repro.files import write_json
 from paper_repro.model import GPT
-from paper_repro.optimizer import adamw
 from paper_repro.parameterization import COLUMNS
 from paper_repro.records import Record
-from paper_repro.schedules import lr_scale
-from paper_repro.track import ClaimedRun
-from paper_repro.train import train_bundle
+from paper_repro.records.code import code_files, hash_code
+from paper_repro.records.lease import take_lease
+from paper_repro.records.recorder import LeasedRun
+from paper_repro.training.param_groups import adamw
+from paper_repro.training.schedules import lr_scale
+from paper_repro.training.trainer import train_bundle
 
 
 def test_identity_at_the_base(tmp_path):
@@ -213,7 +213,7 @@ def test_failure_is_recorded_with_its_reason_and_tried_again(tmp_path):
 def test_a_worker_that_was_taken_over_leaves_the_record_alone(tmp_path):
     config, record = small_config(), Record(tmp_path)
     record.create(config)
-    claim = take_claim(tmp_path)
+    claim = take_lease(tmp_path)
     steps = []
 
     def taken_over_at_the_fifth_step():
@@ -221,10 +221,10 @@ def test_a_worker_that_was_taken_over_leaves_the_record_alone(tmp_path):
         if len(steps) == 5:
             write_json(claim.path, {"host": "elsewhere", "pid": 1, "started": "1"})
             os.utime(claim.path, (0, 0))
-            assert take_claim(tmp_path) is not None
+            assert take_lease(tmp_path) is not None
         return False
 
-    run = ClaimedRun(config, record, claim)
+    run = LeasedRun(config, record, claim)
     train_bundle([run], Execution(device="cpu"), taken_over_at_the_fifth_step)
     assert len(steps) == 5
     assert record.metrics() == steps[-1]
@@ -235,16 +235,16 @@ def test_a_worker_that_was_taken_over_leaves_the_record_alone(tmp_path):
 def test_an_error_is_recorded_by_the_owner_only(tmp_path, taken_over):
     config, record = small_config(), Record(tmp_path)
     record.create(config)
-    claim = take_claim(tmp_path)
+    claim = take_lease(tmp_path)
 
     def fail():
         if taken_over:
             write_json(claim.path, {"host": "elsewhere", "pid": 1, "started": "1"})
             os.utime(claim.path, (0, 0))
-            assert take_claim(tmp_path) is not None
+            assert take_lease(tmp_path) is not None
         raise RuntimeError("broken")
 
-    train_bundle([ClaimedRun(config, record, claim)], Execution(device="cpu"), fail)
+    train_bundle([LeasedRun(config, record, claim)], Execution(device="cpu"), fail)
     assert (record.status() is None) is taken_over
     assert record.error_path.exists() is not taken_over
 
@@ -265,7 +265,7 @@ def test_record_says_what_a_reader_needs(tmp_path):
 def test_record_says_by_which_code_the_steps_were_taken(tmp_path, monkeypatch, caplog):
     hashes = iter(["aaa", "aaa", "bbb", "aaa"])
     for stop_after in (2, 2, 2, 99):
-        monkeypatch.setattr("paper_repro.code.code_hash", partial(str, next(hashes)))
+        monkeypatch.setattr("paper_repro.records.code.code_hash", partial(str, next(hashes)))
         record = train(small_config(), tmp_path, stop_after=stop_after)
     run = json.loads(record.run_path.read_text())
     assert run["code_hash"] == "aaa"
@@ -278,7 +278,7 @@ def test_a_run_from_the_start_has_no_earlier_code(tmp_path, monkeypatch):
     first = json.loads(record.run_path.read_text())
     assert (first["code_hash"], first["earlier_code"]) == (hash_code(code_files()), [])
     record.checkpoint_path.unlink()
-    monkeypatch.setattr("paper_repro.code.code_hash", lambda: "other")
+    monkeypatch.setattr("paper_repro.records.code.code_hash", lambda: "other")
     run = json.loads(train(small_config(), tmp_path).run_path.read_text())
     assert (run["code_hash"], run["earlier_code"]) == ("other", [])
 
@@ -370,7 +370,7 @@ def test_compiled_equals_eager(tmp_path):
 
 
 def test_without_a_compiler_the_step_is_not_compiled(tmp_path, monkeypatch, caplog):
-    monkeypatch.setattr("paper_repro.program.COMPILER", "no-such-compiler")
+    monkeypatch.setattr("paper_repro.training.program.COMPILER", "no-such-compiler")
     record = train(small_config(), tmp_path, Execution(device="cpu", compile=True))
     assert record.status()["status"] == "done"
     assert record.run()["execution"]["compile"] is False

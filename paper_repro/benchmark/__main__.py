@@ -22,11 +22,11 @@ from paper_repro.benchmark.measure import (
     measure,
     peak_flops,
 )
-from paper_repro.code import describe_code
 from paper_repro.config import Execution, RunConfig, parse_run_config
 from paper_repro.errors import ConfigError
 from paper_repro.files import write_json
-from paper_repro.provenance import versions
+from paper_repro.records.code import describe_code
+from paper_repro.records.provenance import versions
 
 Device = Literal["cpu", "cuda"]
 Dtype = Literal["float32", "bfloat16"]

@@ -20,12 +20,12 @@ from typing import Any, Literal
 
 import torch
 
-from paper_repro.claims import take_claim
 from paper_repro.config import Execution, RunConfig
 from paper_repro.cost import parameters, train_flops
 from paper_repro.data import load_dataset
-from paper_repro.provenance import device_name
 from paper_repro.records import Record
+from paper_repro.records.lease import take_lease
+from paper_repro.records.provenance import device_name
 
 Variant = Literal["bundled", "single", "plain"]
 
@@ -118,7 +118,8 @@ def measure(variant: Variant, shape: Shape, peak: float) -> Measurement:
         RuntimeError: a process ended without a measurement.
     """
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["paper_repro.train"])  # torch takes seconds to import
+    # torch takes seconds to import
+    context.set_forkserver_preload(["paper_repro.training.trainer"])
     barrier, results = context.Barrier(shape.workers), context.SimpleQueue()
     processes = [
         context.Process(target=_work, args=(variant, shape, seed, barrier, results))
@@ -218,8 +219,8 @@ class _MeasuredError(BaseException):
 
 def _suite(configs: list[RunConfig], execution: Execution, stop: Callable[[], bool]) -> int:
     """The suite's own way, records and all; how many runs trained at once."""
-    from paper_repro.track import ClaimedRun
-    from paper_repro.train import train_bundle
+    from paper_repro.records.recorder import LeasedRun
+    from paper_repro.training.trainer import train_bundle
 
     def stop_unsaved() -> bool:
         if stop():
@@ -231,9 +232,9 @@ def _suite(configs: list[RunConfig], execution: Execution, stop: Callable[[], bo
         for config in configs:
             record = Record(Path(directory) / config.run_id)
             record.create(config)
-            claim = take_claim(record.directory)
+            claim = take_lease(record.directory)
             assert claim is not None
-            runs.append(ClaimedRun(config, record, claim))
+            runs.append(LeasedRun(config, record, claim))
         with suppress(_MeasuredError):
             train_bundle(runs, execution, stop_unsaved)
         first = runs[0].record

@@ -31,7 +31,7 @@ CANNOT_SEE = (
 )
 ROWS_IN_DOUBT = (
     "With a large ε, complete_d is flagged on width at final_norm and qk_norm: their gradients do "
-    "not scale as the paper's own ε rows; see notes/eps_rows.md."
+    "not scale as the paper's own ε rows; see docs/eps_rows.md."
 )
 
 

@@ -30,8 +30,8 @@ from paper_repro.config import Parameterization, RunConfig, parse_run_config
 from paper_repro.data import Dataset, load_dataset
 from paper_repro.errors import ConfigError
 from paper_repro.model import GPT
-from paper_repro.optimizer import adamw
 from paper_repro.parameterization import TensorClass
+from paper_repro.training.param_groups import adamw
 
 Axis = Literal["width", "depth"]
 Kind = Literal["activation", "change", "update", "gradient"]

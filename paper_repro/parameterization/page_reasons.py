@@ -1,7 +1,7 @@
 """Why each row of the rule table is what it is, and where it comes from: text for docs/rules.md.
 
-The reasons are the usual arguments in our words, not quotations. `paper_repro.rules_page` renders
-them beside the table; a test holds the keys against the table's rows.
+The reasons are the usual arguments in our words, not quotations. The page
+renders them beside the table; a test holds the keys against the table's rows.
 """
 
 from __future__ import annotations
@@ -87,12 +87,12 @@ REASONS: dict[tuple[str, str], Reason] = {
     ("eps", "hidden_norm"): Reason("As hidden weights.", READ),
     ("eps", "qk_norm"): Reason(
         "The heads share the gains: a gradient sums over m_N heads, each part of size m_N⁻¹. "
-        "At the start the parts do not add up like that yet ([measured](../notes/eps_rows.md)).",
+        "At the start the parts do not add up like that yet ([measured](../docs/eps_rows.md)).",
         f"{READ_D}; {QK_OTHERS}",
     ),
     ("eps", "final_norm"): Reason(
         "Grouped with the output rows, as printed. By the argument of the embedding one would "
-        "expect m_N⁻¹ (inference), and so [we measure](../notes/eps_rows.md): in width this row "
+        "expect m_N⁻¹ (inference), and so [we measure](../docs/eps_rows.md): in width this row "
         "looks inconsistent. We keep the paper's.",
         READ,
     ),

@@ -17,15 +17,15 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 from conftest import small_config, train
 
-from paper_repro.claims import owner_of, take_claim
 from paper_repro.config import Execution, Parallel, RunConfig
-from paper_repro.distributed import SeveralProcesses
 from paper_repro.files import read_json
 from paper_repro.model import GPT
 from paper_repro.records import Record
-from paper_repro.track import ClaimedRun, leaders_run
-from paper_repro.train import train_bundle
-from slurm.tasks import PORTS
+from paper_repro.records.lease import owner_of, take_lease
+from paper_repro.records.recorder import LeasedRun, leaders_run
+from paper_repro.training.processes import SeveralProcesses
+from paper_repro.training.trainer import train_bundle
+from slurm.ranks import PORTS
 
 #: Away from the base, so that every multiplier acts, and with rows that no two processes can share
 #: equally in the last validation batch (3 of 7).
@@ -84,9 +84,9 @@ def _work(rank: int, count: int, jobs: list[Any]) -> None:
         if rank == 0:
             record = Record(directory)
             record.create(config)
-            claim = take_claim(directory)
+            claim = take_lease(directory)
             assert claim is not None
-            run = ClaimedRun(config, record, claim)
+            run = LeasedRun(config, record, claim)
         processes.share(None)  # the record is written
         if rank > 0:
             run = leaders_run(directory)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from slurm.profiles import MIN_MINUTES, Profile
-from slurm.requests import WorkLeft, fitted
+from slurm.resources import WorkLeft, fitted
 from sweeps import launch
 from sweeps.plan import make_plan
 from sweeps.spec import read_sweep

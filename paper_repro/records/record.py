@@ -6,7 +6,7 @@
     checkpoint.pt   while the run is unfinished
     status.json     written last: done, diverged or failed, final losses, speed, memory
     error.txt       traceback of the last failure
-    claims/         who works on it (`paper_repro.claims`)
+    claims/         who works on it (`paper_repro.records.lease`)
 
 The state of a run is what these files say; nothing else remembers it.
 """

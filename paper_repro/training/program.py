@@ -14,11 +14,11 @@ from torch import Tensor
 from paper_repro.config import Execution, RunConfig
 from paper_repro.cost import fitting_runs
 from paper_repro.data import Dataset, load_dataset
-from paper_repro.distributed import Forward, Processes
-from paper_repro.graphs import CapturedStep
-from paper_repro.learner import Learner, Loss, Solo
 from paper_repro.model import GPT, losses
-from paper_repro.stack import Stack, adamw_update
+from paper_repro.training.graphs import CapturedStep
+from paper_repro.training.processes import Forward, Processes
+from paper_repro.training.single import Learner, Loss, Solo
+from paper_repro.training.stacked import Stack, adamw_update
 
 log = logging.getLogger(__name__)
 

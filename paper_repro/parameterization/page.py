@@ -1,7 +1,7 @@
 """docs/rules.md, and the rule table of README.md, from the code's own table.
 
-Commands: `python -m paper_repro.rules_page > docs/rules.md`; with `--readme` it prints what stands
-between the markers of README.md. Tests hold both files to it.
+Commands: `python -m paper_repro.parameterization.page > docs/rules.md`; with `--readme` it
+prints what stands between the markers of README.md. Tests hold both files to it.
 """
 
 from __future__ import annotations
@@ -12,8 +12,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from paper_repro import parameterization
-from paper_repro.factors import Factor
 from paper_repro.parameterization import (
     COLUMNS,
     FORWARD,
@@ -21,10 +19,12 @@ from paper_repro.parameterization import (
     TABLE,
     TENSOR_CLASSES,
 )
-from paper_repro.rules_notes import AFTER, BEFORE
-from paper_repro.rules_reasons import ALL, REASONS
+from paper_repro.parameterization import table as parameterization
+from paper_repro.parameterization.factors import Factor
+from paper_repro.parameterization.page_notes import AFTER, BEFORE
+from paper_repro.parameterization.page_reasons import ALL, REASONS
 
-SOURCE = "paper_repro/parameterization.py"
+SOURCE = "paper_repro/parameterization/table.py"
 
 #: Headings of the quantities, in the table's order.
 QUANTITIES = {
@@ -156,7 +156,7 @@ def readme_table() -> str:
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
-        prog="python -m paper_repro.rules_page",
+        prog="python -m paper_repro.parameterization.page",
         description="Print docs/rules.md, rendered from the table in the code.",
     )
     parser.add_argument("--readme", action="store_true", help="print README.md's table instead")

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 
 from paper_repro.config import RunConfig
-from paper_repro.layers import NORM_EPS
 from paper_repro.model import ROPE_BASE
-from paper_repro.track import DIVERGED_ABOVE
+from paper_repro.model.layers import NORM_EPS
+from paper_repro.records.recorder import DIVERGED_ABOVE
 
 _DEFAULT = RunConfig()
 _MODEL, _DATA, _TRAIN = _DEFAULT.model, _DEFAULT.data, _DEFAULT.train
@@ -22,7 +22,7 @@ def _plain(value: float) -> str:
 BEFORE = """\
 # The rules
 
-<!-- Rendered: python -m paper_repro.rules_page > docs/rules.md -->
+<!-- Rendered: python -m paper_repro.parameterization.page > docs/rules.md -->
 
 Factors on the base value of each hyperparameter, laid out like Table 1 of *Completed Hyperparameter
 Transfer across Modules, Width, Depth, Batch and Duration* (arXiv 2512.22382). Every factor is 1 at
@@ -103,7 +103,7 @@ choice; the values are the defaults of `paper_repro/config.py` unless a file is 
 - Model: RMSNorm with gains (its ε is {_plain(NORM_EPS)}), QK gains shared by the heads, head size \
 {_MODEL.head_dim}, rotary positions with base {ROPE_BASE:,.0f}, an MLP of {_MODEL.mlp_ratio}× \
 the width with {_MODEL.mlp.upper()} (or `swiglu`), {"" if _MODEL.biases else "no "}biases \
-(`paper_repro/model.py`).
+(`paper_repro/model/gpt.py`).
 - Attention logits are scaled by 1/√(head size), a constant, since width adds heads.
 - Base hyperparameters: η 2^{math.log2(_BASE.lr):g}, λ {_BASE.weight_decay:g}, β1 {_BASE.beta1:g}, \
 β2 {_BASE.beta2:g}, ε {_plain(_BASE.eps)}.
@@ -121,7 +121,7 @@ output projections: with m_L^−α it would count depth twice.
   That the first and the last block keep the curve's first and last point is our choice.
 - A multiplier of a beta acts on 1 − β, as the batch rule does.
 - A run has diverged when its loss is not finite or above {DIVERGED_ABOVE:g}× the loss it started \
-from (`paper_repro/track.py`). That is an outcome, and recorded.
+from (`paper_repro/records/recorder.py`). That is an outcome, and recorded.
 - Evaluation: the same {_TRAIN.eval_sequences} validation sequences for every run, \
 {_TRAIN.evaluations} times a run; the last is the result.
 - Data: `{_DATA.corpus}` in {_DATA.tokenizer}, context {_DATA.context}, \

@@ -3,8 +3,9 @@
 Shapes in names: B sequences, T positions, D width, H heads, K head size, F hidden size of the
 MLP, V vocabulary. Module names are the module types of `paper_repro.config.ModuleType`.
 
-One `GPT` is one model, or R models of runs that train at once (`paper_repro.stack`): then all
-parameters, multipliers, inputs and outputs have a run axis R before the axes that are named.
+One `GPT` is one model, or R models of runs that train at once
+(`paper_repro.training.stacked`): then all parameters, multipliers, inputs and outputs have a run
+axis R before the axes that are named.
 
 What differs between runs of a bundle is data, never a constant in the graph: the multipliers of the
 residual branches and of the logits are buffers, set by `initialise`.
@@ -20,7 +21,6 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from paper_repro.config import ModelConfig, ModuleType, RunConfig
-from paper_repro.distributed import Forward, write
 from paper_repro.hyperparameters import (
     OUTSIDE_BLOCKS,
     WEIGHT_CLASSES,
@@ -29,7 +29,8 @@ from paper_repro.hyperparameters import (
     residual_multiplier,
     resolve,
 )
-from paper_repro.layers import Embedding, Linear, Norm, over, run_axis
+from paper_repro.model.layers import Embedding, Linear, Norm, over, run_axis
+from paper_repro.training.processes import Forward, write
 
 ROPE_BASE = 10_000.0
 

@@ -17,9 +17,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from paper_repro.distributed import Processes
 from paper_repro.files import write_atomically
 from paper_repro.model import GPT
+from paper_repro.training.processes import Processes
 
 log = logging.getLogger(__name__)
 

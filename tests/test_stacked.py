@@ -7,8 +7,8 @@ import torch
 from conftest import small_config
 
 from paper_repro.model import GPT
-from paper_repro.optimizer import adamw, set_lr_scale
-from paper_repro.stack import Stack, adamw_update
+from paper_repro.training.param_groups import adamw, set_lr_scale
+from paper_repro.training.stacked import Stack, adamw_update
 
 VOCABULARY, STEPS = 32, 30
 LR_SCALE = 0.5

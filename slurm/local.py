@@ -1,6 +1,6 @@
 """Starting workers on this machine (`local`) or in this process (`debug`).
 
-On SLURM, `slurm.arrays` does it.
+On SLURM, `slurm.submit` does it.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Literal, Protocol
 import submitit
 
 from paper_repro.errors import ConfigError
-from slurm.devices import gpus
+from slurm.hardware import gpus
 from slurm.worker import Worker
 
 MINUTES = 365 * 24 * 60

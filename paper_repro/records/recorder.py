@@ -14,17 +14,23 @@ from typing import Any
 
 import torch
 
-from paper_repro.checkpoint import Checkpoint, Progress, read_checkpoint, restore, save_checkpoint
-from paper_repro.claims import Claim, LeadersClaim
-from paper_repro.code import describe_code
 from paper_repro.config import RunConfig
 from paper_repro.cost import train_flops
-from paper_repro.learner import Learner
-from paper_repro.optimizer import describe_groups, groups_text
-from paper_repro.program import Program
-from paper_repro.provenance import device_name, versions
 from paper_repro.records import LeadersRecord, Outcome, Record
-from paper_repro.schedules import lr_scale
+from paper_repro.records.code import describe_code
+from paper_repro.records.lease import LeadersLease, Lease
+from paper_repro.records.provenance import device_name, versions
+from paper_repro.training.checkpoint import (
+    Checkpoint,
+    Progress,
+    read_checkpoint,
+    restore,
+    save_checkpoint,
+)
+from paper_repro.training.param_groups import describe_groups, groups_text
+from paper_repro.training.program import Program
+from paper_repro.training.schedules import lr_scale
+from paper_repro.training.single import Learner
 
 log = logging.getLogger(__name__)
 
@@ -34,28 +40,28 @@ DIVERGED_ABOVE = 3.0
 
 
 @dataclass(frozen=True)
-class ClaimedRun:
+class LeasedRun:
     """A run that this process, or those that it leads, and no other, may train."""
 
     config: RunConfig
     record: Record
-    claim: Claim
+    lease: Lease
 
 
-def leaders_run(directory: Path) -> ClaimedRun:
+def leaders_run(directory: Path) -> LeasedRun:
     """A run that the leader of this process has claimed, by the directory of its record."""
     record = LeadersRecord(directory)
-    return ClaimedRun(record.config(), record, LeadersClaim(directory / "claims"))
+    return LeasedRun(record.config(), record, LeadersLease(directory / "claims"))
 
 
-class ClaimLostError(RuntimeError):
+class LeaseLostError(RuntimeError):
     """Another process took the run over; this one must not touch its record any more."""
 
 
 class Track:
     """A run on its way. What is asked of the learner is about the run of this index."""
 
-    def __init__(self, program: Program, learner: Learner, index: int, run: ClaimedRun) -> None:
+    def __init__(self, program: Program, learner: Learner, index: int, run: LeasedRun) -> None:
         program.dataset.check_length(
             run.config.steps * run.config.train.batch_size, run.config.data.max_epochs
         )
@@ -76,7 +82,7 @@ class Track:
             train_loss: mean since the last line, in nats.
 
         Raises:
-            ClaimLostError: the run is not ours any more.
+            LeaseLostError: the run is not ours any more.
         """
         config = self.run.config
         self.progress.step = self.progress.logged_step = step
@@ -89,7 +95,7 @@ class Track:
         }
         if val_loss is not None:
             line["val_loss"] = val_loss
-        self._check_claim()
+        self._check_lease()
         self.run.record.append_metrics(_without_nan(line))
         if self._diverged(line):
             self._finish("diverged", line)
@@ -104,9 +110,9 @@ class Track:
             loss_sum: of the training losses since the last line of metrics.
 
         Raises:
-            ClaimLostError: the run is not ours any more.
+            LeaseLostError: the run is not ours any more.
         """
-        self._check_claim()
+        self._check_lease()
         self.progress.step, self.progress.loss_sum = step, loss_sum
         self._count_time()
         save_checkpoint(
@@ -122,9 +128,9 @@ class Track:
         losses = [line["train_loss"], line.get("val_loss", 0.0)]
         return not all(loss < DIVERGED_ABOVE * start for loss in losses)  # NaN compares false
 
-    def _check_claim(self) -> None:
-        if not self.run.claim.holds():
-            raise ClaimLostError
+    def _check_lease(self) -> None:
+        if not self.run.lease.holds():
+            raise LeaseLostError
 
     def _resume(self) -> Progress:
         """Where the checkpoint left off; the start if it, or metrics before it, are damaged."""
@@ -192,7 +198,7 @@ class Track:
 
     def _finish(self, outcome: Outcome, line: dict[str, Any]) -> None:
         config = self.run.config
-        self._check_claim()
+        self._check_lease()
         self._count_time()
         flops = train_flops(config, self.program.dataset.vocab_size)
         self.run.record.finish(

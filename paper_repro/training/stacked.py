@@ -16,16 +16,16 @@ from torch import Tensor
 
 from paper_repro.config import RunConfig
 from paper_repro.hyperparameters import resolve
-from paper_repro.learner import Loss
 from paper_repro.model import GPT
-from paper_repro.optimizer import adamw
+from paper_repro.training.param_groups import adamw
+from paper_repro.training.single import Loss
 
 Update = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], None]
 """`adamw_update`, compiled or not."""
 
 
 class Stack:
-    """R runs: a `paper_repro.learner.Learner`."""
+    """R runs: a `paper_repro.training.single.Learner`."""
 
     def __init__(
         self, models: GPT, loss: Loss, update: Update, one: GPT, configs: Sequence[RunConfig]
@@ -117,8 +117,8 @@ def adamw_update(
 class StackedAdamW:
     """AdamW (arXiv 1711.05101), step for step PyTorch's, with hyperparameters of each run's own.
 
-    Labels and rules give them, as `paper_repro.optimizer.parameter_groups` does for one run. What
-    changes from step to step is on the device, so that a step can be captured in a CUDA graph.
+    Labels and rules give them, as `paper_repro.training.param_groups.parameter_groups` does for one
+    run. What changes from step to step is on the device, so that a step can be captured in a graph.
     """
 
     def __init__(self, models: GPT, update: Update, configs: Sequence[RunConfig]) -> None:

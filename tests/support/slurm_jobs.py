@@ -10,16 +10,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from tiny_sweep import ROOT, STEPS, sweep_file
-
-from paper_repro import claims
 from paper_repro.config import Execution
 from paper_repro.files import read_json
-from paper_repro.records import Record
-from slurm import arrays
-from slurm.jobs import live_jobs
+from paper_repro.records import Record, lease
+from slurm import submit as arrays
 from slurm.profiles import read_profile
+from slurm.queue import live_jobs
 from slurm.worker import Work, Worker
+from support.tiny_sweep import ROOT, STEPS, sweep_file
 from sweeps import launch
 from sweeps.plan import make_plan
 from sweeps.spec import read_sweep
@@ -68,7 +66,7 @@ class Job:
     @property
     def alive(self) -> bool:
         """Whether its worker is there, if only frozen."""
-        return claims._started(self.worker) is not None
+        return lease._started(self.worker) is not None
 
     @property
     def gone(self) -> bool:

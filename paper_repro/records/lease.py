@@ -31,7 +31,7 @@ STALE_SECONDS = 300.0
 
 
 @dataclass(frozen=True)
-class Claim:
+class Lease:
     """A claim in force when it was taken."""
 
     path: Path
@@ -47,7 +47,7 @@ class Claim:
         """Whether this claim is still the one in force."""
         return _latest(self.path.parent) == self.path
 
-    def went_to_own_job(self) -> bool:
+    def requeued_while_alive(self) -> bool:
         """Whether a claim that is lost went to our own SLURM job, queued again without our end."""
         owner = owner_of(self.path.parent.parent)
         return owner is not None and owner.job is not None and owner.job == slurm_job()
@@ -58,7 +58,7 @@ class Claim:
             os.truncate(self.path, 0)
 
 
-class LeadersClaim(Claim):
+class LeadersLease(Lease):
     """The claim of the process that leads, to another that trains the run with it."""
 
     def touch(self) -> None:
@@ -83,8 +83,8 @@ class Owner:
     """Where it logs, or logged, if that is known."""
 
 
-def take_claim(directory: Path, log: str | None = None) -> Claim | None:
-    """Claim the run whose record is `directory`; None if a living process has it.
+def take_lease(directory: Path, log: str | None = None) -> Lease | None:
+    """Lease the run whose record is `directory`; None if a living process has it.
 
     Args:
         log: the path of this process's log, for whoever finds the claim when the process is gone.
@@ -105,7 +105,7 @@ def take_claim(directory: Path, log: str | None = None) -> Claim | None:
         return None
     finally:
         temporary.unlink(missing_ok=True)
-    return Claim(path, log)
+    return Lease(path, log)
 
 
 def owner_of(directory: Path) -> Owner | None:
@@ -114,13 +114,13 @@ def owner_of(directory: Path) -> Owner | None:
     return _owner(latest) if latest else None
 
 
-def is_claimed(directory: Path) -> bool:
+def is_leased(directory: Path) -> bool:
     """Whether a living process works on the run whose record is `directory`."""
     owner = owner_of(directory)
     return owner is not None and owner.alive
 
 
-def expire_claim(directory: Path, job: str) -> None:
+def expire_lease(directory: Path, job: str) -> None:
     """Let a claim be taken over at once, since its SLURM job is known to be gone.
 
     Harmless if that is wrong, or a newer claim is in force: a living owner touches its claim.

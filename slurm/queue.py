@@ -12,7 +12,7 @@ from pathlib import Path
 
 from paper_repro.errors import ConfigError
 from paper_repro.files import read_json, write_json
-from slurm.devices import gpus
+from slurm.hardware import gpus
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 10.0
 """Seconds between two questions to SLURM; sites ask for moderation."""

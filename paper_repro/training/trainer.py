@@ -19,21 +19,21 @@ import torch
 from torch import Tensor
 
 from paper_repro.config import Execution
-from paper_repro.distributed import Processes
-from paper_repro.program import Program
-from paper_repro.schedules import lr_scale
-from paper_repro.track import ClaimedRun, ClaimLostError, Track
+from paper_repro.records.recorder import LeasedRun, LeaseLostError, Track
+from paper_repro.training.processes import Processes
+from paper_repro.training.program import Program
+from paper_repro.training.schedules import lr_scale
 
 log = logging.getLogger(__name__)
 
 #: Lines of metrics a run writes, about.
 METRICS_LINES = 50
-#: How often a claim is touched (a claim is stale after `paper_repro.claims.STALE_SECONDS`).
+#: How often a claim is touched (a claim is stale after `paper_repro.records.lease.STALE_SECONDS`).
 TOUCH_SECONDS = 10.0
 
 
 def train_bundle(
-    runs: Iterable[ClaimedRun],
+    runs: Iterable[LeasedRun],
     execution: Execution,
     should_stop: Callable[[], bool],
     processes: Processes | None = None,
@@ -70,7 +70,7 @@ def train_bundle(
     return True
 
 
-def _train(program: Program, runs: Sequence[ClaimedRun], should_stop: Callable[[], bool]) -> bool:
+def _train(program: Program, runs: Sequence[LeasedRun], should_stop: Callable[[], bool]) -> bool:
     """Train runs at once. False if stopped before all had an outcome.
 
     After an error of several, either half goes on by itself: until the runs fit into memory, or
@@ -89,23 +89,23 @@ def _train(program: Program, runs: Sequence[ClaimedRun], should_stop: Callable[[
         torch.cuda.empty_cache()
     half = len(runs) // 2
     for part in (runs[:half], runs[half:]):
-        left = [run for run in part if run.record.status() is None and run.claim.holds()]
+        left = [run for run in part if run.record.status() is None and run.lease.holds()]
         if left and not _train(program, left, should_stop):
             return False
     return True
 
 
-def _end(run: ClaimedRun, error: Exception, processes: Processes) -> bool:
+def _end(run: LeasedRun, error: Exception, processes: Processes) -> bool:
     """What an error means for a run: it is not ours any more, or it failed.
 
     Returns whether these processes can go on with other runs.
     """
     cause = processes.part(error)
-    if isinstance(cause, ClaimLostError):
+    if isinstance(cause, LeaseLostError):
         log.warning("%s: taken over by another worker", run.record.directory)
-        if run.claim.went_to_own_job():
+        if run.lease.requeued_while_alive():
             raise cause  # this worker is not in SLURM's books any more
-    elif run.claim.holds():
+    elif run.lease.holds():
         _record_failure(run, cause)
     if processes.parted and run.record.status() is None:
         raise error  # nothing would keep new processes from the same error
@@ -113,25 +113,25 @@ def _end(run: ClaimedRun, error: Exception, processes: Processes) -> bool:
 
 
 @contextmanager
-def _released(runs: Sequence[ClaimedRun]) -> Iterator[None]:
+def _released(runs: Sequence[LeasedRun]) -> Iterator[None]:
     """Give the runs back in the end."""
     try:
         yield
     finally:
         for run in runs:
             try:
-                run.claim.release()
+                run.lease.release()
             except OSError:  # a read-only disk: our end frees the run
                 log.exception("%s: the claim could not be released", run.record.directory)
 
 
-def _record_failure(run: ClaimedRun, error: Exception) -> None:
+def _record_failure(run: LeasedRun, error: Exception) -> None:
     record = run.record
     log.error("%s failed", record.directory, exc_info=error)
     try:
         record.write_error("".join(traceback.format_exception(error)))
         message = " ".join(str(error).split())
-        record.finish("failed", error=f"{type(error).__name__}: {message}", log=run.claim.log)
+        record.finish("failed", error=f"{type(error).__name__}: {message}", log=run.lease.log)
     except OSError:  # a full or read-only disk: the run stays without an outcome
         log.exception("%s: the failure could not be recorded", record.directory)
 
@@ -139,7 +139,7 @@ def _record_failure(run: ClaimedRun, error: Exception) -> None:
 class Training:
     """Runs of a program that train at once, step by step; R of them."""
 
-    def __init__(self, program: Program, runs: Sequence[ClaimedRun]) -> None:
+    def __init__(self, program: Program, runs: Sequence[LeasedRun]) -> None:
         """Initial weights or checkpoints.
 
         Raises:
@@ -241,7 +241,7 @@ class Training:
         now = time.monotonic()
         if now - self.touched > TOUCH_SECONDS:
             for track in self.tracks:
-                track.run.claim.touch()
+                track.run.lease.touch()
             self.touched = now
         due = now - self.saved > self.program.execution.checkpoint_seconds
         if self.program.processes.any(due):
@@ -259,7 +259,7 @@ class Training:
         """A run that is lost to another worker does not end the others."""
         try:
             yield
-        except ClaimLostError:
+        except LeaseLostError:
             if len(self.tracks) == 1:
                 raise
             log.warning("%s: taken over by another worker", track.run.record.directory)

@@ -14,7 +14,7 @@ from paper_repro.files import read_json
 
 log = logging.getLogger(__name__)
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parent.parent.parent
 """The directory that this package, and what else a worker imports of ours, lies in."""
 PACKAGES = ("paper_repro", "slurm")
 """All that a worker can import of ours: no arrow leads from these to another package."""

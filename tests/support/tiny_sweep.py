@@ -11,7 +11,7 @@ from pathlib import Path
 
 from paper_repro.files import read_json
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parent.parent.parent
 SWEEP = """\
 name: tiny
 base:

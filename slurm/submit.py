@@ -16,8 +16,8 @@ from submitit.core.utils import FailedJobError
 from submitit.slurm.slurm import _make_sbatch_string
 
 from paper_repro.errors import ConfigError
-from slurm.jobs import QueuedWorkers, note_submission
 from slurm.profiles import Profile
+from slurm.queue import QueuedWorkers, note_submission
 from slurm.snapshots import snapshot_path, take_snapshot
 from slurm.worker import Worker
 

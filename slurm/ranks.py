@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from paper_repro.config import Execution, Parallel
-from paper_repro.distributed import Processes, SeveralProcesses
-from paper_repro.track import ClaimedRun, leaders_run
-from paper_repro.train import train_bundle
+from paper_repro.records.recorder import LeasedRun, leaders_run
+from paper_repro.training.processes import Processes, SeveralProcesses
+from paper_repro.training.trainer import train_bundle
 
 PORTS = range(10_000, 32_768)
 """Below those that Linux gives to connections."""
@@ -40,8 +40,8 @@ def join(count: int, parallel: Parallel) -> SeveralProcesses:
 
 
 def announced(
-    runs: Iterable[ClaimedRun], compiled: bool, processes: Processes
-) -> Iterator[ClaimedRun]:
+    runs: Iterable[LeasedRun], compiled: bool, processes: Processes
+) -> Iterator[LeasedRun]:
     """The runs of a bundle, each told to the followers before it is trained."""
     bundle = uuid.uuid4().hex
     for run in runs:

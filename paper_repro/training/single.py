@@ -10,13 +10,13 @@ from torch import Tensor
 
 from paper_repro.config import RunConfig
 from paper_repro.model import GPT
-from paper_repro.optimizer import adamw, set_lr_scale
+from paper_repro.training.param_groups import adamw, set_lr_scale
 
 Loss = Callable[[Tensor], tuple[Tensor, Tensor]]
 
 
 class Learner(Protocol):
-    """One run (`Solo`) or several at once (`paper_repro.stack.Stack`)."""
+    """One run (`Solo`) or several at once (`paper_repro.training.stacked.Stack`)."""
 
     @property
     def runs(self) -> int:

@@ -1,0 +1,1 @@
+"""Training: the loop, optimiser groups, schedules, checkpoints, processes."""
