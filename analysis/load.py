@@ -44,11 +44,13 @@ def load_sweep(runs_dir: Path, sweep: str) -> pd.DataFrame:
         status = record.status()
         if status is None:
             continue
-        run = record.run() or {}
+        info = record.run_info()
+        run = info.model_dump() if info else {}
         config = _flatten(_read_config(record))
         details = {name: run.get(name) for name in _RUN_COLUMNS}
         identity = {"sweep": sweep, "run_id": record.directory.name}
-        rows.append(identity | config | _outcome(status) | _plain(run.get("data", {})) | details)
+        outcome = _outcome(status.model_dump(exclude={"format"}))
+        rows.append(identity | config | outcome | _plain(run.get("data", {})) | details)
     if not rows:
         raise ConfigError(f"{runs_dir / sweep}: no run has an outcome yet (launch the sweep first)")
     return pd.DataFrame(rows)

@@ -23,7 +23,6 @@ from analysis.studies import STUDIES, Study
 from analysis.transfer import drift_summary, transfer_summary
 from paper_repro.errors import ConfigError
 from paper_repro.files import write_atomically
-from paper_repro.records import SIZES, Size, sized_name
 
 DURATION_TABLES = (
     *("duration_exponents", "duration_effects"),
@@ -132,7 +131,7 @@ def _concat(tables: Iterable[pd.DataFrame]) -> pd.DataFrame:
     return pd.concat(tables, ignore_index=True)
 
 
-def _results(results_dir: Path) -> Iterator[tuple[Study, Size, pd.DataFrame]]:
+def _results(results_dir: Path) -> Iterator[tuple[Study, str, pd.DataFrame]]:
     """The studies and sizes with results, and their runs.
 
     Raises:
@@ -141,10 +140,9 @@ def _results(results_dir: Path) -> Iterator[tuple[Study, Size, pd.DataFrame]]:
     if not any(results_dir.glob("*.parquet")):
         raise ConfigError(f"{results_dir}: no results there (python -m figures makes them)")
     for study in STUDIES.values():
-        for size in SIZES:
-            path = results_dir / f"{sized_name(study.sweep, size)}.parquet"
-            if path.exists():
-                yield study, size, load_results(path)
+        for path in sorted(results_dir.glob(f"{study.sweep}*.parquet")):
+            size = path.stem.removeprefix(study.sweep).removeprefix("_") or "cpu"
+            yield study, size, load_results(path)
 
 
 if __name__ == "__main__":

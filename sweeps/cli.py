@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from paper_repro.errors import ConfigError
-from paper_repro.records import SIZES
+from sweeps.sizes import SIZES
 
 OK, FAILED, WRONG, INTERRUPTED = 0, 1, 2, 130
 """Exit codes."""

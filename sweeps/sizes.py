@@ -15,11 +15,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal, get_args
 
 from paper_repro.errors import ConfigError
-from paper_repro.records import SIZES, Size, sized_name
 from sweeps.keys import check_content, check_path, suggestion
+
+#: For two cores, for one large GPU, and near the paper's own shapes.
+Size = Literal["cpu", "gpu", "paper"]
+SIZES: tuple[Size, ...] = get_args(Size)
 
 _KEYS = ("base", "grid", "zip", "profile")
 
@@ -41,7 +44,7 @@ class Sized:
 
     def directory(self, name: str) -> str:
         """The name of a sweep at this size, which is that of its directory."""
-        return name if self.size is None else sized_name(name, self.size)
+        return f"{name}_{self.size}" if self.size not in (None, "cpu") else name
 
 
 def at_size(content: Mapping[str, Any], size: str | None) -> Sized:

@@ -34,9 +34,8 @@ from paper_repro.data.tokenization import bpe_size
 from paper_repro.errors import ConfigError
 from paper_repro.files import parse_yaml, read_yaml
 from paper_repro.hyperparameters import check
-from paper_repro.records import Size
 from sweeps.keys import check_path, suggestion
-from sweeps.sizes import Sized, at_size
+from sweeps.sizes import Size, Sized, at_size
 
 MAX_RUNS = 100_000
 #: Axes of plain numbers that no rule can refuse: a point's rules are checked once for all of them.

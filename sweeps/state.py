@@ -74,8 +74,9 @@ def without_jobs(
 def _read_state(record: Record) -> RunState:
     # The claim first: a run that is released between the two reads has its outcome by then.
     owner = owner_of(record.directory)
-    status = record.status() or {}
-    outcome: State | None = status.get("status")
+    ended = record.status()
+    status = ended.model_dump() if ended else {}
+    outcome: State | None = ended.status if ended else None
     if outcome in FINISHED:
         return RunState(outcome, status, int(status["tokens"]))
     if owner and owner.alive:

@@ -8,7 +8,7 @@ import analysis
 from analysis.load import load_curves, load_results, load_sweep, save_results
 from paper_repro.config import HyperparameterConfig, RunConfig
 from paper_repro.errors import ConfigError
-from paper_repro.records import record_of
+from paper_repro.records import Status, record_of
 
 
 def test_a_row_has_config_outcome_and_data(tmp_path):
@@ -47,7 +47,7 @@ def test_a_run_that_failed_before_its_first_step_has_a_loss_column_too(tmp_path)
     config = run_config("sp", 64, -6, 0)
     record = record_of(tmp_path, "s", config)
     record.create(config)
-    record.finish("failed", error="RuntimeError: no memory")
+    record.finish(Status(status="failed", error="RuntimeError: no memory"))
     assert load_sweep(tmp_path, "s")["val_loss"].isna().tolist() == [True]
 
 
@@ -92,7 +92,9 @@ def test_missing_and_damaged_inputs_are_one_clear_line(tmp_path):
 def test_the_log_of_a_failed_run_is_no_result(tmp_path):
     config = run_config("sp", 64, -6, 0)
     write_run(tmp_path, "s", config, 1.5)
-    record_of(tmp_path, "s", config).finish("failed", error="bad", log="/scratch/7_0_log.err")
+    record_of(tmp_path, "s", config).finish(
+        Status(status="failed", error="bad", log="/scratch/7_0_log.err")
+    )
     assert "log" not in load_sweep(tmp_path, "s").columns
 
 

@@ -47,22 +47,22 @@ def alone(tmp_path_factory):
 def _assert_equal(record: Record, expected: Record) -> None:
     """The same outcome and, to the rounding of other kernels, the same numbers."""
     status, wanted = record.status(), expected.status()
-    assert (status["status"], status["step"]) == (wanted["status"], wanted["step"])
-    if status["status"] == "done":
-        assert status["val_loss"] == pytest.approx(wanted["val_loss"], rel=1e-4)
+    assert (status.status, status.step) == (wanted.status, wanted.step)
+    if status.status == "done":
+        assert status.val_loss == pytest.approx(wanted.val_loss, rel=1e-4)
         for line, wanted_line in zip(record.metrics(), expected.metrics(), strict=True):
             assert line == pytest.approx(wanted_line, rel=1e-4)
     assert not record.checkpoint_path.exists()
-    assert record.run()["groups"] == expected.run()["groups"]
+    assert record.run_info().groups == expected.run_info().groups
 
 
 @pytest.mark.parametrize("at_once", [2, 4])
 def test_runs_at_once_have_the_numbers_of_each_alone(at_once, alone, tmp_path):
     records = _train_at_once(tmp_path, _configs(), at_once)
-    assert [record.status()["status"] for record in records] == ["done", "diverged", "done", "done"]
+    assert [record.status().status for record in records] == ["done", "diverged", "done", "done"]
     for record, expected in zip(records, alone, strict=True):
         _assert_equal(record, expected)
-        assert record.run()["runs_at_once"] == at_once
+        assert record.run_info().runs_at_once == at_once
 
 
 def test_a_stopped_stack_goes_on_at_once(alone, tmp_path):
@@ -73,7 +73,7 @@ def test_a_stopped_stack_goes_on_at_once(alone, tmp_path):
     records = _train_at_once(tmp_path, configs)
     for record, expected in zip(records, [alone[0], alone[2], alone[3]], strict=True):
         _assert_equal(record, expected)
-        assert record.run()["runs_at_once"] == 3
+        assert record.run_info().runs_at_once == 3
 
 
 def test_a_run_of_a_stack_goes_on_alone_and_back(alone, tmp_path):
@@ -85,7 +85,7 @@ def test_a_run_of_a_stack_goes_on_alone_and_back(alone, tmp_path):
     records = _train_at_once(tmp_path, [first, third])
     for record, expected in zip(records, [alone[0], alone[2]], strict=True):
         _assert_equal(record, expected)
-        assert record.run()["runs_at_once"] == 1
+        assert record.run_info().runs_at_once == 1
 
 
 def test_a_stack_that_does_not_fit_is_halved(alone, tmp_path, monkeypatch, caplog):
@@ -103,7 +103,7 @@ def test_a_stack_that_does_not_fit_is_halved(alone, tmp_path, monkeypatch, caplo
     assert "4 runs at once: out of memory; going on with halves" in caplog.text
     for record, expected in zip(records, alone, strict=True):
         _assert_equal(record, expected)
-        assert record.run()["runs_at_once"] == 2
+        assert record.run_info().runs_at_once == 2
 
 
 @pytest.mark.parametrize(("learner", "at_once"), [(Solo, 1), (Stack, 2)])
@@ -121,7 +121,7 @@ def test_gradients_of_a_step_that_failed_do_not_reach_the_next_run(
     monkeypatch.setattr(learner, "update", failing)
     first, _, third, _ = _configs()
     failed, trained = _train_at_once(tmp_path, [first, third], at_once)
-    assert failed.status()["status"] == "failed"
+    assert failed.status().status == "failed"
     _assert_equal(trained, alone[2])
 
 
@@ -130,7 +130,7 @@ def test_a_run_that_cannot_be_trained_fails_by_itself(alone, tmp_path):
     runs = claimed(tmp_path, configs)
     runs[2].record.metrics_path.mkdir()  # cannot be written
     train_bundle(runs, Execution(device="cpu", runs_at_once=4), lambda: False)
-    outcomes = [run.record.status()["status"] for run in runs]
+    outcomes = [run.record.status().status for run in runs]
     assert outcomes == ["done", "diverged", "failed", "done"]
     _assert_equal(runs[0].record, alone[0])
     assert [owner_of(run.record.directory) for run in runs] == [None] * 4

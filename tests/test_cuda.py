@@ -53,23 +53,23 @@ def alone(tmp_path_factory):
 
 
 def _assert_equal(records, expected, relative):
-    outcomes = [record.status()["status"] for record in records]
-    assert outcomes == [record.status()["status"] for record in expected]
+    outcomes = [record.status().status for record in records]
+    assert outcomes == [record.status().status for record in expected]
     assert outcomes == ["done", "diverged", "done", "done"]
     for record, wanted in zip(records, expected, strict=True):
-        if record.status()["status"] == "done":
+        if record.status().status == "done":
             lines, wanted_lines = record.metrics(), wanted.metrics()
             assert len(lines) == len(wanted_lines)
             for line, wanted_line in zip(lines, wanted_lines, strict=True):
                 assert line == pytest.approx(wanted_line, rel=relative)
-            assert record.run()["groups"] == wanted.run()["groups"]
+            assert record.run_info().groups == wanted.run_info().groups
 
 
 @pytest.mark.parametrize("compiled", [False, True], ids=["eager", "compiled"])
 def test_a_stack_has_the_numbers_of_each_run_alone(compiled, alone, tmp_path):
     records = _train(tmp_path, _configs(), Execution(device="cuda", compile=compiled))
     _assert_equal(records, alone, 1e-3)
-    assert all(record.run()["runs_at_once"] == len(RATES) for record in records)
+    assert all(record.run_info().runs_at_once == len(RATES) for record in records)
 
 
 def test_the_gpu_has_the_numbers_of_the_cpu(alone, tmp_path):
@@ -79,10 +79,8 @@ def test_the_gpu_has_the_numbers_of_the_cpu(alone, tmp_path):
 def test_bfloat16_ends_near_float32(alone, tmp_path):
     records = _train(tmp_path, _configs(), Execution(device="cuda", dtype="bfloat16"))
     for record, expected in zip(records, alone, strict=True):
-        if expected.status()["status"] == "done":
-            assert record.status()["val_loss"] == pytest.approx(
-                expected.status()["val_loss"], rel=0.01
-            )
+        if expected.status().status == "done":
+            assert record.status().val_loss == pytest.approx(expected.status().val_loss, rel=0.01)
 
 
 def test_a_stopped_stack_goes_on(alone, tmp_path):
@@ -91,7 +89,7 @@ def test_a_stopped_stack_goes_on(alone, tmp_path):
     left = [config for config in _configs() if config.hyperparameters.lr < 1]
     records = _train(tmp_path, left, execution)
     for record, expected in zip(records, [alone[0], *alone[2:]], strict=True):
-        assert record.status()["val_loss"] == pytest.approx(expected.status()["val_loss"], rel=1e-3)
+        assert record.status().val_loss == pytest.approx(expected.status().val_loss, rel=1e-3)
 
 
 def test_a_stack_that_does_not_fit_is_halved(alone, tmp_path, monkeypatch, caplog):
@@ -114,5 +112,5 @@ def test_a_stack_that_does_not_fit_is_halved(alone, tmp_path, monkeypatch, caplo
     finally:
         torch.cuda.set_per_process_memory_fraction(1.0)
     assert "16 runs at once: CUDA out of memory" in caplog.text
-    assert [record.status()["status"] for record in records] == ["done"] * 16
-    assert max(record.run()["runs_at_once"] for record in records) < 16
+    assert [record.status().status for record in records] == ["done"] * 16
+    assert max(record.run_info().runs_at_once for record in records) < 16

@@ -8,7 +8,7 @@ from conftest import small_config
 from paper_repro.config import DEFAULTS_VERSION, RunConfig
 from paper_repro.errors import ConfigError
 from paper_repro.files import parse_yaml, read_json, read_yaml, write_atomically, write_json
-from paper_repro.records import Record
+from paper_repro.records import Record, Status
 
 
 def test_a_failed_write_leaves_the_old_file_and_no_litter(tmp_path):
@@ -72,12 +72,12 @@ def test_a_record_reads_back_and_mends_a_damaged_config(tmp_path):
 
 def test_a_damaged_status_is_no_outcome(tmp_path):
     record = Record(tmp_path)
-    record.finish("done", val_loss=1.0)
+    record.finish(Status(status="done", val_loss=1.0))
     assert record.finished
     text = record.status_path.read_text()
     record.status_path.write_text(text[: len(text) // 2])
     assert record.status() is None
-    record.finish("failed", error="no")
+    record.finish(Status(status="failed", error="no"))
     assert not record.finished
 
 

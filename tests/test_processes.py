@@ -198,8 +198,8 @@ def test_the_numbers_are_those_of_one_process(records):
     one = records["one"]
     assert len(records) == 9
     for name, record in records.items():
-        assert record.status()["status"] == "done", name
-        assert record.status()["val_loss"] == pytest.approx(one.status()["val_loss"], rel=1e-5)
+        assert record.status().status == "done", name
+        assert record.status().val_loss == pytest.approx(one.status().val_loss, rel=1e-5)
         for line, expected in zip(record.metrics(), one.metrics(), strict=True):
             assert line == pytest.approx(expected, rel=1e-5), name
         assert not record.checkpoint_path.exists()
@@ -237,7 +237,7 @@ def test_groups_and_multipliers_are_those_of_one_process(records):
 def test_an_error_of_any_process_fails_the_run(tmp_path, failing, error):
     codes = together(2, [("fsdp", CONFIG, tmp_path, failing)])
     assert codes == [0, 0]
-    assert Record(tmp_path).status()["error"] == error
+    assert Record(tmp_path).status().error == error
     assert "raise MemoryError" in Record(tmp_path).error_path.read_text()
     assert owner_of(tmp_path) is None
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from paper_repro.records import Status
 from slurm.profiles import MIN_MINUTES, Profile
 from slurm.resources import WorkLeft, fitted
 from sweeps import launch
@@ -103,7 +104,7 @@ def test_dry_run_goes_by_what_finished_runs_took(dry_run, tmp_path):
         record = plan.records[bundle.runs[0]]
         record.create(bundle.config)
         costs = {"wall_seconds": 3600 * hours, "peak_host_memory_bytes": hours * 2**29}
-        record.finish("done", tokens=1_600_000, **costs)
+        record.finish(Status(status="done", tokens=1_600_000, **costs))
         lines, _ = dry_run("cpus: 1\n")
         known = "partly measured" if bundle == plan.bundles[0] else "measured"
         dearest = f"2 x 2.0 h (dearest run, width 32, depth 1, {known})"

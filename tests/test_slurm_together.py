@@ -122,6 +122,6 @@ def test_after_a_failed_run_new_processes_do_the_others(tmp_path):
     grid = "grid:\n  train.eval_sequences: [9_999_999, 8]\n  seed"
     failed, done = _submit(tmp_path, "ddp", lambda text: text.replace("grid:\n  seed", grid))
     wait_for(done.status_path.exists, seconds=120)
-    assert failed.status()["status"] == "failed"
-    assert "eval_sequences 9999999" in failed.status()["error"]
-    assert done.status()["status"] == "done"
+    assert failed.status().status == "failed"
+    assert "eval_sequences 9999999" in failed.status().error
+    assert done.status().status == "done"

@@ -12,6 +12,7 @@ from paper_repro.cost import (
     estimated_gpu_seconds,
     estimated_host_bytes,
 )
+from paper_repro.records import Status
 from paper_repro.records.lease import take_lease
 from slurm.queue import note_submission
 from sweeps import launch, status
@@ -68,9 +69,9 @@ def test_the_same_file_gives_the_same_plan(path, runs_dir):
 
 def test_states_are_those_of_the_records(plan):
     done, diverged, failed, running, dead, pending = plan.missing
-    plan.records[done].finish("done", **RESULT)
-    plan.records[diverged].finish("diverged", **(RESULT | {"tokens": 320}))
-    plan.records[failed].finish("failed", error="ValueError: bad")
+    plan.records[done].finish(Status(status="done", **RESULT))
+    plan.records[diverged].finish(Status(status="diverged", **(RESULT | {"tokens": 320})))
+    plan.records[failed].finish(Status(status="failed", error="ValueError: bad"))
     take_lease(plan.records[running].directory)
     plan.records[running].append_metrics({"step": 5, "tokens": 160})
     claim = take_lease(plan.records[dead].directory)  # of a process that is no more
@@ -93,7 +94,7 @@ def test_states_are_those_of_the_records(plan):
 
 def test_a_failed_run_that_is_tried_again_is_running(plan):
     record = plan.records[plan.missing[0]]
-    record.finish("failed", error="ValueError: bad")
+    record.finish(Status(status="failed", error="ValueError: bad"))
     take_lease(record.directory)
     assert refresh(plan).count() == {"running": 1, "pending": 5}
 
@@ -109,7 +110,7 @@ def test_half_a_line_of_metrics_is_not_read(plan):
 def test_measured_times_replace_the_estimate_within_a_bundle(plan, runs_dir):
     largest, second, _ = plan.bundles
     assert largest.seconds == estimated_cpu_seconds(largest.config, 256)
-    plan.records[second.runs[0]].finish("done", **RESULT)
+    plan.records[second.runs[0]].finish(Status(status="done", **RESULT))
     measured = make_plan(plan.sweep, runs_dir, gpu=False)
     assert [b.config.model.width for b in measured.bundles] == [32, 64, 16]  # 50 s are the most
     assert measured.bundles[0].seconds == 50.0
@@ -122,8 +123,8 @@ def test_measured_memory_replaces_the_estimate_within_a_bundle(plan, runs_dir):
     largest, second, third = plan.bundles
     assert largest.host_bytes == estimated_cpu_bytes(largest.config, 256)
     for run_id, peak in zip(second.runs, (5e8, 7e8), strict=True):
-        plan.records[run_id].finish("done", **RESULT, peak_host_memory_bytes=peak)
-    plan.records[third.runs[0]].finish("done", **RESULT)  # as older records are
+        plan.records[run_id].finish(Status(status="done", **RESULT, peak_host_memory_bytes=peak))
+    plan.records[third.runs[0]].finish(Status(status="done", **RESULT))  # as older records are
     found = {b.runs: b for b in make_plan(plan.sweep, runs_dir, gpu=False).bundles}
     assert found[second.runs].host_bytes == 7e8
     assert found[second.runs].host_bytes_measured
@@ -180,7 +181,7 @@ def test_compiling_pays_where_a_bundle_is_long(path, runs_dir):
     assert not any(bundle.compile_pays for bundle in plan.bundles)
     record = plan.records[plan.bundles[0].runs[0]]
     record.create(plan.bundles[0].config)
-    record.finish("done", **RESULT | {"wall_seconds": 5000.0})
+    record.finish(Status(status="done", **RESULT | {"wall_seconds": 5000.0}))
     measured = make_plan(plan.sweep, runs_dir, gpu=False).bundles
     assert measured[0].seconds == 5000.0
     assert not any(bundle.compile_pays for bundle in measured)
@@ -199,7 +200,7 @@ def test_on_a_gpu_compiling_pays_sooner(path, runs_dir, tokens, pays):
 def test_bundles_left_have_runs_to_do(plan):
     largest, second, third = plan.bundles
     for run_id in (*largest.runs, second.runs[0]):
-        plan.records[run_id].finish("done", **RESULT)
+        plan.records[run_id].finish(Status(status="done", **RESULT))
     assert refresh(plan).bundles_left == [second, third]
 
 
@@ -211,7 +212,7 @@ def test_dry_run_touches_nothing(path, tmp_path, capsys):
 
 
 def test_estimated_times_are_marked(plan, path, runs_dir, capsys):
-    plan.records[plan.bundles[0].runs[0]].finish("done", **RESULT)
+    plan.records[plan.bundles[0].runs[0]].finish(Status(status="done", **RESULT))
     assert launch.main([str(path), "--dry-run", "--runs-dir", str(runs_dir)]) == 0
     times = [
         line.split("e+")[1].split(None, 1)[1] for line in capsys.readouterr().out.splitlines()[1:4]
@@ -221,8 +222,10 @@ def test_estimated_times_are_marked(plan, path, runs_dir, capsys):
 
 def test_status_counts_and_lists_failures(plan, path, runs_dir, capsys):
     failed, done, *_ = plan.missing
-    plan.records[failed].finish("failed", error="ValueError: too bad", log="jobs/7_0_log.err")
-    plan.records[done].finish("done", **RESULT)
+    plan.records[failed].finish(
+        Status(status="failed", error="ValueError: too bad", log="jobs/7_0_log.err")
+    )
+    plan.records[done].finish(Status(status="done", **RESULT))
     assert status.main([str(path), "--runs-dir", str(runs_dir)]) == 0
     out = capsys.readouterr().out
     assert "1 of 6 runs done, 0 diverged, 1 failed, 0 running, 0 lost, 4 pending" in out
@@ -233,7 +236,7 @@ def test_status_counts_and_lists_failures(plan, path, runs_dir, capsys):
 def test_status_names_places_as_one_would_type_them(plan, path, runs_dir, capsys, monkeypatch):
     failed = plan.missing[0]
     log = str(plan.jobs / "7_0_log.err")
-    plan.records[failed].finish("failed", error="ValueError: too bad", log=log)
+    plan.records[failed].finish(Status(status="failed", error="ValueError: too bad", log=log))
     monkeypatch.chdir(runs_dir.parent)
     assert status.main([str(path), "--runs-dir", "runs"]) == 0
     out = capsys.readouterr().out

@@ -16,7 +16,7 @@ import yaml
 from paper_repro.cost import parameters
 from paper_repro.errors import ConfigError
 from paper_repro.model import GPT
-from paper_repro.records import Record
+from paper_repro.records import Record, Status
 from sweeps import cancel, launch, status
 from sweeps.plan import vocabulary_size
 from sweeps.sizes import at_size
@@ -239,7 +239,7 @@ def test_status_and_dry_run_are_those_of_the_size(tmp_path, capsys):
     for run_id, config in read_sweep(path, size="gpu").runs.items():
         record = Record(runs_dir / "sized_gpu" / run_id)
         record.create(config)
-        record.finish("done", val_loss=2.0, tokens=640, wall_seconds=5.0, error=None)
+        record.finish(Status(status="done", val_loss=2.0, tokens=640, wall_seconds=5.0, error=None))
     assert status.main([*arguments, "--size", "gpu"]) == 0
     assert "3 of 3 runs done" in capsys.readouterr().out
     assert status.main(arguments) == 0
@@ -265,7 +265,7 @@ def test_a_launch_writes_and_draws_what_the_size_is_called(tmp_path, monkeypatch
     assert launch.main([str(path), *arguments, "--size", "gpu"]) == 0
     assert [folder.name for folder in runs_dir.iterdir()] == ["sized_gpu"]
     for run_id in read_sweep(path, size="gpu").runs:
-        assert Record(runs_dir / "sized_gpu" / run_id).status()["status"] == "done"
+        assert Record(runs_dir / "sized_gpu" / run_id).status().status == "done"
     records = runs_dir / "sized_gpu"
     assert drawn == [
         f"-m figures lr_width --sweep sized_gpu --runs-dir {runs_dir} "

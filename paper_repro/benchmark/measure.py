@@ -240,8 +240,9 @@ def _suite(configs: list[RunConfig], execution: Execution, stop: Callable[[], bo
         first = runs[0].record
         if (status := first.status()) is not None:
             raise RuntimeError(f"the run ended before it was measured: {status}")
-        runs_at_once: int = (first.run() or {})["runs_at_once"]
-        return runs_at_once
+        info = first.run_info()
+        assert info is not None
+        return info.runs_at_once
 
 
 def _plain(configs: list[RunConfig], execution: Execution, stop: Callable[[], bool]) -> int:

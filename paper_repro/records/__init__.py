@@ -1,13 +1,12 @@
-"""Records: what a run leaves on disk."""
+"""Records: what a run leaves on disk, who works on it, and by which code it was trained."""
 
 from paper_repro.records.record import (
-    SIZES,
-    LeadersRecord,
-    Outcome,
+    DataInfo,
+    MetricsLine,
     Record,
-    Size,
+    RunInfo,
+    Status,
     record_of,
-    sized_name,
 )
 
-__all__ = ["SIZES", "LeadersRecord", "Outcome", "Record", "Size", "record_of", "sized_name"]
+__all__ = ["DataInfo", "MetricsLine", "Record", "RunInfo", "Status", "record_of"]

@@ -1,10 +1,10 @@
 """A record: the directory `runs/<sweep>/<run id>/` that one run leaves behind.
 
     config.yaml     the resolved RunConfig
-    run.json        what ran it: versions, code, corpus hash, device, optimiser groups
-    metrics.jsonl   one object a line: step, tokens, lr_scale, train_loss, at times val_loss
+    run.json        what ran it: versions, code, corpus hash, device, optimiser groups (`RunInfo`)
+    metrics.jsonl   one object a line (`MetricsLine`)
     checkpoint.pt   while the run is unfinished
-    status.json     written last: done, diverged or failed, final losses, speed, memory
+    status.json     written last: how the run ended, final losses, speed, memory (`Status`)
     error.txt       traceback of the last failure
     claims/         who works on it (`paper_repro.records.lease`)
 
@@ -16,22 +16,119 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NotRequired, TypedDict, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from paper_repro.config import RunConfig, parse_run_config
 from paper_repro.errors import ConfigError
 from paper_repro.files import read_json, read_yaml, write_json, write_yaml
 
-Outcome = Literal["done", "diverged", "failed"]
-
-#: Sizes of a sweep: for two cores, for one large GPU, and near the paper's own shapes.
-Size = Literal["cpu", "gpu", "paper"]
-SIZES: tuple[Size, ...] = get_args(Size)
+FORMAT = 1
+"""Goes up when a field of `status.json` or `run.json` changes its meaning; a new field needs none.
+Files without the key are of the time before it had one, and of format 1."""
 
 
-def sized_name(sweep: str, size: Size) -> str:
-    """What the records and results of a sweep are called at a size: `cpu` adds nothing."""
-    return sweep if size == "cpu" else f"{sweep}_{size}"
+class _File(BaseModel):
+    """The content of a JSON file of a record."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", use_attribute_docstrings=True)
+
+    format: int = FORMAT
+
+
+class Status(_File):
+    """`status.json`: how a run ended. A failed run has only an error, and a log where there is one.
+
+    Losses are means in nats a token; what is not finite is None.
+    """
+
+    status: Literal["done", "diverged", "failed"]
+    val_loss: float | None = None
+    """Final loss on the fixed validation sequences; None for a run that is not done."""
+    train_loss: float | None = None
+    """Final training loss, without z-loss."""
+    error: str | None = None
+    """Why the run failed."""
+    step: int | None = None
+    """The last optimiser step taken."""
+    steps: int | None = None
+    """Optimiser steps of a whole run."""
+    tokens: int | None = None
+    """Tokens trained on."""
+    flops: float | None = None
+    """Floating-point operations spent."""
+    wall_seconds: float | None = None
+    """Time spent, over all attempts; runs that train at once share it."""
+    tokens_per_second: float | None = None
+    peak_memory_bytes: int | None = None
+    """Largest memory in use, on the device that trained."""
+    peak_host_memory_bytes: int | None = None
+    """Largest memory of the process on the host since it started; absent in older records."""
+    finished: str | None = None
+    """When the run ended (UTC)."""
+    log: str | None = None
+    """Where the worker of a failed run logged."""
+
+
+class DataInfo(BaseModel):
+    """What a run was trained on. Entropies are in nats a token."""
+
+    model_config = ConfigDict(frozen=True, use_attribute_docstrings=True)
+
+    corpus: str
+    tokenizer: str
+    corpus_hash: str
+    """Content hash of the token files."""
+    vocab_size: int
+    unigram_entropy: float
+    """Of the corpus under its tokenizer."""
+    bigram_entropy: float
+    """Of the next token given the one before it."""
+
+
+class RunInfo(_File):
+    """`run.json`: what ran a run."""
+
+    versions: dict[str, str]
+    """Of Python and of the packages that can change a run's numbers."""
+    code_hash: str | None = None
+    """Content hash of the code that trained it (its last part, if other code began)."""
+    git_revision: str | None = None
+    """Revision of this project that trained it."""
+    earlier_code: list[dict[str, str | None]] = []
+    """Other code that took steps of the run before, in order."""
+    device: str
+    """The model of the CPU or GPU."""
+    execution: dict[str, Any] = {}
+    """How it ran (`paper_repro.config.Execution`)."""
+    processes: int = 1
+    """That trained the run together."""
+    runs_at_once: int = 1
+    """Runs of the bundle that trained as one program."""
+    data: DataInfo
+    parameters: int
+    """Parameters of the model."""
+    groups: list[dict[str, Any]] = []
+    """The optimiser groups."""
+
+
+class MetricsLine(TypedDict):
+    """A line of `metrics.jsonl`. Losses are in nats a token, None where not finite."""
+
+    step: int
+    """Optimiser steps taken."""
+    tokens: int
+    """Tokens trained on."""
+    lr_scale: float
+    """Factor of the schedule on the peak learning rates, at the last step taken."""
+    train_loss: float | None
+    """Mean since the line before."""
+    val_loss: NotRequired[float | None]
+    """On the fixed validation sequences, where they were evaluated."""
+
+
+_AnyFile = TypeVar("_AnyFile", bound=_File)
 
 
 @dataclass(frozen=True)
@@ -78,30 +175,39 @@ class Record:
         """Read `config.yaml` back. Raises ConfigError if it is absent or damaged."""
         return parse_run_config(read_yaml(self.config_path), str(self.config_path))
 
-    def status(self) -> dict[str, Any] | None:
-        """The content of `status.json`; None while the run has no outcome (or it is damaged)."""
-        content = read_json(self.status_path)
-        return content if content and content.get("status") in get_args(Outcome) else None
+    def status(self) -> Status | None:
+        """How the run ended; None while it has not, or if `status.json` is damaged.
+
+        Raises:
+            ConfigError: the file is of a later format.
+        """
+        return _read(self.status_path, Status)
 
     @property
     def finished(self) -> bool:
         """Whether there is nothing left to do: done or diverged. Failed runs are tried again."""
         status = self.status()
-        return status is not None and status["status"] != "failed"
+        return status is not None and status.status != "failed"
 
-    def finish(self, outcome: Outcome, **fields: Any) -> None:
+    def finish(self, status: Status) -> None:
         """Write `status.json` and drop the checkpoint of a run that needs it no more."""
-        write_json(self.status_path, {"status": outcome, **fields})
-        if outcome != "failed":
+        write_json(self.status_path, status.model_dump(mode="json"))
+        if status.status != "failed":
             self.checkpoint_path.unlink(missing_ok=True)
 
-    def metrics(self) -> list[dict[str, Any]]:
+    def retry(self) -> None:
+        """Let a failed run be tried again; a run that has ended otherwise by now stays as it is."""
+        status = self.status()
+        if status is not None and status.status == "failed":
+            self.status_path.unlink(missing_ok=True)
+
+    def metrics(self) -> list[MetricsLine]:
         """All whole lines of `metrics.jsonl`, by step; a line cut short by a crash ends the list.
 
         Of a step that was written twice, by an owner that was taken over in that moment and by the
         one that took over, there is the later line.
         """
-        lines: dict[int, dict[str, Any]] = {}
+        lines: dict[int, MetricsLine] = {}
         if not self.metrics_path.exists():
             return []
         with self.metrics_path.open(encoding="utf-8") as file:
@@ -113,9 +219,10 @@ class Record:
                 lines[line["step"]] = line
         return [lines[step] for step in sorted(lines)]
 
-    def append_metrics(self, line: dict[str, Any]) -> None:
+    def append_metrics(self, line: MetricsLine) -> None:
+        """Add a line to `metrics.jsonl`."""
         with self.metrics_path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
+            file.write(json.dumps(line, allow_nan=False) + "\n")
 
     def rewind_metrics(self, step: int) -> None:
         """Drop what was written after `step`, so that a resumed run writes it exactly once."""
@@ -124,43 +231,39 @@ class Record:
         temporary.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
         temporary.replace(self.metrics_path)
 
-    def run(self) -> dict[str, Any] | None:
-        """The content of `run.json`; None if it is absent or damaged."""
-        return read_json(self.run_path)
+    def run_info(self) -> RunInfo | None:
+        """What ran the run; None if `run.json` is absent or damaged.
 
-    def write_run(self, content: dict[str, Any]) -> None:
-        write_json(self.run_path, content)
+        Raises:
+            ConfigError: the file is of a later format.
+        """
+        return _read(self.run_path, RunInfo)
+
+    def write_run_info(self, info: RunInfo) -> None:
+        """Write `run.json`."""
+        write_json(self.run_path, info.model_dump(mode="json"))
 
     def write_error(self, text: str) -> None:
+        """Write `error.txt`."""
         self.error_path.write_text(text, encoding="utf-8")
 
     def clear_error(self) -> None:
+        """Remove `error.txt`, of an attempt before this one."""
         self.error_path.unlink(missing_ok=True)
 
 
-class LeadersRecord(Record):
-    """The record of the process that leads, to another that trains the run with it.
-
-    It can be read. What is written goes nowhere, since the leader writes the same.
-    """
-
-    def finish(self, outcome: Outcome, **fields: Any) -> None:
-        pass
-
-    def append_metrics(self, line: dict[str, Any]) -> None:
-        pass
-
-    def rewind_metrics(self, step: int) -> None:
-        pass
-
-    def write_run(self, content: dict[str, Any]) -> None:
-        pass
-
-    def write_error(self, text: str) -> None:
-        pass
-
-    def clear_error(self) -> None:
-        pass
+def _read(path: Path, kind: type[_AnyFile]) -> _AnyFile | None:
+    content = read_json(path)
+    if content is None:
+        return None
+    if isinstance(number := content.get("format", FORMAT), int) and number > FORMAT:
+        raise ConfigError(
+            f"{path}: format: expected at most {FORMAT} (got {number}): written by a later version"
+        )
+    try:
+        return kind.model_validate(content)
+    except ValidationError:
+        return None
 
 
 def record_of(runs_dir: Path, sweep: str, config: RunConfig) -> Record:

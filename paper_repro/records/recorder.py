@@ -10,16 +10,16 @@ import time
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
 from paper_repro.config import RunConfig
 from paper_repro.cost import train_flops
-from paper_repro.records import LeadersRecord, Outcome, Record
 from paper_repro.records.code import describe_code
 from paper_repro.records.lease import LeadersLease, Lease
 from paper_repro.records.provenance import device_name, versions
+from paper_repro.records.record import MetricsLine, Record, RunInfo, Status
 from paper_repro.training.checkpoint import (
     Checkpoint,
     Progress,
@@ -37,6 +37,31 @@ log = logging.getLogger(__name__)
 #: A run is diverged when its mean training loss is NaN, infinite, or above this many times the
 #: loss it started from.
 DIVERGED_ABOVE = 3.0
+
+
+class LeadersRecord(Record):
+    """The record of the process that leads, to another that trains the run with it.
+
+    It can be read. What is written goes nowhere, since the leader writes the same.
+    """
+
+    def finish(self, status: Status) -> None:
+        pass
+
+    def append_metrics(self, line: MetricsLine) -> None:
+        pass
+
+    def rewind_metrics(self, step: int) -> None:
+        pass
+
+    def write_run_info(self, info: RunInfo) -> None:
+        pass
+
+    def write_error(self, text: str) -> None:
+        pass
+
+    def clear_error(self) -> None:
+        pass
 
 
 @dataclass(frozen=True)
@@ -96,7 +121,7 @@ class Track:
         if val_loss is not None:
             line["val_loss"] = val_loss
         self._check_lease()
-        self.run.record.append_metrics(_without_nan(line))
+        self.run.record.append_metrics(_without_nan(line))  # type: ignore[arg-type]
         if self._diverged(line):
             self._finish("diverged", line)
         elif step == config.steps:
@@ -175,53 +200,62 @@ class Track:
             groups_text(groups) if self.index == 0 else "groups like those of the first of these"
         )
         log.info("run %s\n%s", self.run.config.run_id, table)
-        record.write_run(
-            {
-                "versions": versions(),
-                **describe_code(record.run() or {} if self.progress.step else None),
-                "device": device_name(self.program.device),
-                "execution": self.program.execution.model_dump(mode="json"),
-                "processes": self.program.processes.count,
-                "runs_at_once": self.learner.runs,
-                "data": {
-                    "corpus": dataset.corpus,
-                    "tokenizer": dataset.tokenizer,
-                    "corpus_hash": dataset.corpus_hash,
-                    "vocab_size": dataset.vocab_size,
-                    "unigram_entropy": dataset.unigram_entropy,
-                    "bigram_entropy": dataset.bigram_entropy,
-                },
-                "parameters": sum(group["parameters"] for group in groups),
-                "groups": groups,
-            }
+        record.write_run_info(
+            RunInfo.model_validate(
+                {
+                    "versions": versions(),
+                    **describe_code(_code_before(record) if self.progress.step else None),
+                    "device": device_name(self.program.device),
+                    "execution": self.program.execution.model_dump(mode="json"),
+                    "processes": self.program.processes.count,
+                    "runs_at_once": self.learner.runs,
+                    "data": {
+                        "corpus": dataset.corpus,
+                        "tokenizer": dataset.tokenizer,
+                        "corpus_hash": dataset.corpus_hash,
+                        "vocab_size": dataset.vocab_size,
+                        "unigram_entropy": dataset.unigram_entropy,
+                        "bigram_entropy": dataset.bigram_entropy,
+                    },
+                    "parameters": sum(group["parameters"] for group in groups),
+                    "groups": groups,
+                }
+            )
         )
 
-    def _finish(self, outcome: Outcome, line: dict[str, Any]) -> None:
+    def _finish(self, outcome: Literal["done", "diverged"], line: dict[str, Any]) -> None:
         config = self.run.config
         self._check_lease()
         self._count_time()
         flops = train_flops(config, self.program.dataset.vocab_size)
         self.run.record.finish(
-            outcome,
-            **_without_nan(
-                {
-                    "val_loss": line.get("val_loss") if outcome == "done" else None,
-                    "train_loss": line["train_loss"],
-                    "error": None,
-                    "step": line["step"],
-                    "steps": config.steps,
-                    "tokens": line["tokens"],
-                    "flops": flops * line["step"] / config.steps,
-                    "wall_seconds": self.progress.wall_seconds,
-                    "tokens_per_second": line["tokens"] / self.progress.wall_seconds,
-                    "peak_memory_bytes": _peak_memory(self.program.device) // self.learner.runs,
-                    "peak_host_memory_bytes": _peak_host_memory(),
-                    "finished": datetime.now(UTC).isoformat(timespec="seconds"),
-                }
-            ),
+            Status(
+                status=outcome,
+                **_without_nan(
+                    {
+                        "val_loss": line.get("val_loss") if outcome == "done" else None,
+                        "train_loss": line["train_loss"],
+                        "error": None,
+                        "step": line["step"],
+                        "steps": config.steps,
+                        "tokens": line["tokens"],
+                        "flops": flops * line["step"] / config.steps,
+                        "wall_seconds": self.progress.wall_seconds,
+                        "tokens_per_second": line["tokens"] / self.progress.wall_seconds,
+                        "peak_memory_bytes": _peak_memory(self.program.device) // self.learner.runs,
+                        "peak_host_memory_bytes": _peak_host_memory(),
+                        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+                    }
+                ),
+            )
         )
         self.ended = True
         log.info("run %s: %s", config.run_id, outcome)
+
+
+def _code_before(record: Record) -> dict[str, Any]:
+    info = record.run_info()
+    return info.model_dump() if info else {}
 
 
 def _without_nan(content: dict[str, Any]) -> dict[str, Any]:

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from paper_repro.config import Execution
+from paper_repro.records.record import Status
 from paper_repro.records.recorder import LeasedRun, LeaseLostError, Track
 from paper_repro.training.processes import Processes
 from paper_repro.training.program import Program
@@ -131,7 +132,9 @@ def _record_failure(run: LeasedRun, error: Exception) -> None:
     try:
         record.write_error("".join(traceback.format_exception(error)))
         message = " ".join(str(error).split())
-        record.finish("failed", error=f"{type(error).__name__}: {message}", log=run.lease.log)
+        record.finish(
+            Status(status="failed", error=f"{type(error).__name__}: {message}", log=run.lease.log)
+        )
     except OSError:  # a full or read-only disk: the run stays without an outcome
         log.exception("%s: the failure could not be recorded", record.directory)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from paper_repro.config import RunConfig
-from paper_repro.records import record_of
+from paper_repro.records import RunInfo, Status, record_of
 
 BIGRAM_ENTROPY = 2.37
 CURVATURE = 0.04
@@ -50,15 +50,17 @@ def write_run(
         "unigram_entropy": 3.1,
         "bigram_entropy": BIGRAM_ENTROPY,
     }
-    record.write_run(
-        {
-            "versions": {"torch": "2.13.0"},
-            "git_revision": "abcdef0",
-            "device": "cpu",
-            "data": data,
-            "parameters": 12 * config.model.depth * config.model.width**2,
-            "groups": [{"lr": 0.1}],
-        }
+    record.write_run_info(
+        RunInfo.model_validate(
+            {
+                "versions": {"torch": "2.13.0"},
+                "git_revision": "abcdef0",
+                "device": "cpu",
+                "data": data,
+                "parameters": 12 * config.model.depth * config.model.width**2,
+                "groups": [{"lr": 0.1}],
+            }
+        )
     )
     for step in (config.steps // 2, config.steps):
         record.append_metrics(
@@ -74,19 +76,21 @@ def write_run(
         status = "diverged"
     known = status == "done"
     record.finish(
-        status,
-        val_loss=val_loss if known else None,
-        train_loss=val_loss - 0.1 if known else None,
-        error=None if known else status,
-        step=config.steps,
-        steps=config.steps,
-        tokens=config.steps * config.tokens_per_step,
-        wall_seconds=9.0,
-        tokens_per_second=9e4,
-        flops=1e12,
-        peak_memory_bytes=10**8,
-        peak_host_memory_bytes=10**8,
-        finished="2026-01-01T00:00:00+00:00",
+        Status(
+            status=status,
+            val_loss=val_loss if known else None,
+            train_loss=val_loss - 0.1 if known else None,
+            error=None if known else status,
+            step=config.steps,
+            steps=config.steps,
+            tokens=config.steps * config.tokens_per_step,
+            wall_seconds=9.0,
+            tokens_per_second=9e4,
+            flops=1e12,
+            peak_memory_bytes=10**8,
+            peak_host_memory_bytes=10**8,
+            finished="2026-01-01T00:00:00+00:00",
+        )
     )
 
 
