@@ -1,0 +1,164 @@
+"""`python -m paper_repro.records.migrate PATH ...`: carry records and results over to today's ids.
+
+A run's id is the hash of what differs from the defaults (`RunConfig.run_id`); ids of before that,
+or of other defaults, are known by their form. A record is renamed, and a row of results gets its
+new id, so nothing is trained again. To be run while no job works on the records.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, get_origin
+
+from pydantic import BaseModel
+
+from paper_repro.config import DEFAULTS_VERSION, RunConfig, parse_run_config
+from paper_repro.errors import ConfigError
+from paper_repro.files import write_atomically
+from paper_repro.records.lease import is_leased
+from paper_repro.records.record import Record
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_RUN_ID = re.compile(r"(?:d(\d+)-)?[0-9a-f]{12}")
+
+
+def is_current(run_id: str) -> bool:
+    """Whether an id is of today's form and defaults."""
+    form = _RUN_ID.fullmatch(run_id)
+    return form is not None and form[1] == str(DEFAULTS_VERSION)
+
+
+def old_records(sweep_dir: Path) -> list[Path]:
+    """The directories in `sweep_dir` that have the form of a run id, but not of today's."""
+    if not sweep_dir.is_dir():
+        return []
+    names = sorted(path.name for path in sweep_dir.iterdir())
+    return [sweep_dir / name for name in names if _RUN_ID.fullmatch(name) and not is_current(name)]
+
+
+def check_ids(sweep_dir: Path) -> None:
+    """Refuse records of earlier ids: their runs would be trained again.
+
+    Raises:
+        ConfigError: there are some; the message names the command that carries them over.
+    """
+    if old := old_records(sweep_dir):
+        raise ConfigError(
+            f"{sweep_dir}: {len(old)} records have ids of an earlier version, such as "
+            f"{old[0].name}; carry them over, which trains nothing again: "
+            f"python -m paper_repro.records.migrate {sweep_dir.parent}"
+        )
+
+
+def migrate_record(directory: Path) -> Path:
+    """Rename a record to today's id of its run; where it is now.
+
+    Raises:
+        ConfigError: its configuration is damaged, a worker has it, or the new name is taken.
+    """
+    target = directory.with_name(Record(directory).config().run_id)
+    if is_leased(directory):
+        raise ConfigError(f"{directory}: a worker trains it; stop it, or wait for its end")
+    if target.exists():
+        raise ConfigError(f"{directory}: {target.name} is there too; remove one of them")
+    return directory.rename(target)
+
+
+def migrate_results(path: Path) -> int:
+    """Give the rows of a Parquet file of results today's ids and the column `config`.
+
+    Returns how many rows had other ids.
+
+    Raises:
+        ConfigError: it is no such file, or a row's columns are not those of a configuration.
+    """
+    import pandas as pd
+
+    try:
+        frame = pd.read_parquet(path)
+    except (OSError, ValueError) as error:  # pyarrow's errors are ValueErrors
+        raise ConfigError(f"{path}: not a readable Parquet file ({error})") from None
+    if not {"run_id", "seed"} <= set(frame):
+        raise ConfigError(f"{path}: expected the columns of results, such as run_id and seed")
+    configs = [_config(row, f"{path}: {row['run_id']}") for row in frame.to_dict("records")]
+    ids = [config.run_id for config in configs]
+    changed = int((frame["run_id"] != ids).sum())
+    if changed or "config" not in frame:
+        texts = [config.model_dump_json() for config in configs]
+        frame = frame.drop(columns="config", errors="ignore").assign(run_id=ids)
+        frame.insert(2, "config", texts)
+        _write(frame.sort_values("run_id", ignore_index=True), path)
+    return changed
+
+
+def _write(frame: pd.DataFrame, path: Path) -> None:
+    write_atomically(path, lambda temporary: frame.to_parquet(temporary, index=False))
+
+
+def _config(row: Mapping[Any, Any], source: str) -> RunConfig:
+    if "config" in row:
+        return RunConfig.model_validate_json(row["config"])
+    return parse_run_config(_unflatten(RunConfig, row), source)
+
+
+def _unflatten(
+    section: type[BaseModel], row: Mapping[Any, Any], prefix: str = ""
+) -> dict[str, Any]:
+    """Nested sections from dotted columns; what a row does not have is at its default."""
+    content: dict[str, Any] = {}
+    for name, field in section.model_fields.items():
+        kind, value = field.annotation, row.get(prefix + name)
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            content[name] = _unflatten(kind, row, f"{prefix}{name}.")
+        elif value is None or value != value:  # NaN is how a column of numbers has None
+            continue
+        else:
+            content[name] = json.loads(value) if get_origin(kind) in (dict, list) else value
+    return content
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Exit code 0, or 2 if something could not be carried over; the rest is carried over."""
+    parser = argparse.ArgumentParser(
+        prog="python -m paper_repro.records.migrate",
+        description="Carry records and results of earlier versions over to today's run ids.",
+    )
+    parser.add_argument(
+        "paths",
+        metavar="PATH",
+        type=Path,
+        nargs="+",
+        help="a directory of runs (runs/<sweep>/<run id>/), or a Parquet file of results",
+    )
+    code = 0
+    for path in _targets(parser.parse_args(argv).paths):
+        try:
+            if path.is_dir():
+                print(f"{path} -> {migrate_record(path).name}")
+            else:
+                print(f"{path}: {migrate_results(path)} rows have new ids")
+        except ConfigError as error:
+            code = 2
+            print(f"error: {error}", file=sys.stderr)
+    return code
+
+
+def _targets(paths: Sequence[Path]) -> Iterator[Path]:
+    """Files as they are, and the old records of each sweep in a directory of runs."""
+    for path in paths:
+        if path.is_dir():
+            for sweep_dir in sorted(path.iterdir()):
+                yield from old_records(sweep_dir)
+        else:
+            yield path
+
+
+if __name__ == "__main__":
+    sys.exit(main())
