@@ -7,19 +7,17 @@ from functools import partial
 import pytest
 import torch
 from conftest import small_config, train
+from support.models import adamw, initialised
 
 from paper_repro.config import Execution, TrainConfig
 from paper_repro.data import load_dataset
 from paper_repro.files import write_json
-from paper_repro.model import GPT
 from paper_repro.parameterization import COLUMNS
 from paper_repro.records import Record
-from paper_repro.records.code import code_files, hash_code
-from paper_repro.records.lease import take_lease
-from paper_repro.records.recorder import LeasedRun
-from paper_repro.training.param_groups import adamw
+from paper_repro.records.bundle import train_bundle
+from paper_repro.records.lease import LeasedRun, take_lease
+from paper_repro.records.provenance import code_files, hash_code
 from paper_repro.training.schedules import lr_scale
-from paper_repro.training.trainer import train_bundle
 
 
 def test_identity_at_the_base(tmp_path):
@@ -84,8 +82,7 @@ def test_output_multiplier_form_equals_absorbed_form(depth):
 
 def trajectory(config, steps=8) -> torch.Tensor:
     """Losses of a few full-rate AdamW steps on fixed random tokens."""
-    model = GPT(config.model, 50, config.data.context)
-    model.initialise(config)
+    model = initialised(config)
     optimizer = adamw(model, config)
     generator = torch.Generator().manual_seed(0)
     losses = []
@@ -265,7 +262,7 @@ def test_record_says_what_a_reader_needs(tmp_path):
 def test_record_says_by_which_code_the_steps_were_taken(tmp_path, monkeypatch, caplog):
     hashes = iter(["aaa", "aaa", "bbb", "aaa"])
     for stop_after in (2, 2, 2, 99):
-        monkeypatch.setattr("paper_repro.records.code.code_hash", partial(str, next(hashes)))
+        monkeypatch.setattr("paper_repro.records.provenance.code_hash", partial(str, next(hashes)))
         record = train(small_config(), tmp_path, stop_after=stop_after)
     run = json.loads(record.run_path.read_text())
     assert run["code_hash"] == "aaa"
@@ -278,7 +275,7 @@ def test_a_run_from_the_start_has_no_earlier_code(tmp_path, monkeypatch):
     first = json.loads(record.run_path.read_text())
     assert (first["code_hash"], first["earlier_code"]) == (hash_code(code_files()), [])
     record.checkpoint_path.unlink()
-    monkeypatch.setattr("paper_repro.records.code.code_hash", lambda: "other")
+    monkeypatch.setattr("paper_repro.records.provenance.code_hash", lambda: "other")
     run = json.loads(train(small_config(), tmp_path).run_path.read_text())
     assert (run["code_hash"], run["earlier_code"]) == ("other", [])
 
@@ -312,8 +309,7 @@ def test_the_seed_chooses_the_data(tmp_path):
     config = small_config(seed=3)
     first = train(config, tmp_path).metrics()[0]
     dataset = load_dataset(config.data)
-    model = GPT(config.model, dataset.vocab_size, config.data.context)
-    model.initialise(config)
+    model = initialised(config, dataset.vocab_size)
     loss, _ = model.loss(dataset.training_batch(3, 0, config.train.batch_size))
     assert first["train_loss"] == pytest.approx(loss.item(), rel=1e-6)
 
@@ -372,7 +368,7 @@ def test_compiled_equals_eager(tmp_path):
 
 
 def test_without_a_compiler_the_step_is_not_compiled(tmp_path, monkeypatch, caplog):
-    monkeypatch.setattr("paper_repro.training.program.COMPILER", "no-such-compiler")
+    monkeypatch.setattr("paper_repro.training.trainer.COMPILER", "no-such-compiler")
     record = train(small_config(), tmp_path, Execution(device="cpu", compile=True))
     assert record.status().status == "done"
     assert record.run_info().execution["compile"] is False
