@@ -38,7 +38,7 @@ log = logging.getLogger(__name__)
 
 #: Points of a learning curve, about.
 CURVE_POINTS = 50
-#: How often observers are told that a run is alive.
+#: How often, in seconds, a run reports that it is alive.
 ALIVE_SECONDS = 10.0
 #: A run is diverged when its mean training loss is NaN, infinite, or above this many times the
 #: loss it started from.
@@ -60,7 +60,7 @@ def train(
 
     Args:
         execution: how: device, precision, compilation, threads. They change no more than rounding.
-        observer: is told of every point of the learning curve while it comes.
+        observer: receives every point of the learning curve as it comes.
 
     Raises:
         ConfigError: the hyperparameters cannot be resolved, or the corpus is too short.
@@ -181,7 +181,7 @@ class Trainer:
         return torch.compile(loss) if self.execution.compile else loss
 
     def _choose_runs_at_once(self) -> int:
-        """As many as fit on a GPU; one on a CPU, where more do not pay."""
+        """Choose as many as fit on a GPU, and one on a CPU, where more do not pay."""
         if self.processes.count > 1 or self.execution.recompute:
             return 1
         if self.execution.runs_at_once is not None:
@@ -243,7 +243,7 @@ class _Fit:
         self.saves = trainer.processes.any(any(run.observer.saves for run in self.runs))
         if trainer.on_gpu:
             torch.cuda.reset_peak_memory_stats(device)
-        self.saved = self.told = self.timed = time.monotonic()
+        self.saved = self.reported = self.timed = time.monotonic()
         self.stopped = False
         for run in self.runs:
             run.observer.start(self._start(run))
@@ -354,12 +354,12 @@ class _Fit:
         run.outcome = outcome
 
     def _keep_up(self) -> None:
-        """Tell observers now and then that their runs are alive, and save the runs."""
+        """Report now and then that the runs are alive, and save them."""
         now = time.monotonic()
-        if now - self.told > ALIVE_SECONDS:
+        if now - self.reported > ALIVE_SECONDS:
             for run in self.runs:
                 run.observer.alive()
-            self.told = now
+            self.reported = now
         due = now - self.saved > self.trainer.execution.checkpoint_seconds
         if self.saves and self.trainer.processes.any(due):
             self._save()
