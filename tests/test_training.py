@@ -383,7 +383,7 @@ def test_compiled_equals_eager(tmp_path):
 
 
 def test_without_a_compiler_the_step_is_not_compiled(tmp_path, monkeypatch, caplog):
-    monkeypatch.setattr("paper_repro.training.trainer.COMPILER", "no-such-compiler")
+    monkeypatch.setattr("paper_repro.training.devices.COMPILER", "no-such-compiler")
     record = train(small_config(), tmp_path, Execution(device="cpu", compile=True))
     assert record.status().status == "done"
     assert record.run_info().execution["compile"] is False

@@ -174,9 +174,7 @@ class SeveralProcesses(Processes):
                 words = {"error": _line(error), "trace": "".join(traceback.format_exception(error))}
                 self._store.compare_set("error", "", json.dumps({"rank": self.rank, **words}))
             logging.shutdown()
-            os._exit(
-                0
-            )  # the leader reports the error, and NCCL's threads would hang an exit
+            os._exit(0)  # the leader reports the error, and NCCL's threads would hang an exit
         if own:
             return error
         if not self._store.check(["error"]):  # written before a connection closes
