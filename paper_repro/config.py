@@ -137,7 +137,7 @@ class ScalingConfig(_Strict):
     @field_validator("sde_rule")
     @classmethod
     def _one_spelling(cls, quantities: list[SdeQuantity]) -> list[SdeQuantity]:
-        """In the order of `SDE_RULE`, so that one rule is one run id."""
+        """Put the quantities into the order of `SDE_RULE`, so that one rule is one run id."""
         if len(set(quantities)) < len(quantities):
             raise ValueError("expected each quantity once")
         return [quantity for quantity in SDE_RULE if quantity in quantities]

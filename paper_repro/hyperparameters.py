@@ -1,4 +1,4 @@
-"""From a run's config to the numbers of each of its parameters.
+"""The hyperparameters of each parameter of a run, resolved from its config.
 
 Every hyperparameter is
 
@@ -55,7 +55,7 @@ class ResolvedRun:
     labels: Mapping[str, Label]
     """What each parameter is, by name."""
     parameters: Mapping[str, ResolvedParameter]
-    """By name."""
+    """The hyperparameters of each parameter, by name."""
     residual_multipliers: tuple[tuple[float, ...], ...]
     """For each block, of its branches in the order of `BRANCHES`: x + multiplier · Branch(x)."""
     logits_multiplier: float

@@ -25,7 +25,7 @@ PORTS = range(10_000, 32_768)
 
 
 class Announcement(NamedTuple):
-    """What task 0 tells the others before each run; an empty list ends the work."""
+    """What task 0 announces to the others before each run; an empty list ends the work."""
 
     bundle: str
     """The same for runs that share a trainer."""
@@ -53,7 +53,7 @@ def join(count: int, parallel: Parallel) -> SeveralProcesses:
 def announced(
     runs: Iterable[LeasedRun], compiled: bool, processes: Processes
 ) -> Iterator[LeasedRun]:
-    """The runs of a bundle, each told to the followers before it is trained."""
+    """The runs of a bundle, each announced to the followers before it is trained."""
     bundle = uuid.uuid4().hex
     for run in runs:
         processes.share(Announcement(bundle, compiled, run.record.directory.name))
@@ -73,14 +73,14 @@ def follow(
     An error, here or in another task, ends this process (`Processes.abort`).
     """
     shared: Iterator[list[Any]] = iter(lambda: processes.share([]), [])
-    told = (Announcement(*words) for words in shared)
-    for (_, compiled), bundle in groupby(told, key=lambda words: (words.bundle, words.compile)):
-        as_told = execution.model_copy(update={"compile": compiled})
+    announcements = (Announcement(*words) for words in shared)
+    for (_, compiled), bundle in groupby(announcements, key=lambda a: (a.bundle, a.compile)):
+        as_announced = execution.model_copy(update={"compile": compiled})
         trainer: Trainer | None = None
         for announcement in bundle:
             try:
                 config = Record(sweep_dir / announcement.run_id).config()
-                trainer = trainer or Trainer(config, as_told, processes)
+                trainer = trainer or Trainer(config, as_announced, processes)
                 outcomes = trainer.fit([config], should_stop=should_stop)
             except Exception as error:
                 raise processes.abort(error) from None

@@ -37,7 +37,7 @@ PROGRAMS = ("slurmctld", "slurmd", "sbatch", "srun", "squeue", "sinfo", "scancel
 START_SECONDS = 30.0
 STOP_SECONDS = 10.0
 NODE_VARIABLE = "SLURMD_NODENAME"
-"""Where SLURM tells a job the name of its node."""
+"""The variable in which SLURM puts the name of a job's node."""
 SEARCH_PATH = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"])
 """Daemons are often not on the PATH of an ordinary user."""
 
@@ -299,7 +299,7 @@ def _exit(number: int, _frame: FrameType | None) -> NoReturn:
 
 
 def _run(command: Sequence[str], environment: Mapping[str, str]) -> int:
-    """Run a command, handing signals on to it; its exit code as a shell tells it."""
+    """Run a command, handing signals on to it; its exit code as a shell reports it."""
     with subprocess.Popen(command, env=environment) as process:
         for number in (signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, lambda number, _frame: process.send_signal(number))

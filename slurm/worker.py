@@ -1,8 +1,8 @@
 """The worker: what one job, on this machine or on a cluster, does.
 
 It pulls work: it walks over the runs, the most expensive bundle first, and trains each that has no
-outcome and that nobody has leased. So any number of workers, from any number of launches, share a
-sweep and none does another's run. All it needs is in the records. A worker tries a run at most
+outcome and that no worker has leased. So any number of workers, from any number of launches, share
+a sweep and none does another's run. All it needs is in the records. A worker tries a run at most
 once: what it could not finish, for want of disk space say, is left to the next launch.
 
 A job may be several processes that train each run together (`slurm.ranks`). They end at an error;

@@ -60,7 +60,7 @@ class Measurement:
     mfu: float
     """Model FLOPs a second over the device's peak."""
     peak_bytes: int
-    """Of all processes: resident memory on a CPU, allocated memory on a GPU."""
+    """Peak memory of all processes: resident on a CPU, allocated on a GPU."""
     device: str
     parameters: int
     flops_per_token: float
@@ -70,16 +70,16 @@ class Measurement:
     dtype: str
     workers: int
     runs_at_once: int
-    """As many of a worker's runs as fit."""
+    """How many of a worker's runs trained as one program."""
     threads: int
 
     def row(self) -> dict[str, Any]:
-        """As plain data."""
+        """The fields as plain data."""
         return asdict(self)
 
 
 class Stopwatch:
-    """Counts steps; told after each, it says when enough were seen."""
+    """Counts the steps of a training; called after each, it returns whether enough were seen."""
 
     def __init__(self, barrier: Barrier, seconds: float, device: torch.device) -> None:
         self._barrier, self._seconds, self._device = barrier, seconds, device
@@ -90,7 +90,7 @@ class Stopwatch:
         self._steps += 1
         if self._steps == 0:
             self._wait()
-            self._barrier.wait()  # nobody measures while another still compiles
+            self._barrier.wait()  # no process measures while another still compiles
             self._started = time.perf_counter()
         if self._steps < MIN_STEPS or time.perf_counter() - self._started < self._seconds:
             return False

@@ -41,7 +41,7 @@ CLOCK_SECONDS = 2.0
 def _created(pid: int) -> float | None:
     """When a process of this host started, in seconds since the epoch; None if it has ended.
 
-    It tells a process from a later one with the same id.
+    So a process is not mistaken for an earlier one that had the same id.
     """
     try:
         process = psutil.Process(pid)

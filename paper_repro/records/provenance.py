@@ -21,7 +21,7 @@ PACKAGE = "paper_repro"
 ROOT = Path(__file__).parents[2]
 """The directory that this package lies in."""
 REVISION_FILE = "snapshot.json"
-"""In a copy of the code: the git revision that it was taken from."""
+"""The file that holds the git revision of a copy of the code."""
 
 _DEPENDENCIES = ("paper-repro", "torch", "numpy", "tokenizers", "pydantic")
 

@@ -1,4 +1,4 @@
-"""The recorder: writes what training tells of a run into its record, while its lease holds."""
+"""The recorder: the observer that writes the record of a run while it trains."""
 
 from __future__ import annotations
 

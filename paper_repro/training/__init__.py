@@ -1,7 +1,7 @@
 """Training: the trainer and its loop, optimiser groups, schedules, checkpoints, processes.
 
-Knows no record: `train(config)` trains one run and returns its outcome; an `Observer` is told of a
-run while it trains.
+Knows no record: `train(config)` trains one run and returns its outcome; an `Observer` receives
+what a run reports while it trains.
 """
 
 from paper_repro.training.observer import LoggedStep, Observer, Outcome, RunLostError, RunStart

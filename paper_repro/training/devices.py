@@ -1,13 +1,36 @@
-"""The device that trains: which one, its name, and the memory in use."""
+"""The machine that trains: its device, the device's name and memory, a compiler."""
 
 from __future__ import annotations
 
+import logging
+import os
 import platform
 import resource
+import shutil
 import sys
 from pathlib import Path
 
 import torch
+
+from paper_repro.config import Execution
+
+log = logging.getLogger(__name__)
+
+COMPILER = os.environ.get("CXX", "g++")
+"""What torch.compile compiles with."""
+
+
+def has_compiler() -> bool:
+    """Whether torch.compile can work here."""
+    return shutil.which(COMPILER) is not None
+
+
+def compilable(execution: Execution) -> Execution:
+    """The execution, uncompiled where there is no compiler, with a warning."""
+    if not execution.compile or has_compiler():
+        return execution
+    log.warning("%s: not found, so the training step is not compiled", COMPILER)
+    return execution.model_copy(update={"compile": False})
 
 
 def choose_device(name: str) -> torch.device:

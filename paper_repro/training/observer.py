@@ -1,4 +1,4 @@
-"""What training tells of a run, and to whom."""
+"""Observers: what a run reports while it trains, and the outcome it ends with."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class RunStart:
     execution: Execution
     """How it runs: `compile` is off where there is no compiler."""
     processes: int
-    """That train the run together."""
+    """Number of processes that train the run together."""
     index: int
     """Its place among the runs that train at once."""
     runs_at_once: int
@@ -82,7 +82,7 @@ class RunLostError(RuntimeError):
 
 
 class Observer:
-    """Is told what happens to one run in training. This one does nothing; subclasses override."""
+    """Receives what one run reports while it trains. This one ignores it; subclasses override."""
 
     saves = False
     """Whether the run is to be saved now and then, and when training is stopped."""

@@ -174,10 +174,10 @@ class SeveralProcesses(Processes):
                 words = {"error": _line(error), "trace": "".join(traceback.format_exception(error))}
                 self._store.compare_set("error", "", json.dumps({"rank": self.rank, **words}))
             logging.shutdown()
-            os._exit(0)  # the leader, not SLURM, tells the world; threads of NCCL would hang it
+            os._exit(0)  # the leader reports the error, and NCCL's threads would hang an exit
         if own:
             return error
-        if not self._store.check(["error"]):  # told before a connection closes
+        if not self._store.check(["error"]):  # written before a connection closes
             raise RuntimeError("another process is gone without an error") from error
         return _other(json.loads(self._store.get("error")))
 

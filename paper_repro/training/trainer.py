@@ -6,10 +6,7 @@ for one run.
 
 from __future__ import annotations
 
-import logging
 import math
-import os
-import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -26,7 +23,7 @@ from paper_repro.data import Dataset, load_dataset
 from paper_repro.hyperparameters import resolve
 from paper_repro.model import GPT, Forward, losses
 from paper_repro.training.checkpoint import Checkpoint, Progress
-from paper_repro.training.devices import peak_memory
+from paper_repro.training.devices import compilable, has_compiler, peak_memory
 from paper_repro.training.observer import LoggedStep, Observer, Outcome, RunLostError, RunStart
 from paper_repro.training.param_groups import describe_groups
 from paper_repro.training.processes import Processes
@@ -34,23 +31,13 @@ from paper_repro.training.schedules import lr_scale
 from paper_repro.training.single import Learner, Loss, SingleRun
 from paper_repro.training.stacked import CapturedStep, StackedRuns, adamw_update
 
-log = logging.getLogger(__name__)
-
 #: Points of a learning curve, about.
 CURVE_POINTS = 50
-#: How often observers are told that a run is alive.
+#: How often, in seconds, a run reports that it is alive.
 ALIVE_SECONDS = 10.0
 #: A run is diverged when its mean training loss is NaN, infinite, or above this many times the
 #: loss it started from.
 DIVERGED_ABOVE = 3.0
-
-COMPILER = os.environ.get("CXX", "g++")
-"""What torch.compile compiles with."""
-
-
-def never() -> bool:
-    """Whether to stop: no."""
-    return False
 
 
 def train(
@@ -60,7 +47,7 @@ def train(
 
     Args:
         execution: how: device, precision, compilation, threads. They change no more than rounding.
-        observer: is told of every point of the learning curve while it comes.
+        observer: receives every point of the learning curve as it comes.
 
     Raises:
         ConfigError: the hyperparameters cannot be resolved, or the corpus is too short.
@@ -88,28 +75,25 @@ class Trainer:
         Raises:
             ConfigError: the corpus cannot be loaded.
         """
-        execution = execution or Execution()
-        torch.set_num_threads(execution.threads)
-        compiler = shutil.which(COMPILER)
-        if execution.compile and compiler is None:
-            log.warning("%s: not found, so the training step is not compiled", COMPILER)
-            execution = execution.model_copy(update={"compile": False})
-        self.config, self.execution = config, execution
+        self.config, self.execution = config, compilable(execution or Execution())
+        torch.set_num_threads(self.execution.threads)
         self.processes = processes or Processes()
-        self.device = self.processes.device(execution.device)
+        self.device = self.processes.device(self.execution.device)
         self.on_gpu = self.device.type == "cuda"
         self.dataset: Dataset = load_dataset(config.data)
         vocab_size, context = self.dataset.vocab_size, config.data.context
         self._build = partial(GPT, config.model, vocab_size, context)
         self.model, forward = self.processes.build(self._build, self.device)
-        self.model.recompute = execution.recompute
+        self.model.recompute = self.execution.recompute
         self._stack: tuple[int, GPT, Loss] | None = None
         """R, model and loss function of the last stack; reused while R stays."""
         self.runs_at_once = self._choose_runs_at_once()
         self._loss = self._compiled(forward)
         # On a GPU always: one kernel, for all shapes, in place of ten.
         self._update = (
-            torch.compile(adamw_update, dynamic=True) if self.on_gpu and compiler else adamw_update
+            torch.compile(adamw_update, dynamic=True)
+            if self.on_gpu and has_compiler()
+            else adamw_update
         )
         batches = self.dataset.validation_batches(
             config.train.eval_sequences, config.train.batch_size
@@ -120,7 +104,7 @@ class Trainer:
         self,
         configs: Sequence[RunConfig],
         observers: Sequence[Observer] | None = None,
-        should_stop: Callable[[], bool] = never,
+        should_stop: Callable[[], bool] = lambda: False,
     ) -> list[Outcome | None]:
         """Train runs of the bundle; their outcomes, None for those that did not end.
 
@@ -181,7 +165,7 @@ class Trainer:
         return torch.compile(loss) if self.execution.compile else loss
 
     def _choose_runs_at_once(self) -> int:
-        """As many as fit on a GPU; one on a CPU, where more do not pay."""
+        """Choose as many as fit on a GPU, and one on a CPU, where more do not pay."""
         if self.processes.count > 1 or self.execution.recompute:
             return 1
         if self.execution.runs_at_once is not None:
@@ -220,21 +204,18 @@ class _Fit:
         self.trainer, self.configs = trainer, configs
         self.train, self.steps = configs[0].train, configs[0].steps
         for config in configs:
-            trainer.dataset.check_length(
-                config.steps * config.train.batch_size, config.data.max_epochs
-            )
+            sequences = config.steps * config.train.batch_size
+            trainer.dataset.check_length(sequences, config.data.max_epochs)
         self.learner = trainer.learner(configs)
         self.runs = [_Run(i, *pair) for i, pair in enumerate(zip(configs, observers, strict=True))]
         for run in self.runs:
             self._resume(run)
         if len({run.progress.step for run in self.runs}) > 1:
             raise ValueError("runs that train at once go on from different steps")
-        self.step = self.runs[0].progress.step
+        self.step, device = self.runs[0].progress.step, trainer.device
         self.seeds = sorted({config.seed for config in configs})  # runs of one seed see one batch
-        device = trainer.device
-        self.seed_of_run = torch.tensor(
-            [self.seeds.index(config.seed) for config in configs], device=device
-        )
+        places = [self.seeds.index(config.seed) for config in configs]
+        self.seed_of_run = torch.tensor(places, device=device)
         # On the device, so that steps need not wait for it.
         self.z_loss_R = torch.tensor([config.train.z_loss for config in configs], device=device)
         sums = [run.progress.loss_sum for run in self.runs]
@@ -243,7 +224,7 @@ class _Fit:
         self.saves = trainer.processes.any(any(run.observer.saves for run in self.runs))
         if trainer.on_gpu:
             torch.cuda.reset_peak_memory_stats(device)
-        self.saved = self.told = self.timed = time.monotonic()
+        self.saved = self.reported = self.timed = time.monotonic()
         self.stopped = False
         for run in self.runs:
             run.observer.start(self._start(run))
@@ -269,10 +250,8 @@ class _Fit:
         return [run.outcome for run in self.runs]
 
     def _take_step(self, compute: Callable[[Tensor], Tensor]) -> None:
-        trainer, batch_size = self.trainer, self.train.batch_size
-        batches = [
-            trainer.dataset.training_batch(seed, self.step, batch_size) for seed in self.seeds
-        ]
+        trainer, size = self.trainer, self.train.batch_size
+        batches = [trainer.dataset.training_batch(seed, self.step, size) for seed in self.seeds]
         sequences_SBT = torch.stack([trainer.processes.rows(batch) for batch in batches])
         if trainer.on_gpu:
             sequences_SBT = sequences_SBT.pin_memory().to(trainer.device, non_blocking=True)
@@ -354,12 +333,12 @@ class _Fit:
         run.outcome = outcome
 
     def _keep_up(self) -> None:
-        """Tell observers now and then that their runs are alive, and save the runs."""
+        """Report now and then that the runs are alive, and save them."""
         now = time.monotonic()
-        if now - self.told > ALIVE_SECONDS:
+        if now - self.reported > ALIVE_SECONDS:
             for run in self.runs:
                 run.observer.alive()
-            self.told = now
+            self.reported = now
         due = now - self.saved > self.trainer.execution.checkpoint_seconds
         if self.saves and self.trainer.processes.any(due):
             self._save()
