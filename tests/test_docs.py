@@ -12,7 +12,6 @@ import pandas as pd
 import pytest
 import yaml
 
-import paper_repro
 from sweeps.spec import read_sweep
 
 ROOT = Path(__file__).parent.parent
@@ -144,8 +143,6 @@ EXAMPLES = [
 @pytest.mark.parametrize("source", EXAMPLES)
 def test_the_python_of_the_documents_runs(source, monkeypatch, capsys):
     """It prints something; where a comment has numbers, those."""
-    if "from paper_repro import" in source and not hasattr(paper_repro, "Scaling"):
-        pytest.skip("paper_repro has no public names yet")
     monkeypatch.chdir(ROOT)
     exec(compile(source, "<example>", "exec"), {})
     printed = capsys.readouterr().out

@@ -12,8 +12,9 @@ import pytest
 import yaml
 
 from paper_repro.config import Execution, RunConfig
+from paper_repro.parameterization.labels import TENSOR_CLASSES
 from paper_repro.parameterization.page import ALL, QUANTITIES, main, rule_rows, with_block
-from paper_repro.parameterization.table import COLUMNS, FORWARD, TABLE, TENSOR_CLASSES
+from paper_repro.parameterization.table import COLUMNS, FORWARD, TABLE
 
 ROOT = Path(__file__).parent.parent
 RULES = (ROOT / "docs/rules.md").read_text(encoding="utf-8")

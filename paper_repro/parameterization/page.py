@@ -15,7 +15,8 @@ from typing import NamedTuple
 
 from paper_repro.parameterization import table
 from paper_repro.parameterization.factors import Factor
-from paper_repro.parameterization.table import COLUMNS, FORWARD, ITERATIONS, TABLE, TENSOR_CLASSES
+from paper_repro.parameterization.labels import TENSOR_CLASSES
+from paper_repro.parameterization.table import COLUMNS, FORWARD, ITERATIONS, TABLE
 
 ROOT = Path(__file__).parents[2]
 SOURCE = "paper_repro/parameterization/table.py"
