@@ -112,8 +112,7 @@ def test_setup_is_two_lines_and_the_second_is_what_ci_runs():
         "pip install -c constraints.txt -e . && python -m sweeps.launch sweeps/lr_width.yaml",
         "pip install -c constraints.txt -e '.[test]' && pytest",
     ]
-    pattern = re.search(r"grep -m1 -E '(.*)' README\.md", read(".ci/run"))[1]
-    assert [line for line in lines if re.search(pattern, line)] == lines[1:]
+    assert set(lines[1].split(" && ")) <= set(read(".ci/run").splitlines())
 
 
 def test_the_readme_is_short():
