@@ -1,6 +1,5 @@
 """README.md and docs/ say nothing that is not so: links, paths, names, commands, arrows."""
 
-import ast
 import importlib
 import json
 import re
@@ -197,43 +196,6 @@ def test_the_table_in_the_readme_is_what_the_figure_prints(capsys, monkeypatch, 
     printed = output(f"python -m figures lr_width --output-dir {tmp_path}", capsys)
     (table,) = blocks("README.md", "text")
     assert [line for line in table.splitlines() if line.strip() not in printed] == []
-
-
-def arrows() -> dict[str, set[str]]:
-    """Which rooms each room may import, from the arrows in docs/architecture.md."""
-    allowed = {room: {room} for room in ROOMS}
-    for line in re.findall(r"^    (\w+ → .*)$", read("docs/architecture.md"), re.MULTILINE):
-        rooms = line.split(" → ")
-        for index, room in enumerate(rooms):
-            allowed[room] |= set(rooms[index:])
-    return allowed
-
-
-def test_the_arrows_are_those_of_the_design():
-    assert arrows() == {
-        "paper_repro": {"paper_repro"},
-        "slurm": {"slurm", "paper_repro"},
-        "sweeps": {"sweeps", "slurm", "paper_repro"},
-        "analysis": {"analysis", "paper_repro"},
-        "figures": {"figures", "analysis", "paper_repro"},
-    }
-
-
-@pytest.mark.parametrize("room", ROOMS)
-def test_imports_follow_the_arrows(room):
-    files = list((ROOT / room).rglob("*.py"))
-    assert files
-    for path in files:
-        imported = {name.split(".")[0] for name in imports(path.read_text(encoding="utf-8"))}
-        assert imported & set(ROOMS) <= arrows()[room], path
-
-
-def imports(source: str) -> list[str]:
-    """The modules that a source imports, also inside functions; relative ones stay in the room."""
-    nodes = list(ast.walk(ast.parse(source)))
-    plain = [alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names]
-    froms = [node for node in nodes if isinstance(node, ast.ImportFrom) and not node.level]
-    return plain + [str(node.module) for node in froms]
 
 
 def test_docs_name_no_private_place(doc):
