@@ -113,7 +113,6 @@ def test_every_default_of_the_configuration_page_makes_a_run():
     assert content == RunConfig().model_dump()
 
 
-@pytest.mark.xfail(strict=True, reason="16 fields of paper_repro.config have no docstring yet")
 @pytest.mark.parametrize("model", [RunConfig, Execution])
 def test_every_key_has_its_meaning(model):
     sections = [model, *(f.annotation for f in model.model_fields.values())]
