@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from paper_repro.errors import ConfigError
 from slurm.queue import cancel, live_arrays, submitted
 from sweeps import cli
+from sweeps.expand import read_sweep
 from sweeps.plan import make_plan
-from sweeps.spec import read_sweep
 
 EXAMPLES = """\
   python -m sweeps.cancel sweeps/lr_width.yaml

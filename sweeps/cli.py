@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from paper_repro.errors import ConfigError
-from sweeps.sizes import SIZES
+from sweeps.schema import SIZES
 
 OK, FAILED, WRONG, INTERRUPTED = 0, 1, 2, 130
 """Exit codes."""

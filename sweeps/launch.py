@@ -20,11 +20,11 @@ from paper_repro.records.lease import expire_lease
 from slurm.hardware import gpus
 from slurm.queue import pauses
 from sweeps import cli
+from sweeps.expand import Sweep, read_sweep
 from sweeps.jobs import print_jobs
 from sweeps.plan import Plan, make_plan, refresh
 from sweeps.progress import Display
 from sweeps.report import counts, print_failures, print_plan, say
-from sweeps.spec import Sweep, read_sweep
 from sweeps.state import UNSETTLED
 from sweeps.workers import choose_execution, choose_profile, submit, worker_count
 

@@ -22,7 +22,7 @@ from paper_repro.cost import (
 from paper_repro.data.tokenization import bpe_size
 from paper_repro.records import Record
 from slurm.queue import on_gpus
-from sweeps.spec import Sweep
+from sweeps.expand import Sweep
 from sweeps.state import FINISHED, RunState, State, read_states, without_jobs
 
 JOBS = "jobs"

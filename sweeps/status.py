@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from rich.console import Console
 
 from sweeps import cli
+from sweeps.expand import read_sweep
 from sweeps.plan import make_plan
 from sweeps.report import duration, print_states
-from sweeps.spec import read_sweep
 
 EXAMPLES = """\
   python -m sweeps.status sweeps/lr_width.yaml

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 from paper_repro.config import Execution
 from paper_repro.errors import ConfigError
 from slurm.hardware import default_workers
+from sweeps.expand import Sweep
 from sweeps.jobs import fitted_profile
 from sweeps.plan import Plan
-from sweeps.spec import Sweep
 
 if TYPE_CHECKING:
     from slurm.local import Workers

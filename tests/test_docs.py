@@ -13,7 +13,7 @@ from analysis.axes import AXES
 from analysis.load import load_results
 from analysis.report import format_interval
 from analysis.transfer import drift_summary
-from sweeps.spec import read_sweep
+from sweeps.expand import read_sweep
 
 ROOT = Path(__file__).parent.parent
 DOCS = [

@@ -29,8 +29,8 @@ from paper_repro.config import Execution
 from paper_repro.records.lease import is_leased, owner_of
 from slurm.worker import Work, Worker
 from sweeps import launch, status
+from sweeps.expand import read_sweep
 from sweeps.plan import make_plan
-from sweeps.spec import read_sweep
 
 
 def _launch(path: Path, runs_dir: Path, *arguments: str) -> int:

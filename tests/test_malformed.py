@@ -163,7 +163,7 @@ ARGUMENTS = {
     "--set without =": (["--set", "seed"], ["--set seed", "key=value"]),
     "--set of an unknown key": (
         ["--set", "model.widht=3"],
-        ["--set.model.widht", "did you mean 'width'"],
+        ["--set model.widht: unknown key", "did you mean 'width'"],
     ),
     "--set of an axis": (["--set", "seed=3"], ["--set seed", "varied"]),
     "--set of broken YAML": (["--set", "model.width=[1"], ["--set model.width", "not valid YAML"]),

@@ -10,8 +10,8 @@ from paper_repro.records import Status
 from slurm.profiles import MIN_MINUTES, Profile
 from slurm.resources import WorkLeft, fitted
 from sweeps import launch
+from sweeps.expand import read_sweep
 from sweeps.plan import make_plan
-from sweeps.spec import read_sweep
 
 ROOT = Path(__file__).parent.parent
 HOUR = 3600.0

@@ -16,9 +16,9 @@ from paper_repro.records import Status
 from paper_repro.records.lease import take_lease
 from slurm.queue import note_submission
 from sweeps import launch, status
+from sweeps.expand import read_sweep
 from sweeps.plan import make_plan, refresh
 from sweeps.report import duration, short
-from sweeps.spec import read_sweep
 
 SWEEP = """\
 name: planned

@@ -18,9 +18,8 @@ from paper_repro.errors import ConfigError
 from paper_repro.model import GPT
 from paper_repro.records import Record, Status
 from sweeps import cancel, launch, status
+from sweeps.expand import read_sweep
 from sweeps.plan import vocabulary_size
-from sweeps.sizes import at_size
-from sweeps.spec import read_sweep
 
 ROOT = Path(__file__).parent.parent
 TINY = {
@@ -104,20 +103,15 @@ def test_set_overrides_the_merged_base(tmp_path):
         read_sweep(write(tmp_path), ["seed=1"])
 
 
-def test_sizes_that_are_not_chosen_are_not_expanded(tmp_path):
-    """Their values may be wrong; the names of their keys may not (see ERRORS)."""
-    wrong = {"base": {"model": {"width": 7}}, "grid": {"seed": "many", "model.depth": []}}
-    path = write(tmp_path, sizes={"cpu": {}, "paper": wrong})
+def test_sizes_that_are_not_chosen_are_checked_but_not_expanded(tmp_path):
+    """What a file says is checked at every size; whether its runs can be, at the chosen one."""
+    path = write(tmp_path, sizes={"cpu": {}, "paper": {"base": {"model": {"width": 7}}}})
     assert len(read_sweep(path).runs) == 2
-    with pytest.raises(ConfigError, match=r"sizes\.paper\.grid\.seed: expected a list of values"):
+    with pytest.raises(ConfigError, match="width 7 is not a multiple of head_dim 8"):
         read_sweep(path, size="paper")
-
-
-def test_reading_leaves_the_content_as_it_is():
-    content = {"base": {"model": {"width": 16}}, "size": "gpu", "sizes": SIZED["sizes"]}
-    before = repr(content)
-    assert at_size(content, None).content["base"] == {"model": {"width": 32}, "seed": 3}
-    assert repr(content) == before
+    path = write(tmp_path, sizes={"cpu": {}, "paper": {"grid": {"seed": "many"}}})
+    with pytest.raises(ConfigError, match=r"sizes\.paper\.grid\.seed: expected a list of values"):
+        read_sweep(path)
 
 
 # Each: changes of SIZED, the size asked for, and the error after the file's name.
@@ -161,12 +155,12 @@ ERRORS: dict[str, tuple[dict[str, Any], str | None, str]] = {
     "size without content": (
         {"sizes": {"cpu": None}},
         None,
-        "sizes.cpu: expected a mapping with some of the keys base, grid, zip, profile",
+        "sizes.cpu: expected a mapping with some of the keys base, base_file, grid, zip,",
     ),
     "key that no size has": (
         {"sizes": {"cpu": {}, "gpu": {"figure": "lr_width"}}},
         None,
-        "sizes.gpu.figure: unknown key, expected one of base, grid, zip, profile",
+        "sizes.gpu.figure: unknown key, expected one of base, base_file, grid, zip,",
     ),
     "misspelt key of a size": (
         {"sizes": {"cpu": {}, "gpu": {"gird": {}}}},

@@ -9,8 +9,8 @@ import yaml
 
 from paper_repro.config import RunConfig
 from paper_repro.errors import ConfigError
-from sweeps.keys import suggestion
-from sweeps.spec import Sweep, read_sweep
+from sweeps.expand import Sweep, read_sweep
+from sweeps.schema import suggestion
 
 SWEEPS = Path(__file__).parent.parent / "sweeps"
 
