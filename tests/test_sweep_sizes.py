@@ -114,6 +114,41 @@ def test_sizes_that_are_not_chosen_are_checked_but_not_expanded(tmp_path):
         read_sweep(path)
 
 
+def test_a_base_file_stands_under_the_base_beside_it(tmp_path):
+    """From the least to the most particular: the file's, then the size's, a base over its file."""
+    (tmp_path / "bases").mkdir()
+    (tmp_path / "bases" / "all.yaml").write_text("model: {width: 8, depth: 3}\nseed: 5\n")
+    (tmp_path / "bases" / "gpu.yaml").write_text("model: {depth: 4, mlp_ratio: 2}\n")
+    gpu = {"base_file": "bases/gpu.yaml", "base": {"model": {"mlp_ratio": 3}}}
+    axes = {"grid": {"hyperparameters.lr": [0.5]}, "base_file": "bases/all.yaml"}
+    path = write(tmp_path, **axes, sizes={"cpu": {}, "gpu": gpu})
+    shapes = {"cpu": (16, 1, 4), "gpu": (16, 4, 3)}
+    for size, shape in shapes.items():
+        (run,) = read_sweep(path, size=size).runs.values()
+        assert (run.model.width, run.model.depth, run.model.mlp_ratio, run.seed) == (*shape, 5)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("modle: {}", "modle: unknown key, did you mean 'model'?"),
+        ("[model]", "expected a mapping (got ['model'])"),
+        ("model: [", ", line 1: not valid YAML"),
+        (None, "cannot be read"),
+    ],
+)
+def test_errors_in_a_base_file_name_both_files(tmp_path, text, expected):
+    shared = tmp_path / "shared.yaml"
+    if text is not None:
+        shared.write_text(text, encoding="utf-8")
+    path = write(tmp_path, sizes={"cpu": {"base_file": "shared.yaml"}})
+    with pytest.raises(ConfigError) as error:
+        read_sweep(path)
+    assert str(error.value).startswith(f"{path}: sizes.cpu.base_file: {shared}")
+    assert expected in str(error.value)
+    assert "\n" not in str(error.value)
+
+
 # Each: changes of SIZED, the size asked for, and the error after the file's name.
 ERRORS: dict[str, tuple[dict[str, Any], str | None, str]] = {
     "sizes without size": (
@@ -202,6 +237,7 @@ ERRORS: dict[str, tuple[dict[str, Any], str | None, str]] = {
     ),
     "shared grid": ({"grid": {"seed": []}}, None, "grid.seed: expected a list of values"),
     "profile": ({"sizes": {"cpu": {"profile": 3}}}, None, "sizes.cpu.profile: expected the path"),
+    "base file": ({"base_file": 3}, None, "base_file: expected the path of a YAML file (got 3)"),
     "width of a size": (
         {"sizes": {"cpu": {"base": {"model": {"width": 20}}}}},
         None,
