@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 
 import pytest
 
@@ -17,7 +18,7 @@ from paper_repro.records.lease import take_lease
 from slurm.queue import note_submission
 from sweeps import launch, status
 from sweeps.expand import read_sweep
-from sweeps.plan import make_plan, refresh
+from sweeps.plan import make_plan, mark_lost, refresh
 from sweeps.report import duration, short
 
 SWEEP = """\
@@ -54,7 +55,7 @@ def plan(path, runs_dir):
     return plan
 
 
-def test_bundles_share_shapes_and_the_dearest_comes_first(plan):
+def test_bundles_share_shapes_and_the_longest_runs_come_first(plan):
     assert [bundle.config.model.width for bundle in plan.bundles] == [64, 32, 16]
     for bundle in plan.bundles:
         configs = [plan.sweep.runs[run_id] for run_id in bundle.runs]
@@ -158,15 +159,71 @@ def test_before_any_job_a_plan_is_for_this_machine(path, runs_dir, monkeypatch, 
 
 def test_the_table_tells_bundles_apart_by_all_that_differs(tmp_path, runs_dir, capsys):
     path = tmp_path / "several.yaml"
-    grid = "  model.qk_norm: [true, false]\n  train.clip: [null, 1.0]\n"
+    grid = "  model.qk_norm: [true, false]\n  train.evaluations: [1, 4]\n"
     path.write_text(SWEEP + grid, encoding="utf-8")
     assert launch.main([str(path), "--runs-dir", str(runs_dir), "--dry-run"]) == 0
     heading, *rows = (line.split() for line in capsys.readouterr().out.splitlines()[:13])
-    assert heading[4:7] == ["qk_norm", "clip", "params"]
+    assert heading[4:7] == ["qk_norm", "evaluations", "params"]
     assert len({tuple(row[:6]) for row in rows}) == 12
     assert {(row[4], row[5]) for row in rows} == {
-        (norm, clip) for norm in ("true", "false") for clip in ("null", "1.0")
+        (norm, evaluations) for norm in ("true", "false") for evaluations in ("1", "4")
     }
+
+
+def test_what_is_data_to_the_training_step_shares_a_bundle(tmp_path, runs_dir, capsys):
+    """Schedule, clipping, warm-up and z-loss; no column tells them apart."""
+    path = tmp_path / "shared.yaml"
+    grid = {
+        "train.schedule": ["cosine", "wsd"],
+        "train.clip": [None, 1.0],
+        "train.warmup_fraction": [0.1, 0.2],
+        "train.z_loss": [0.0, 1e-4],
+    }
+    lines = "".join(f"  {key}: {json.dumps(values)}\n" for key, values in grid.items())
+    path.write_text(SWEEP + lines, encoding="utf-8")
+    plan = make_plan(read_sweep(path), runs_dir)
+    assert [len(bundle.runs) for bundle in plan.bundles] == [32, 32, 32]
+    assert launch.main([str(path), "--runs-dir", str(runs_dir), "--dry-run"]) == 0
+    assert capsys.readouterr().out.split()[4] == "params"
+
+
+def test_a_plan_asks_no_cluster(plan, path, runs_dir, monkeypatch, capsys):
+    """Which runs are lost with their job is asked by the commands, once they have a plan."""
+    asked = []
+    record = plan.records[plan.missing[0]]
+    claim = take_lease(record.directory)
+    owner = json.loads(claim.path.read_text()) | {"job": "17", "host": "elsewhere"}
+    claim.path.write_text(json.dumps(owner))
+    monkeypatch.setattr("sweeps.state.live_jobs", lambda name: asked.append(name) or frozenset())
+    assert make_plan(plan.sweep, runs_dir).count()["running"] == 1
+    assert refresh(plan).count()["running"] == 1
+    assert not asked
+    assert mark_lost(refresh(plan)).count()["lost"] == 1
+    assert status.main([str(path), "--runs-dir", str(runs_dir)]) == 0
+    assert asked == ["planned", "planned"]
+    assert "0 running, 1 lost" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("main", [launch.main, status.main])
+def test_records_of_earlier_ids_are_refused(plan, path, runs_dir, main, capsys):
+    """Else their runs would be trained again, or counted as pending."""
+    old = plan.records[plan.missing[0]].directory
+    old.rename(old.with_name("0123456789ab"))
+    assert main([str(path), "--runs-dir", str(runs_dir)]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: {runs_dir / 'planned'}: 1 records have ids of an earlier")
+    assert error.endswith(f"python -m paper_repro.records.migrate {runs_dir}\n")
+    assert error.count("\n") == 1
+
+
+def test_ten_thousand_runs_are_planned_in_seconds(tmp_path, runs_dir):
+    path = tmp_path / "many.yaml"
+    betas = [beta / 200 for beta in range(100, 199)]
+    axes = f"  hyperparameters.lr: {{log2: [-10, -1]}}\n  hyperparameters.beta1: {betas}\n"
+    path.write_text(SWEEP.replace("[0, 1]", "[0, 1, 2, 3]") + axes, encoding="utf-8")
+    started = time.process_time()
+    assert len(make_plan(read_sweep(path), runs_dir).missing) == 4 * 3 * 10 * 99
+    assert time.process_time() - started < 10
 
 
 def test_compiling_pays_where_a_bundle_is_long(path, runs_dir):
