@@ -126,7 +126,7 @@ def _add_flag(parser: argparse.ArgumentParser, name: str, field: FieldInfo) -> N
 
 
 def _values(name: str, field: FieldInfo) -> dict[str, Any]:
-    """What argparse is told of a flag's values."""
+    """The arguments of argparse that say which values a flag takes."""
     if get_origin(field.annotation) is Literal:
         return {"choices": get_args(field.annotation)}
     if field.annotation is bool:

@@ -209,7 +209,7 @@ def test_a_dead_worker_is_noticed_and_status_names_its_log(tmp_path, capsys):
     assert f"  log: {log}\n" in capsys.readouterr().out
 
 
-def test_a_failed_run_is_told_and_tried_again(tmp_path, capsys):
+def test_a_failed_run_is_reported_and_tried_again(tmp_path, capsys):
     path, runs_dir = sweep_file(tmp_path, [0, 1], 10), tmp_path / "runs"
     plan = make_plan(read_sweep(path), runs_dir)
     obstacle = plan.records[plan.missing[0]].checkpoint_path

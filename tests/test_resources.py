@@ -146,7 +146,7 @@ def test_several_processes_share_a_run_its_time_and_its_memory(dry_run):
     assert "#SBATCH --ntasks-per-node=2\n" in script
 
 
-def test_the_large_sweep_plans_and_tells_the_memory_of_a_gpu(capsys, tmp_path):
+def test_the_large_sweep_plans_and_shows_the_memory_of_a_gpu(capsys, tmp_path):
     sweep, profile = ROOT / "sweeps" / "large_7b.yaml", ROOT / "slurm" / "multi_gpu_site.yaml"
     arguments = ["--cluster", "slurm", "--profile", str(profile), "--dry-run"]
     command = [str(sweep), "--runs-dir", str(tmp_path), *arguments]

@@ -307,7 +307,7 @@ def _lose(record, log=None):
     claim.path.write_text(json.dumps(json.loads(claim.path.read_text()) | {"started": "0"}))
 
 
-def test_status_tells_lost_runs(plan, path, runs_dir, capsys):
+def test_status_lists_lost_runs(plan, path, runs_dir, capsys):
     lost = plan.records[plan.missing[0]]
     _lose(lost)
     assert status.main([str(path), "--runs-dir", str(runs_dir)]) == 0
@@ -318,7 +318,7 @@ def test_status_tells_lost_runs(plan, path, runs_dir, capsys):
 
 
 @pytest.mark.parametrize(
-    ("said", "told"),
+    ("said", "shown"),
     [
         ("srun: error: n1: task 0: Killed\nsrun: Force Terminated", "n1: task 0: Killed"),
         (
@@ -331,14 +331,14 @@ def test_status_tells_lost_runs(plan, path, runs_dir, capsys):
         ),
     ],
 )
-def test_status_tells_what_slurm_said_of_a_lost_run(
-    plan, path, runs_dir, tmp_path, capsys, said, told
+def test_status_repeats_what_slurm_said_of_a_lost_run(
+    plan, path, runs_dir, tmp_path, capsys, said, shown
 ):
     log = tmp_path / "7_0_log.err"
     log.write_text(f"run 1\n{said}\n")
     _lose(plan.records[plan.missing[0]], str(log))
     assert status.main([str(path), "--runs-dir", str(runs_dir)]) == 0
-    assert f"  SLURM said: {told}\n  log: {log}\n" in capsys.readouterr().out
+    assert f"  SLURM said: {shown}\n  log: {log}\n" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
