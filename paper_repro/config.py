@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Hashable
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Literal
 
 from pydantic import (
     BaseModel,
@@ -22,41 +22,20 @@ from pydantic import (
 )
 
 from paper_repro.errors import ConfigError, explain
+from paper_repro.parameterization import (
+    BRANCHES,
+    SDE_RULE,
+    BetaRule,
+    ModuleType,
+    Parameterization,
+    SdeQuantity,
+)
 
-Parameterization = Literal["sp", "sp_fan_in", "mup", "completep", "complete_d"]
-BetaRule = Literal["linear", "exponential"]
 Parallel = Literal["ddp", "fsdp"]
-
-#: The finer label of a parameter, for per-module hyperparameters (`mlp_gate` exists with SwiGLU).
-ModuleType = Literal[
-    "embedding",
-    "attention_norm",
-    "query",
-    "key",
-    "value",
-    "query_norm",
-    "key_norm",
-    "attention_out",
-    "mlp_norm",
-    "mlp_gate",
-    "mlp_in",
-    "mlp_out",
-    "final_norm",
-    "unembedding",
-]
 
 #: The quantities that module-type and depth multipliers act on. A multiplier of a beta acts on
 #: one minus it, as the batch and duration rule does.
-Quantity = Literal[
-    "lr", "weight_decay", "one_minus_beta1", "one_minus_beta2", "eps", "init_std", "residual"
-]
-
-#: The quantities that follow batch size and tokens: the SDE rule (arXiv 2512.22382, Table 1).
-SdeQuantity = Literal["lr", "weight_decay", "eps", "one_minus_beta1", "one_minus_beta2"]
-SDE_RULE: tuple[SdeQuantity, ...] = get_args(SdeQuantity)
-
-#: The module types whose output is a residual branch, so that have a residual multiplier.
-BRANCHES: tuple[ModuleType, ...] = ("attention_out", "mlp_out")
+Quantity = Literal[SdeQuantity, "init_std", "residual"]
 
 #: Goes up when a default changes: then every id changes, and `paper_repro.records.migrate` carries
 #: records over. A new field needs no new version.
@@ -158,7 +137,7 @@ class ScalingConfig(_Strict):
     @field_validator("sde_rule")
     @classmethod
     def _one_spelling(cls, quantities: list[SdeQuantity]) -> list[SdeQuantity]:
-        """In the order of `SDE_RULE`, so that one rule is one run id."""
+        """Put the quantities into the order of `SDE_RULE`, so that one rule is one run id."""
         if len(set(quantities)) < len(quantities):
             raise ValueError("expected each quantity once")
         return [quantity for quantity in SDE_RULE if quantity in quantities]

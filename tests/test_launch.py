@@ -91,7 +91,7 @@ def test_launch_trains_all_and_a_relaunch_nothing(tmp_path):
 @pytest.mark.parametrize(("arguments", "compiled"), [([], False), (["--compile=always"], True)])
 def test_compilation_as_asked_for(arguments, compiled, tmp_path, monkeypatch, caplog):
     """Short bundles are compiled only if one insists (here: on what is not there)."""
-    monkeypatch.setattr("paper_repro.training.program.COMPILER", "no-such-compiler")
+    monkeypatch.setattr("paper_repro.training.devices.COMPILER", "no-such-compiler")
     path, runs_dir = sweep_file(tmp_path, [0], 5), tmp_path / "runs"
     assert _launch(path, runs_dir, "--cluster", "debug", *arguments) == 0
     assert ("not compiled" in caplog.text) is compiled
@@ -274,22 +274,10 @@ def test_what_is_not_given_is_left_to_the_options(tmp_path, monkeypatch):
     path = tmp_path / "x.yaml"
     assert launch.main([str(path)]) == 0
     assert launch.main([str(path), "--cluster", "slurm", "--parallel", "ddp", "--dry-run"]) == 0
-    arguments = [
-        "--set",
-        "a=1",
-        "--set",
-        "b=2",
-        "--size",
-        "gpu",
-        "--runs-dir",
-        "r",
-        "--profile",
-        "p",
-        "--workers",
-        "3",
-    ]
-    execution = ["--device", "cpu", "--dtype", "bfloat16", "--accumulate", "2", "--recompute"]
-    assert launch.main([str(path), *arguments, *execution]) == 0
+    arguments = ["--set", "a=1", "--set", "b=2", "--size", "gpu", "--runs-dir", "r"]
+    arguments += ["--profile", "p", "--workers", "3", "--compile", "never"]
+    arguments += ["--device", "cpu", "--dtype", "bfloat16", "--accumulate", "2", "--recompute"]
+    assert launch.main([str(path), *arguments]) == 0
     plain, parallel, rich = got
     assert plain == LaunchOptions(file=path)
     assert "parallel" not in plain.execution.model_fields_set

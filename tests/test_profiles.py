@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from paper_repro.errors import ConfigError
-from paper_repro.records.code import code_files, hash_code
+from paper_repro.records.provenance import code_files, hash_code
 from slurm.profiles import Profile, read_profile
+from slurm.snapshots import PACKAGES
 from slurm.submit import array_sizes, scripts
 from sweeps import launch
 
@@ -105,7 +106,7 @@ def test_dry_run_shows_the_jobs_and_the_exact_scripts(tmp_path, capsys):
     golden = GOLDEN.replace("\\\n", "").replace("PYTHON -u", f"{sys.executable} -u")
     golden = golden.replace("JOBS", str(tmp_path / "runs" / "tiny" / "jobs"))
     golden = golden.replace(
-        "CODE", str(tmp_path / "runs" / "tiny" / "code" / hash_code(code_files()))
+        "CODE", str(tmp_path / "runs" / "tiny" / "code" / hash_code(code_files(ROOT, PACKAGES)))
     )
     assert f"#!{first}" == golden
     assert "--array" not in second

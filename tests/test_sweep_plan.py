@@ -76,7 +76,7 @@ def test_states_are_those_of_the_records(plan):
     take_lease(plan.records[running].directory)
     plan.records[running].append_metrics({"step": 5, "tokens": 160})
     claim = take_lease(plan.records[dead].directory)  # of a process that is no more
-    claim.path.write_text(json.dumps(json.loads(claim.path.read_text()) | {"started": "0"}))
+    claim.path.write_text(json.dumps(json.loads(claim.path.read_text()) | {"created": 0.0}))
 
     plan = refresh(plan)
     assert {run_id: state.state for run_id, state in plan.states.items()} == {
@@ -304,7 +304,7 @@ def test_status_names_places_as_one_would_type_them(plan, path, runs_dir, capsys
 def _lose(record, log=None):
     """As if the process that has the run had been killed."""
     claim = take_lease(record.directory, log)
-    claim.path.write_text(json.dumps(json.loads(claim.path.read_text()) | {"started": "0"}))
+    claim.path.write_text(json.dumps(json.loads(claim.path.read_text()) | {"created": 0.0}))
 
 
 def test_status_lists_lost_runs(plan, path, runs_dir, capsys):

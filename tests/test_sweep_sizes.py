@@ -133,7 +133,7 @@ def test_a_base_file_stands_under_the_base_beside_it(tmp_path):
     [
         ("modle: {}", "modle: unknown key, did you mean 'model'?"),
         ("[model]", "expected a mapping (got ['model'])"),
-        ("model: [", ", line 1: not valid YAML"),
+        ("model: [", ": not valid YAML"),
         (None, "cannot be read"),
     ],
 )

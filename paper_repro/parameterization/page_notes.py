@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 
 from paper_repro.config import RunConfig
-from paper_repro.model import ROPE_BASE
+from paper_repro.model.gpt import ROPE_BASE
 from paper_repro.model.layers import NORM_EPS
-from paper_repro.records.recorder import DIVERGED_ABOVE
+from paper_repro.training.trainer import DIVERGED_ABOVE
 
 _DEFAULT = RunConfig()
 _MODEL, _DATA, _TRAIN = _DEFAULT.model, _DEFAULT.data, _DEFAULT.train

@@ -66,7 +66,7 @@ class Job:
     @property
     def alive(self) -> bool:
         """Whether its worker is there, if only frozen."""
-        return lease._started(self.worker) is not None
+        return lease._created(self.worker) is not None
 
     @property
     def gone(self) -> bool:
