@@ -16,8 +16,16 @@ from paper_repro.data.tokenization import bpe_size
 from paper_repro.errors import ConfigError, explain
 from paper_repro.files import parse_yaml, read_yaml
 from paper_repro.hyperparameters import check
-from sweeps.schema import BASE, MAX_RUNS, Part, Size, SweepFile, not_a_size, unknown_key
-from sweeps.schema import explain as explain_file
+from sweeps.schema import (
+    BASE,
+    MAX_RUNS,
+    Part,
+    Size,
+    SweepFile,
+    first_problem,
+    not_a_size,
+    unknown_key,
+)
 
 #: The value of each dotted path that a sweep varies, for one run.
 Point = dict[str, Any]
@@ -55,7 +63,7 @@ def read_sweep(path: Path, overrides: Sequence[str] = (), size: str | None = Non
     try:
         return _sweep(path, SweepFile.model_validate(content), overrides, size)
     except ValidationError as error:
-        raise ConfigError(f"{path}: {explain_file(error)}") from None
+        raise ConfigError(f"{path}: {first_problem(error)}") from None
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from None
 
@@ -99,7 +107,7 @@ def _base(part: Part, folder: Path, place: str = "") -> Any:
     try:
         return _merged(BASE.validate_python(read_yaml(path)), part.base)
     except ValidationError as error:
-        raise ConfigError(f"{place}base_file: {path}: {explain_file(error)}") from None
+        raise ConfigError(f"{place}base_file: {path}: {first_problem(error)}") from None
     except ConfigError as error:
         raise ConfigError(f"{place}base_file: {error}") from None
 

@@ -38,7 +38,7 @@ from __future__ import annotations
 import difflib
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args, get_origin
 
@@ -73,8 +73,8 @@ def _problem(message: str, key: str = "") -> PydanticCustomError:
     return PydanticCustomError("sweep_file", "{message}", {"message": message, "key": key})
 
 
-def explain(error: ValidationError) -> str:
-    """The first problem of a sweep file as `key.path: what was expected`."""
+def first_problem(error: ValidationError) -> str:
+    """What is first wrong in a sweep file, as `key.path: what was expected`."""
     first = error.errors(include_url=False)[0]
     context = first.get("ctx", {})
     parts = [str(part) for part in (*first["loc"], context.get("key", "")) if part != ""]
@@ -198,13 +198,17 @@ def not_a_size(size: object, sizes: Iterable[str]) -> str:
     return f"expected one of {', '.join(sizes)}, the file's sizes (got {size!r})"
 
 
+def _check_keys(content: Any, known: Collection[str]) -> Any:
+    if not isinstance(content, dict):
+        raise _problem(f"expected a mapping with some of the keys {', '.join(known)}")
+    for key in content:
+        if key not in known:
+            raise _problem(f"unknown key{suggestion(key, known)}", str(key))
+    return content
+
+
 def _check_sizes(sizes: Any) -> Any:
-    if not isinstance(sizes, dict) or not sizes:
-        raise _problem(f"expected a mapping with some of the keys {', '.join(SIZES)}")
-    for size in sizes:
-        if size not in SIZES:
-            raise _problem(f"unknown key{suggestion(size, SIZES)}", str(size))
-    return sizes
+    return _check_keys(sizes or None, SIZES)  # an empty mapping is as wrong as none
 
 
 #: From dotted paths of a RunConfig to the values that they take.
@@ -239,19 +243,13 @@ class Part(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _known_keys(cls, content: Any) -> Any:
-        if not isinstance(content, dict):
-            keys = ", ".join(cls.model_fields)
-            raise _problem(f"expected a mapping with some of the keys {keys}")
-        for key in content:
-            if key not in cls.model_fields:
-                raise _problem(f"unknown key{suggestion(key, cls.model_fields)}", str(key))
-        return content
+        return _check_keys(content, cls.model_fields)
 
 
 class SweepFile(Part):
     """A whole sweep file."""
 
-    name: Name = Field(default="", validate_default=True)
+    name: Name = Field(default=None, validate_default=True)
     figure: Annotated[str | None, PlainValidator(_safe_name)] = None
     sizes: Annotated[dict[Size, Part], BeforeValidator(_check_sizes)] = {}
     """What the file says at each of its sizes. Empty: the key is absent."""

@@ -153,7 +153,7 @@ FILES = {
         _with_axes("grid: {seed: {log2: [0, 9, 0.0001]}, model.depth: {log2: [0, 9, 0.0001]}}"),
         ["grid", "runs", "at most"],
     ),
-    "no name": ("base: {}\ngrid: {seed: [0]}\n", ["name"]),
+    "no name": ("base: {}\ngrid: {seed: [0]}\n", ["name: expected a name", "got None"]),
     "name with a slash": ("name: ../bad\nbase: {}\ngrid: {seed: [0]}\n", ["name", "../bad"]),
     "figure with a slash": (GOOD + "figure: a/b\n", ["figure", "a/b"]),
 }
