@@ -62,7 +62,9 @@ class ModelConfig(_Strict):
     depth: PositiveInt = 2
     """Number of blocks, each with an attention and an MLP branch."""
     head_dim: PositiveInt = 16
+    """Size of a head, fixed as the width grows; there are width / head_dim heads."""
     mlp: Literal["gelu", "swiglu"] = "gelu"
+    """Activation of the MLP: GELU between two matrices, or SwiGLU with a third as its gate."""
     mlp_ratio: PositiveInt = 4
     """Hidden size of the MLP over the width."""
     qk_norm: bool = True
@@ -102,6 +104,7 @@ class TrainConfig(_Strict):
     tokens: PositiveInt = 819_200
     """Training duration; the number of steps is tokens // (batch_size * context)."""
     schedule: Literal["cosine", "linear", "wsd", "constant"] = "cosine"
+    """Course of the learning rate after the warm-up; `wsd` is constant until its final decay."""
     warmup_fraction: Fraction = 0.1
     """Share of the steps in which the learning rate rises linearly from 0."""
     final_fraction: Fraction = 0.1
@@ -122,10 +125,15 @@ class ScalingConfig(_Strict):
     """The parameterisation, and the base: the shape at which hyperparameters are stated."""
 
     parameterization: Parameterization = "complete_d"
+    """Which column of the rule table scales the hyperparameters."""
     base_width: PositiveInt = 64
+    """Width at which hyperparameters are stated."""
     base_depth: PositiveInt = 2
+    """Number of blocks at which hyperparameters are stated."""
     base_batch_size: PositiveInt = 16
+    """Sequences in a batch at which hyperparameters are stated."""
     base_tokens: PositiveInt = 819_200
+    """Training duration at which hyperparameters are stated."""
     alpha: Annotated[float, Field(ge=0.5, le=1.0)] = 1.0
     """Depth exponent α of the residual multiplier m_L^-α."""
     beta_rule: BetaRule = "linear"
@@ -147,19 +155,26 @@ class InitStd(_Strict):
     """Standard deviation of the initial weights at the base, per tensor class."""
 
     embedding: PositiveFloat = 1.0
+    """Entries of the input embedding."""
     hidden_weight: PositiveFloat = 0.125
+    """Entries of the matrices in blocks."""
     unembedding: PositiveFloat = 0.05
+    """Entries of the matrix that gives the logits."""
 
 
 class HyperparameterConfig(_Strict):
     """Hyperparameters as stated at the base, with multipliers per module type and per depth."""
 
     lr: PositiveFloat = 2**-6
+    """Peak learning rate η."""
     weight_decay: NonNegativeFloat = 0.1
     """λ in PyTorch's form: a step decays a weight by lr * λ."""
     beta1: Beta = 0.9
+    """Decay of AdamW's mean of the gradients."""
     beta2: Beta = 0.95
+    """Decay of AdamW's mean of their squares."""
     eps: PositiveFloat = 1e-8
+    """AdamW's ε, which its update adds to the root of that mean."""
     init_std: InitStd = InitStd()
     residual: PositiveFloat = 1.0
     """Multiplier of both residual branches."""
@@ -262,12 +277,13 @@ class Execution(_Strict):
     """How runs execute. Not part of a run's identity."""
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    """`auto` takes a GPU where there is one."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Precision of matrix products (autocast); parameters and optimiser state stay float32."""
     compile: bool = False
-    """torch.compile the training step, once a bundle."""
+    """torch.compile the training step, once per bundle."""
     threads: PositiveInt = 1
-    """CPU threads a process."""
+    """CPU threads per process."""
     parallel: Parallel = "ddp"
     """What several processes that train one run have of its model: whole copies, or shards."""
     runs_at_once: PositiveInt | None = None
