@@ -1,12 +1,15 @@
-"""What this machine has for workers, found without importing torch."""
+"""The GPUs and cores of this machine that workers may use, found without importing torch."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Literal
+
+Device = Literal["auto", "cpu", "cuda"]
 
 
-def gpus(device: str) -> list[str]:
+def gpus(device: Device) -> list[str]:
     """The GPUs of this machine that workers may use, as in CUDA_VISIBLE_DEVICES."""
     if device == "cpu":
         return []
@@ -17,8 +20,8 @@ def gpus(device: str) -> list[str]:
     return sorted(path.name.removeprefix("nvidia") for path in devices)
 
 
-def default_workers(device: str) -> int:
-    """One worker a GPU where there are some and they may be used, else one a core."""
+def default_workers(device: Device) -> int:
+    """One worker per GPU where GPUs may be used and there are some, else one per core."""
     return len(gpus(device)) or _cores()
 
 

@@ -18,7 +18,7 @@ from slurm.hardware import gpus
 from slurm.worker import Worker
 
 MINUTES = 365 * 24 * 60
-"""Time limit of workers here: none to speak of."""
+"""Time limit of workers here: a year, since submitit wants one."""
 
 
 class Workers(Protocol):
@@ -35,7 +35,7 @@ class WorkersHere:
     jobs: list[submitit.Job[None]]
 
     def gone(self) -> bool:
-        """Whether all have ended. Workers in this process do their work in here."""
+        """Whether all have ended. Workers in this process do all their work in this call."""
         return all(job.done() for job in self.jobs)
 
     def stop(self) -> None:
@@ -48,7 +48,7 @@ class WorkersHere:
 def submit(
     worker: Worker, workers: int, cluster: Literal["local", "debug"], folder: Path
 ) -> WorkersHere:
-    """Start that many workers; `folder` gets their logs and submitit's own files.
+    """Start `workers` workers; `folder` gets their logs and submitit's own files.
 
     Raises:
         ConfigError: they need a GPU and there is none.
@@ -58,7 +58,7 @@ def submit(
     # Children inherit an ignored Ctrl-C: submitit's local controller would kill its worker a second
     # after one, in the middle of a checkpoint. The launcher stops its workers itself (`stop`).
     handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    # submitit hides all GPUs from local jobs that ask for none: each worker is told its own.
+    # submitit hides all GPUs from local jobs that ask for none: each worker gets its own.
     shown = gpus(worker.execution.device) if cluster == "local" else []
     try:
         executor = submitit.AutoExecutor(folder, cluster)

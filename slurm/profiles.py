@@ -17,27 +17,31 @@ from paper_repro.errors import ConfigError, explain
 from paper_repro.files import read_yaml
 
 MIN_MINUTES = 5
-"""SLURM warns a job up to 150 s before its time limit, and the job needs some before that."""
+"""SLURM warns a job up to 150 s before its time limit, and the job needs time before that."""
 
 Option = str | int | Literal[True]
 
 _TIME = re.compile(r"(?:(\d+)-)?(\d+):([0-5]\d):([0-5]\d)")
-#: Options of sbatch that a key of the profile, the launcher or submitit sets.
-_SET_HERE = (
-    *("account", "array", "cpus-per-task", "error", "gpus-per-node", "job-name", "mem"),
-    *(
-        "nodes",
-        "ntasks",
-        "ntasks-per-node",
-        "open-mode",
-        "output",
-        "partition",
-        "qos",
-        "requeue",
-        "signal",
-        "time",
-    ),
-)
+#: Options of sbatch that are set by a key of the profile, by the launcher, or by submitit.
+_SET_HERE = {
+    "account",
+    "array",
+    "cpus-per-task",
+    "error",
+    "gpus-per-node",
+    "job-name",
+    "mem",
+    "nodes",
+    "ntasks",
+    "ntasks-per-node",
+    "open-mode",
+    "output",
+    "partition",
+    "qos",
+    "requeue",
+    "signal",
+    "time",
+}
 
 
 def _check_time(text: str) -> str:
@@ -85,12 +89,14 @@ def _check_options(options: dict[str, Option]) -> dict[str, Option]:
 
 
 class Profile(BaseModel):
-    """What every job of a launch asks for. Keys left out leave the choice to the site.
+    """What every job of a launch asks for. What is left out is left to the site.
 
-    Not so memory and time: jobs ask for what their work needs (`slurm.resources`).
+    Memory and time are not: jobs ask for what their work needs (`slurm.resources`).
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True
+    )
 
     partition: str | None = None
     account: str | None = None
@@ -102,9 +108,9 @@ class Profile(BaseModel):
     gpus: Annotated[int | str, AfterValidator(_check_gpus)] = 0
     """GPUs of a job on each of its nodes: 0, or one for each task; or of a type: `a100:1`."""
     cpus: PositiveInt = 1
-    """CPUs of a task, and the threads that it computes with."""
+    """CPUs of a task, which computes with as many threads."""
     memory: Annotated[str, AfterValidator(_check_memory)] | None = None
-    """Of a job. Without it, what the largest run needs is asked for."""
+    """Memory of a job on each of its nodes. Without it, a job asks for what its runs need."""
     time: Annotated[str, AfterValidator(_check_time)] = "24:00:00"
     """The most that a job may ask for. One that reaches its limit saves its run and is requeued."""
     array_limit: PositiveInt = 1000
@@ -132,12 +138,12 @@ class Profile(BaseModel):
 
     @property
     def gpus_of_node(self) -> int:
-        """Without their type."""
+        """Number of GPUs of a job on each of its nodes."""
         return int(str(self.gpus).rpartition(":")[2])
 
     @property
     def processes(self) -> int:
-        """Of a job, on all of its nodes."""
+        """Number of processes of a job, on all of its nodes."""
         return self.nodes * self.tasks
 
     @property

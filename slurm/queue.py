@@ -1,4 +1,4 @@
-"""What SLURM knows of our jobs: which are still queued or running. Needs no accounting."""
+"""Questions to SLURM about our jobs, and notes on what was submitted. Needs no accounting."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ _SLURM_ERROR = re.compile(r"^(?:srun|slurmstepd\S*): error: (.*)$", re.MULTILINE
 
 
 def live_jobs(name: str) -> frozenset[str] | None:
-    """Ids of this user's jobs of a name that wait, run, or are on their way out.
+    """The ids of this user's jobs of that name that are queued, running or ending.
 
-    Of a task of an array that has started, its own id, which for one of them is the array's too.
-    None if SLURM is not there or does not answer, so that nothing is known.
+    A started task of an array is listed under its own job id; SLURM gives one of the tasks the
+    array's id. None if SLURM is absent or does not answer, so that nothing is known.
     """
     return _queued(name, "%A")
 
 
 def live_arrays(name: str) -> frozenset[str] | None:
-    """The same of what was submitted: arrays of which any task lives, and single jobs."""
+    """Like `live_jobs`, but the ids that were submitted: arrays with a live task, single jobs."""
     return _queued(name, "%F")
 
 
@@ -51,7 +51,7 @@ def _queued(name: str, ids: str) -> frozenset[str] | None:
 
 
 def pauses() -> Iterator[float]:
-    """Seconds to wait before the next question to SLURM: few at first, then more and more."""
+    """Seconds to wait before each question to SLURM, growing up to `LONGEST_PAUSE`."""
     pause = FIRST_PAUSE
     while True:
         yield pause
@@ -61,8 +61,8 @@ def pauses() -> Iterator[float]:
 def wait_while_running(job_id: str) -> None:
     """Wait until SLURM ends a job that got SIGTERM, or until it says that the end has begun.
 
-    A preempted job is queued again only if it still runs when its `GraceTime` is over. A cancelled
-    one, or one at its time limit, is said to run no more, and need not stay.
+    A preempted job is queued again only if it still runs when its `GraceTime` is over. SLURM lists
+    a cancelled job, or one at its time limit, as running no more, so that it need not stay.
     """
     command = ["squeue", "--noheader", "--states=RUNNING", f"--jobs={job_id}", "--format=%A"]
     deadline = time.monotonic() + GRACE_SECONDS
@@ -81,25 +81,27 @@ def wait_while_running(job_id: str) -> None:
 
 
 def note_submission(folder: Path, job_id: str, jobs: int, gpu: bool) -> None:
-    """Write down that an array of so many jobs was submitted, beside its logs."""
+    """Write down beside its logs that an array of `jobs` jobs was submitted."""
     submitted = datetime.now(UTC).isoformat(timespec="seconds")
     note = {"job_id": job_id, "jobs": jobs, "gpu": gpu, "submitted": submitted}
     write_json(folder / f"{job_id}.json", note)
 
 
 def submitted(folder: Path) -> list[str]:
-    """The ids of all arrays and jobs that were ever noted in a folder."""
+    """The ids of all arrays and single jobs that were ever noted in a folder."""
     return sorted(path.stem for path in folder.glob("*.json"))
 
 
 def on_gpus(folder: Path) -> bool:
-    """Whether the jobs noted in a folder train on GPUs; without any, whether workers here would."""
+    """Whether the jobs noted in a folder train on GPUs; if there are none, whether this machine
+    has a GPU.
+    """
     notes = [read_json(path) or {} for path in folder.glob("*.json")]
     return any(note.get("gpu") for note in notes) if notes else bool(gpus("auto"))
 
 
 def cancel(ids: Sequence[str], name: str) -> None:
-    """End those jobs; workers get the site's `KillWait` to save their runs.
+    """End these jobs of that name; workers have the site's `KillWait` to save their runs.
 
     Raises:
         ConfigError: SLURM refuses.
@@ -123,7 +125,7 @@ def last_error(log: Path) -> str | None:
 
 
 class QueuedWorkers:
-    """Workers that were given to SLURM as jobs or arrays with these ids."""
+    """Workers that were submitted to SLURM as arrays or single jobs with these ids."""
 
     def __init__(self, ids: Sequence[str], name: str) -> None:
         self.ids, self._name = ids, name
@@ -132,7 +134,7 @@ class QueuedWorkers:
         self._gone = False
 
     def gone(self) -> bool:
-        """Whether all have ended, as SLURM said when last asked. While it is silent, they live."""
+        """Whether all have ended, by SLURM's last answer; without an answer they are alive."""
         if not self._gone and time.monotonic() >= self._ask_at:
             live = live_arrays(self._name)
             self._gone = live is not None and live.isdisjoint(self.ids)

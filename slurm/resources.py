@@ -1,4 +1,4 @@
-"""Time and memory that a job is asked for, from what the work left costs, within its profile."""
+"""The time and memory that jobs ask for: what the work left needs, within the profile."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from slurm.profiles import Profile
 
 START_SECONDS = 300.0
-"""Asked beside the work: for the start, and for SLURM's warning, which comes minutes early."""
+"""Added to every time limit: for the start, and for SLURM's warning, which comes minutes early."""
 TIME_MARGIN = 2.0
-"""Time asked over the work of a job: estimates may be off by that."""
+"""Safety factor on the estimated time of a job's work."""
 MEMORY_MARGIN = 1.5
+"""Safety factor on the estimated memory of a job."""
 MEMORY_STEP = 256 * 2**20
-"""Memory is asked for in whole steps of so many bytes."""
+"""Memory is rounded up to a multiple of this many bytes."""
 
 
 @dataclass(frozen=True)
@@ -21,22 +22,22 @@ class WorkLeft:
     """What is left for the jobs of a launch to do."""
 
     seconds: float
-    """Of one worker."""
+    """All of it, in seconds of one worker."""
     longest: float
-    """Seconds of the dearest run, or runs that train at once, from their start."""
+    """Seconds that the longest run takes, or the runs that train at once, from the start."""
     host_bytes: float
-    """The largest peak memory of a process."""
+    """The largest peak memory of a job on one of its nodes."""
 
     def of_job(self, jobs: int) -> float:
-        """Seconds of work of each of so many jobs: its share, and at least `longest`."""
+        """Seconds of work for each of `jobs` jobs: its share, and at least `longest`."""
         return max(self.seconds / jobs, self.longest)
 
 
 def fitted(profile: Profile, work: WorkLeft, jobs: int) -> Profile:
-    """The profile with the time and the memory that each of so many jobs needs.
+    """The profile with the time and the memory that each of `jobs` jobs needs.
 
-    Time is never above the profile's own: a job that reaches its limit is queued again, so little
-    is safe. Memory is the profile's where it says some.
+    The time is never above the profile's own: a job that reaches its limit is queued again, so that
+    too little of it loses nothing. A memory that the profile states is kept.
     """
     needed = math.ceil((START_SECONDS + TIME_MARGIN * work.of_job(jobs)) / 60)
     minutes = min(needed, profile.minutes)

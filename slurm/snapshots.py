@@ -1,9 +1,8 @@
 """Copies of the code for SLURM jobs: a job runs what was there when it was submitted.
 
 A copy lies in `runs/<sweep>/code/<hash>/` and holds the modules that a worker can import
-(`PACKAGES`), as they were on disk, and the git
-revision. Its name is the hash of its content, so launches of the same code share one, and a part of
-one is never taken for a whole.
+(`PACKAGES`), as they were on disk, and the git revision. Its name is the hash of its content, so
+that launches of the same code share one, and a part of one is never taken for a whole.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ PACKAGES = ("paper_repro", "slurm")
 
 
 def snapshot_path(sweep_dir: Path) -> Path:
-    """Where a copy of the code, as it is on disk now, belongs. Writes nothing.
+    """Where a copy of the code that is on disk now belongs. Writes nothing.
 
     Raises:
         ConfigError: Python cannot import from such a place.
@@ -36,10 +35,10 @@ def snapshot_path(sweep_dir: Path) -> Path:
 
 
 def take_snapshot(sweep_dir: Path) -> Path:
-    """Copy the code as it is on disk now, unless that is done; where the copy is.
+    """Copy the code that is on disk now, unless there is a whole copy; returns its place.
 
-    Whatever is missing or damaged in the copy is written, each file atomically: two launchers at
-    once write the same.
+    What is missing or damaged in a copy is written again, each file atomically: launchers that do
+    so at once write the same.
 
     Raises:
         ConfigError: it cannot be written, or something else is in its place.

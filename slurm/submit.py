@@ -26,12 +26,12 @@ REQUEUES = 100
 
 
 def array_sizes(workers: int, limit: int) -> list[int]:
-    """The arrays that so many workers are submitted as."""
+    """The sizes of the arrays in which `workers` workers are submitted."""
     return [min(limit, workers - first) for first in range(0, workers, limit)]
 
 
 def scripts(profile: Profile, name: str, workers: int, folder: Path) -> list[str]:
-    """What `submit` gives to sbatch, a script an array: submitit's own text."""
+    """The scripts that `submit` gives to sbatch, one per array: submitit's own text."""
     sizes = array_sizes(workers, profile.array_limit)
     code = snapshot_path(folder.parent)
     command = shlex.join([sys.executable, "-u", "-m", "submitit.core._submit", str(folder)])
@@ -49,7 +49,7 @@ def scripts(profile: Profile, name: str, workers: int, folder: Path) -> list[str
 def submit(
     worker: Worker, workers: int, profile: Profile, name: str, folder: Path
 ) -> QueuedWorkers:
-    """Queue that many workers, which run the code that is on disk now.
+    """Queue `workers` workers, which run the code that is on disk now.
 
     `folder` gets their logs and submitit's own files; beside it lies the copy of the code.
 
@@ -92,16 +92,16 @@ def _parameters(profile: Profile, name: str, sizes: Sequence[int], code: Path) -
         "account": profile.account,
         "qos": profile.qos,
         "nodes": profile.nodes,
-        # submitit cannot do with None.
+        # submitit does not accept None here.
         **({"ntasks_per_node": profile.tasks} if several else {}),
         "gpus_per_node": profile.gpus or None,
         "cpus_per_task": profile.cpus,
         "mem": profile.memory,
         "time": profile.minutes,
         "array_parallelism": max(1, profile.concurrency // len(sizes)),
-        # CPUs: since SLURM 22.05 not inherited. Export: what the script sets reaches Python, also
-        # with the option `export: NONE` of sbatch, which srun would inherit. Kill: the tasks that
-        # are left would wait for the one that is gone.
+        # CPUs: srun does not inherit them since SLURM 22.05. Export: what the script sets reaches
+        # Python even with sbatch's option `export: NONE`, which srun would inherit. Kill: otherwise
+        # the tasks that are left would wait for the one that is gone.
         "srun_args": [
             f"--cpus-per-task={profile.cpus}",
             "--export=ALL",
@@ -114,7 +114,7 @@ def _parameters(profile: Profile, name: str, sizes: Sequence[int], code: Path) -
 
 
 def _imports(code: Path) -> list[str]:
-    """Lines of shell: Python takes our modules from `code`, wherever else there are some."""
+    """Lines of shell that make Python import our modules from `code`, wherever else some are."""
     # Last, since a site's own modules may set PYTHONPATH too. `-m` would put the directory of the
     # launch, often the repository, before it: hence PYTHONSAFEPATH.
     return [

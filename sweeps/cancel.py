@@ -2,45 +2,47 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
 
 from paper_repro.errors import ConfigError
-from slurm.queue import cancel, live_arrays, submitted
-from sweeps import cli
-from sweeps.plan import make_plan
-from sweeps.spec import read_sweep
+from slurm import queue
+from sweeps.expand import read_sweep
+from sweeps.options import OK, SweepOptions, run
+from sweeps.plan import JOBS
 
+DESCRIPTION = (
+    "End the SLURM jobs of a sweep, queued or running. Their runs are saved first, and the "
+    "next launch goes on with them. Workers on this machine end with their launch."
+)
 EXAMPLES = """\
   python -m sweeps.cancel sweeps/lr_width.yaml
   python -m sweeps.cancel sweeps/lr_width.yaml --runs-dir /scratch/runs"""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command; returns its exit code."""
-    parser = cli.make_parser(
-        "cancel",
-        "End the SLURM jobs of a sweep, queued or running. Their runs are saved first, and the "
-        "next launch goes on with them. Workers on this machine end with their launch.",
-        EXAMPLES,
-    )
-    return cli.run(_cancel, parser, argv)
+    """Run the command and return its exit code."""
+    return run(cancel, SweepOptions, DESCRIPTION, EXAMPLES, argv)
 
 
-def _cancel(arguments: argparse.Namespace) -> int:
-    sweep = read_sweep(arguments.file, arguments.overrides, arguments.size)
-    noted = submitted(make_plan(sweep, arguments.runs_dir.resolve()).jobs)
-    live = live_arrays(sweep.name) if noted else frozenset()
+def cancel(options: SweepOptions) -> int:
+    """End the jobs of a sweep that were noted beside its records and still live.
+
+    Raises:
+        ConfigError: the sweep file is wrong, or SLURM does not answer.
+    """
+    sweep = read_sweep(options.file, options.overrides, options.size)
+    noted = queue.submitted(options.runs_dir.resolve() / sweep.name / JOBS)
+    live = queue.live_arrays(sweep.name) if noted else frozenset()
     if live is None:
         raise ConfigError("SLURM does not answer (squeue): nothing was cancelled")
     ids = [job_id for job_id in noted if job_id in live]
     if not ids:
         print("Nothing to cancel: no job of this sweep is queued or running.")
-        return cli.OK
-    cancel(ids, sweep.name)
+        return OK
+    queue.cancel(ids, sweep.name)
     print(f"Cancelled: {', '.join(ids)}")
-    return cli.OK
+    return OK
 
 
 if __name__ == "__main__":

@@ -2,36 +2,37 @@
 
 from __future__ import annotations
 
-import argparse
 import importlib.util
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING, Literal
 
 from rich.console import Console
 
 from paper_repro.config import DataConfig, Execution
 from paper_repro.errors import ConfigError
 from paper_repro.records.lease import expire_lease
-from slurm.hardware import gpus
+from paper_repro.records.migrate import check_ids
+from slurm.hardware import default_workers, gpus
+from slurm.profiles import Profile, read_profile
 from slurm.queue import pauses
-from sweeps import cli
-from sweeps.jobs import print_jobs
-from sweeps.plan import Plan, make_plan, refresh
+from slurm.resources import fitted
+from sweeps.expand import Sweep, read_sweep
+from sweeps.options import FAILED, INTERRUPTED, OK, Cluster, LaunchOptions, run
+from sweeps.plan import Plan, make_plan, mark_lost, refresh, work_left
 from sweeps.progress import Display
-from sweeps.report import counts, print_failures, print_plan, say
-from sweeps.spec import Sweep, read_sweep
+from sweeps.report import counts, print_failures, print_jobs, print_plan, say
 from sweeps.state import UNSETTLED
-from sweeps.workers import choose_execution, choose_profile, submit, worker_count
 
 if TYPE_CHECKING:
     from slurm.local import Workers, WorkersHere
-    from slurm.profiles import Profile
 
+DESCRIPTION = "Train the runs of a sweep that have no result yet."
 STOP_SECONDS = 60.0
 """How long a stopped launch waits for its workers to save their runs."""
 
@@ -47,108 +48,96 @@ exit code: 0 all runs are done (a diverged run is a result), 1 some failed or ar
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command; returns its exit code."""
-    return cli.run(launch, _parser(), argv)
+    """Run the command and return its exit code."""
+    return run(launch, LaunchOptions, DESCRIPTION, EXAMPLES, argv)
 
 
-def launch(arguments: argparse.Namespace) -> int:
-    """Validate everything, show the plan, train what is missing, tell the result."""
+def launch(options: LaunchOptions) -> int:
+    """Check everything, show the plan, train what is missing, and report the result.
+
+    Returns:
+        the command's exit code, but for 2: what is wrong is raised.
+
+    Raises:
+        ConfigError: one line naming the file or the option, the key and what was expected.
+    """
     console = Console()
-    sweep = read_sweep(arguments.file, arguments.overrides, arguments.size)
-    profile = choose_profile(sweep, arguments)
+    sweep = read_sweep(options.file, options.overrides, options.size)
+    profile = _cluster_profile(sweep, options)
     _check_figure(sweep)
-    gpu = bool(profile.gpus) if profile else bool(gpus(arguments.device))
+    runs_dir = options.runs_dir.resolve()
+    check_ids(runs_dir / sweep.name)
+    gpu = bool(profile.gpus) if profile else bool(gpus(options.execution.device))
     processes = profile.processes if profile else 1
-    plan = make_plan(sweep, arguments.runs_dir.resolve(), gpu, processes)
-    unchecked = _check_corpora(sweep, arguments.dry_run) if plan.missing else []
+    plan = mark_lost(make_plan(sweep, runs_dir, gpu, processes))
+    unchecked = _check_corpora(sweep, options.dry_run) if plan.missing else []
     print_plan(console, plan)
-    if arguments.dry_run:
+    if options.dry_run:
         if unchecked:
             say(console, f"corpus {', '.join(unchecked)}: not checked, a dry run downloads nothing")
         if profile and plan.missing:
-            jobs = worker_count(plan, profile, arguments)
-            print_jobs(console, plan, profile, jobs, choose_execution(profile, arguments))
-        return cli.OK
+            execution = _execution(profile, options)
+            print_jobs(console, plan, profile, _worker_count(plan, profile, options), execution)
+        return OK
     if not plan.missing:
         console.print("Nothing to do: every run has its result.")
-        return cli.OK
-    plan, finished = _train(console, plan, profile, arguments)
-    if not finished:
-        return cli.INTERRUPTED
-    return _conclude(console, plan, arguments)
+        return OK
+    plan, finished = _train(console, plan, profile, options)
+    return _conclude(console, plan) if finished else INTERRUPTED
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = cli.make_parser(
-        "launch", "Train the runs of a sweep that have no result yet.", EXAMPLES
-    )
-    choices = Execution.model_fields
-    parser.add_argument(
-        "--cluster",
-        choices=["local", "slurm", "debug"],
-        default="local",
-        help="local: worker processes here; slurm: a job array; debug: in this process"
-        " (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--profile",
-        metavar="FILE",
-        type=Path,
-        help="what --cluster slurm asks the site for, see slurm/README.md (default: the sweep"
-        " file's key profile, or the site's own defaults)",
-    )
-    parser.add_argument(
-        "--workers",
-        metavar="N",
-        type=_positive,
-        help="how many runs at a time (default: the number of cores, or of GPUs; on slurm the"
-        " profile's concurrency)",
-    )
-    parser.add_argument("--dry-run", action="store_true", help="show the plan and stop")
-    parser.add_argument(
-        "--device",
-        choices=get_args(choices["device"].annotation),
-        default=choices["device"].default,
-        help="auto takes a GPU if there is one (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--dtype",
-        choices=get_args(choices["dtype"].annotation),
-        default=choices["dtype"].default,
-        help="precision of matrix products (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--parallel",
-        choices=get_args(choices["parallel"].annotation),
-        help="what each of several processes that train a run has of its model: a whole copy or a"
-        f" shard (default: {choices['parallel'].default})",
-    )
-    parser.add_argument(
-        "--accumulate",
-        metavar="N",
-        type=_positive,
-        default=1,
-        help="compute a batch in so many parts, to save memory (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--recompute",
-        action="store_true",
-        help="recompute blocks in the backward pass: far less memory, a third more work",
-    )
-    parser.add_argument(
-        "--compile",
-        choices=["auto", "always", "never"],
-        default="auto",
-        help="torch.compile, once a bundle; auto: where its runs are long enough to repay it"
-        " (default: %(default)s)",
-    )
-    return parser
+def _cluster_profile(sweep: Sweep, options: LaunchOptions) -> Profile | None:
+    """The cluster profile, for SLURM only; where none is named, what the site gives by default.
+
+    Raises:
+        ConfigError: it is wrong, or given without SLURM.
+    """
+    asked = options.execution
+    parallel = "parallel" in asked.model_fields_set
+    if options.cluster != "slurm":
+        if options.profile or parallel:
+            option = "profile" if options.profile else "parallel"
+            raise ConfigError(f"--{option}: expected with --cluster slurm only")
+        return None
+    path = options.profile or sweep.profile
+    if path is None:
+        return Profile(gpus=1 if asked.device == "cuda" else 0)
+    profile = read_profile(path)
+    if asked.device == "cuda" and not profile.gpus:
+        raise ConfigError(f"{path}: gpus: expected 1 or TYPE:1 with --device cuda (got 0)")
+    if parallel and profile.processes == 1:
+        raise ConfigError(f"{path}: nodes, tasks: expected several with --parallel (got 1)")
+    _check_batches(sweep, path, profile)
+    return profile
 
 
-def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"expected a whole number above 0 (got {text!r})")
-    return int(text)
+def _check_batches(sweep: Sweep, path: Path, profile: Profile) -> None:
+    """Check that the processes of a job can share every batch equally.
+
+    Raises:
+        ConfigError: naming the sweep file, the key and the profile.
+    """
+    for batch_size in {config.train.batch_size for config in sweep.runs.values()}:
+        if batch_size % profile.processes:
+            raise ConfigError(
+                f"{sweep.path}: train.batch_size: expected a multiple of {profile.processes}, the "
+                f"processes of a job in {path} (nodes times tasks) (got {batch_size})"
+            )
+
+
+def _execution(profile: Profile | None, options: LaunchOptions) -> Execution:
+    """How runs execute; on a cluster with as many threads as a task has CPUs."""
+    if profile is None:
+        return options.execution
+    return options.execution.model_copy(update={"threads": profile.cpus})
+
+
+def _worker_count(plan: Plan, profile: Profile | None, options: LaunchOptions) -> int:
+    """How many workers to start: no more than there are runs to do."""
+    if options.cluster == "debug":
+        return 1
+    default = profile.concurrency if profile else default_workers(options.execution.device)
+    return min(options.workers or default, len(plan.missing))
 
 
 def _check_figure(sweep: Sweep) -> None:
@@ -193,56 +182,81 @@ def _check_corpora(sweep: Sweep, dry_run: bool) -> list[str]:
 
 
 def _train(
-    console: Console, plan: Plan, profile: Profile | None, arguments: argparse.Namespace
+    console: Console, plan: Plan, profile: Profile | None, options: LaunchOptions
 ) -> tuple[Plan, bool]:
     """Submit workers and watch them; the last plan, and False if the user stopped the launch."""
-    count = worker_count(plan, profile, arguments)
+    count = _worker_count(plan, profile, options)
     try:
         _prepare_records(plan)
-        workers = submit(plan, profile, arguments)
+        workers = _submit(plan, count, profile, options)
     except OSError as error:
         raise ConfigError(
             f"--runs-dir: {plan.directory} cannot be written ({error.strerror})"
         ) from None
     console.print(
-        f"workers ({arguments.cluster}): {count}, logs in {plan.jobs}",
+        f"workers ({options.cluster}): {count}, logs in {plan.jobs}",
         highlight=False,
         soft_wrap=True,
     )
     previous = signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C
     try:
         with Display(console, plan, count) as display:
-            return _watch(plan, workers, display, arguments.cluster), True
+            return _watch(plan, workers, display, options.cluster), True
     except KeyboardInterrupt:
-        _interrupt(console, workers, arguments.cluster)
+        _interrupt(console, workers, options.cluster)
         return plan, False
     finally:
         signal.signal(signal.SIGTERM, previous)
 
 
 def _prepare_records(plan: Plan) -> None:
-    """Write down what each missing run is; what failed or was lost is free again."""
+    """Write down what each missing run is; those that failed or were lost can be taken again."""
     for run_id in plan.missing:
-        plan.records[run_id].create(plan.sweep.runs[run_id])
-        state = plan.states[run_id]
+        record, state = plan.records[run_id], plan.states[run_id]
+        record.create(plan.sweep.runs[run_id])
         if state.state == "failed":
-            plan.records[run_id].status_path.unlink(missing_ok=True)
+            record.retry()  # reads again: another launch may have finished the run meanwhile
         if state.state == "lost" and state.job:
-            expire_lease(plan.records[run_id].directory, state.job)
+            expire_lease(record.directory, state.job)
 
 
-def _watch(plan: Plan, workers: Workers, display: Display, cluster: str) -> Plan:
-    """Show progress until nothing more will happen.
+def _submit(plan: Plan, count: int, profile: Profile | None, options: LaunchOptions) -> Workers:
+    """Give the missing runs to so many workers."""
+    # submitit is slow to import, and a plan does without it.
+    from slurm import local
+    from slurm import submit as arrays
+    from slurm.worker import Work, Worker
+
+    missing = set(plan.missing)
+    always, never = options.compile == "always", options.compile == "never"
+    bundles = tuple(
+        Work(
+            tuple(run_id for run_id in bundle.runs if run_id in missing),
+            compile=always or (bundle.compile_pays and not never),
+        )
+        for bundle in plan.bundles_left
+    )
+    worker = Worker(plan.directory, bundles, _execution(profile, options))
+    if profile:
+        worker = replace(worker, processes=profile.processes)
+        asked = fitted(profile, work_left(plan, profile.tasks), count)
+        return arrays.submit(worker, count, asked, plan.sweep.name, plan.jobs)
+    here: Literal["local", "debug"] = "debug" if options.cluster == "debug" else "local"
+    return local.submit(worker, count, here, plan.jobs)
+
+
+def _watch(plan: Plan, workers: Workers, display: Display, cluster: Cluster) -> Plan:
+    """Show progress until nothing more will happen; returns the last plan.
 
     That is when our workers are gone and no other launch works on our runs either. What a worker
-    did is read from the records; jobs of SLURM are not waited for once every run has an outcome.
+    did is read from the records; SLURM jobs are not waited for once every run has an outcome.
     """
     asking = pauses()
     while True:
         gone = workers.gone()  # the debug cluster trains in here
         started = time.monotonic()
         ask = gone and cluster == "slurm"
-        plan = refresh(plan, ask)
+        plan = mark_lost(refresh(plan)) if ask else refresh(plan)
         display.update(plan)
         count = plan.count()
         settled = not any(count[state] for state in UNSETTLED)
@@ -251,7 +265,7 @@ def _watch(plan: Plan, workers: Workers, display: Display, cluster: str) -> Plan
         time.sleep(max(next(asking) if ask else 0.5, 10 * (time.monotonic() - started)))
 
 
-def _interrupt(console: Console, workers: Workers, cluster: str) -> None:
+def _interrupt(console: Console, workers: Workers, cluster: Cluster) -> None:
     from slurm.local import WorkersHere
 
     if not isinstance(workers, WorkersHere):
@@ -273,8 +287,8 @@ def _stop(workers: WorkersHere) -> None:
         time.sleep(0.5)
 
 
-def _conclude(console: Console, plan: Plan, arguments: argparse.Namespace) -> int:
-    """Tell the result and draw the sweep's figure if it is complete; the exit code."""
+def _conclude(console: Console, plan: Plan) -> int:
+    """Report the result, draw the figure of a complete sweep, and return the exit code."""
     console.print(counts(plan), highlight=False)
     print_failures(console, plan)
     count = plan.count()
@@ -286,10 +300,10 @@ def _conclude(console: Console, plan: Plan, arguments: argparse.Namespace) -> in
             soft_wrap=True,
         )
     if plan.missing:
-        return cli.FAILED
+        return FAILED
     if plan.sweep.figure:
         _draw(console, plan)
-    return cli.OK
+    return OK
 
 
 def _draw(console: Console, plan: Plan) -> None:

@@ -1,9 +1,9 @@
-"""What a sweep costs and what of it is left: runs grouped into bundles, the dearest first."""
+"""What a sweep costs and what of it is left, bundle by bundle, the longest runs first."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
@@ -19,27 +19,24 @@ from paper_repro.cost import (
     parameters,
     train_flops,
 )
-from paper_repro.data.tokenization import bpe_size
+from paper_repro.data.tokenization import ByteTokenizer, bpe_size
 from paper_repro.records import Record
 from slurm.queue import on_gpus
-from sweeps.spec import Sweep
+from slurm.resources import WorkLeft
+from sweeps.expand import Sweep
 from sweeps.state import FINISHED, RunState, State, read_states, without_jobs
 
 JOBS = "jobs"
 """The folder of the workers' logs, beside the records."""
-BYTES = 256
-"""Vocabulary size of the tokenizer `bytes`."""
-
-
 COMPILE_PAYS_SECONDS = {"cpu": 300.0, "gpu": 60.0}
 """Estimated work of a bundle above which compiling its step pays (docs/performance.md)."""
 
 
 @dataclass(frozen=True)
 class Bundle:
-    """Runs that share every shape. Costs are those of one run.
+    """Runs with the same `RunConfig.bundle`. Costs are those of one run.
 
-    Time and memory are measured on finished runs of the bundle, and estimated without any.
+    Time and memory are measured on the bundle's finished runs, and estimated where it has none.
     """
 
     runs: tuple[str, ...]
@@ -52,10 +49,10 @@ class Bundle:
     at_once: int
     """How many of the runs a worker trains at once (on a GPU an estimate, for its memory)."""
     host_bytes: float
-    """Peak memory of the process that trains it, on the host."""
+    """Peak memory on the host, of the process that trains it."""
     host_bytes_measured: bool
     compile_pays: bool
-    """By an estimate from shapes alone, so that later launches decide alike."""
+    """Judged by an estimate from shapes alone, so that later launches decide alike."""
 
     @property
     def seconds_at_once(self) -> float:
@@ -65,7 +62,7 @@ class Bundle:
 
 @dataclass(frozen=True)
 class Plan:
-    """A sweep, its bundles (the dearest first), its records, and their states when read."""
+    """A sweep, its bundles (the longest runs first), its records, and their states when read."""
 
     sweep: Sweep
     bundles: tuple[Bundle, ...]
@@ -76,11 +73,11 @@ class Plan:
     gpu: bool
     """Whether estimates are for a GPU."""
     processes: int = 1
-    """That train a run together."""
+    """Number of processes that train each run together."""
 
     @property
     def device(self) -> str:
-        """What `seconds_left` are of."""
+        """The unit of `seconds_left`, such as 'one GPU'."""
         device = "GPU" if self.gpu else "core"
         return f"one {device}" if self.processes == 1 else f"{self.processes} {device}s"
 
@@ -120,7 +117,7 @@ class Plan:
         return sum(state.tokens for state in self.states.values())
 
     def share_done(self, run_id: str) -> float:
-        """How much of a run is behind us, from 0 to 1 (a diverged run is finished)."""
+        """The share of a run that is done, from 0 to 1 (a diverged run is finished)."""
         config, state = self.sweep.runs[run_id], self.states[run_id]
         if state.state in FINISHED:
             return 1.0
@@ -137,37 +134,46 @@ def make_plan(sweep: Sweep, runs_dir: Path, gpu: bool | None = None, processes: 
 
     Args:
         gpu: whether costs are estimated for a GPU; None: for what the last launches ran on.
-        processes: how many train a run together, in how much less time (an estimate takes it that
-            they lose none).
+        processes: number of processes that train each run together; an estimate takes it that
+            they share its work without loss.
     """
     directory = runs_dir / sweep.name
     gpu = on_gpus(directory / JOBS) if gpu is None else gpu
     records = {run_id: Record(directory / run_id) for run_id in sweep.runs}
     states = read_states(directory, records)
-    states |= without_jobs(records, states, sweep.name)
-    groups: dict[object, list[str]] = {}
+    groups: dict[Hashable, list[str]] = {}
     for run_id, config in sweep.runs.items():
-        groups.setdefault((config.model, config.data, config.train), []).append(run_id)
+        groups.setdefault(config.bundle, []).append(run_id)
     bundles = [_bundle(run_ids, sweep, states, gpu, processes) for run_ids in groups.values()]
     bundles.sort(key=lambda bundle: bundle.seconds, reverse=True)
     return Plan(sweep, tuple(bundles), directory, records, states, gpu, processes)
 
 
-def refresh(plan: Plan, ask_slurm: bool = False) -> Plan:
-    """The same plan with the states of unfinished runs read again.
-
-    Asking SLURM too tells at once which runs are lost.
-    """
+def refresh(plan: Plan) -> Plan:
+    """The same plan with the states of unfinished runs read again."""
     unfinished = {run_id: plan.records[run_id] for run_id in plan.missing}
-    fresh = read_states(plan.directory, unfinished)
-    if ask_slurm:
-        fresh |= without_jobs(unfinished, fresh, plan.sweep.name)
-    return replace(plan, states={**plan.states, **fresh})
+    return replace(plan, states={**plan.states, **read_states(plan.directory, unfinished)})
+
+
+def mark_lost(plan: Plan) -> Plan:
+    """The same plan with those runs marked as lost whose SLURM job is no more: asks SLURM."""
+    lost = without_jobs(plan.records, plan.states, plan.sweep.name)
+    return replace(plan, states={**plan.states, **lost})
+
+
+def work_left(plan: Plan, tasks: int) -> WorkLeft:
+    """What is left to do for jobs of so many tasks on each of their nodes."""
+    bundles = plan.bundles_left
+    return WorkLeft(
+        seconds=plan.seconds_left,
+        longest=max(bundle.seconds_at_once for bundle in bundles),
+        host_bytes=tasks * max(bundle.host_bytes for bundle in bundles),
+    )
 
 
 def vocabulary_size(config: RunConfig) -> int:
     """Tokens of a run's vocabulary, known before its corpus is read."""
-    return bpe_size(config.data.tokenizer) or BYTES
+    return bpe_size(config.data.tokenizer) or ByteTokenizer.vocab_size
 
 
 def _bundle(
@@ -175,10 +181,9 @@ def _bundle(
 ) -> Bundle:
     config = sweep.runs[run_ids[0]]
     vocabulary = vocabulary_size(config)
-    done = [states[run_id].status for run_id in run_ids if states[run_id].state == "done"]
-    seconds = [float(status["wall_seconds"]) for status in done]
-    # Older records do not have it.
-    peaks = [float(peak) for status in done if (peak := status.get("peak_host_memory_bytes"))]
+    done = [s for run_id in run_ids if (s := states[run_id].status) and s.status == "done"]
+    seconds = [s.wall_seconds for s in done if s.wall_seconds is not None]
+    peaks = [s.peak_host_memory_bytes for s in done if s.peak_host_memory_bytes is not None]
     estimate_bytes = estimated_host_bytes if gpu else estimated_cpu_bytes
     at_once = 1
     if gpu and processes == 1:

@@ -1,9 +1,9 @@
-"""What the commands print about a plan: tables of bundles, counts, and the runs that failed."""
+"""What the commands print about a plan: bundles, counts, failed runs, and the jobs to submit."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from operator import attrgetter
 from pathlib import Path
 from typing import Any, get_args
@@ -11,8 +11,12 @@ from typing import Any, get_args
 from rich.console import Console
 from rich.table import Table
 
+from paper_repro.config import Execution
+from paper_repro.cost import process_bytes
+from slurm.profiles import Profile
 from slurm.queue import last_error
-from sweeps.plan import Bundle, Plan
+from slurm.resources import MEMORY_MARGIN, START_SECONDS, TIME_MARGIN, fitted
+from sweeps.plan import Bundle, Plan, vocabulary_size, work_left
 from sweeps.state import FINISHED, RunState, State
 
 ROWS = 40
@@ -72,7 +76,8 @@ def print_failures(console: Console, plan: Plan) -> None:
 
 
 def _last_line(state: RunState) -> str:
-    lines = str(state.status.get("error", "")).strip().splitlines()
+    error = state.status.error if state.status else None
+    lines = (error or "").strip().splitlines()
     return lines[-1] if lines else "?"
 
 
@@ -164,23 +169,24 @@ def _print_bundles(console: Console, plan: Plan, cells: Cells) -> None:
     columns: Cells = {**shape, **others, **cells}
     for name in columns:  # where the terminal is narrow, others are broken
         table.add_column(name, justify="right", overflow="fold", no_wrap=name not in others)
-    for row in _rows(plan, columns):
-        table.add_row(*row)
+    for bundle in plan.bundles[:ROWS]:
+        table.add_row(*(cell(bundle) for cell in columns.values()))
     console.print(table)
     if len(plan.bundles) > ROWS:
         console.print(f"... and {len(plan.bundles) - ROWS:,} smaller bundles")
 
 
 def _other_differences(plan: Plan) -> Iterator[str]:
-    """The further fields, by their dotted paths, in which bundles differ."""
+    """The further fields of `RunConfig.bundle`, by their dotted paths, in which bundles differ."""
     first, *rest = (bundle.config for bundle in plan.bundles)
+    of_bundle = [f"model.{name}" for name in type(first.model).model_fields]
+    of_bundle += [f"data.{name}" for name in type(first.data).model_fields]
+    of_bundle += ["train.evaluations", "train.eval_sequences"]
     shown = {path for path, _ in _SHAPE.values()}
-    for section in ("model", "data", "train"):
-        for field in type(getattr(first, section)).model_fields:
-            path = f"{section}.{field}"
-            get = attrgetter(path)
-            if path not in shown and any(get(config) != get(first) for config in rest):
-                yield path
+    for path in of_bundle:
+        get = attrgetter(path)
+        if path not in shown and any(get(config) != get(first) for config in rest):
+            yield path
 
 
 def _cell(path: str, text: Callable[[Any], str]) -> Callable[[Bundle], str]:
@@ -192,6 +198,98 @@ def _as_in_yaml(value: object) -> str:
     return json.dumps(value).strip('"')
 
 
-def _rows(plan: Plan, cells: Cells) -> Iterator[list[str]]:
-    for bundle in plan.bundles[:ROWS]:
-        yield [cell(bundle) for cell in cells.values()]
+def print_jobs(
+    console: Console, plan: Plan, profile: Profile, jobs: int, execution: Execution
+) -> None:
+    """The jobs that a launch would submit, why they ask for so much, and the scripts for sbatch."""
+    from slurm.submit import array_sizes, scripts
+
+    asked = fitted(profile, work_left(plan, profile.tasks), jobs)
+    sizes = ", ".join(map(str, array_sizes(jobs, profile.array_limit)))
+    arrays = f" in arrays of {sizes}" if jobs > 1 else ""
+    lines = [
+        f"jobs (slurm): {jobs:,}{arrays}; at most {profile.concurrency:,} at a time",
+        f"  time    {asked.time} each, {_why_time(plan, profile, asked, jobs)}",
+        f"  memory  {asked.memory} each, {_why_memory(plan, profile)}",
+        f"  cost    {_cost(plan, profile)}",
+    ]
+    if profile.processes > 1 or profile.gpus:
+        lines.append(f"  device  {_of_device(plan, profile, execution)}")
+    if plan.gpu and not all(_timed(plan)):
+        lines.append(
+            "  Rough: an H200 took less than half the time; memory of the host was never measured."
+        )
+    say(console, "\n".join(lines))
+    # Arrays of one size differ in nothing.
+    for script in dict.fromkeys(scripts(asked, plan.sweep.name, jobs, plan.jobs)):
+        print(f"\n{script}", end="")
+
+
+def _why_time(plan: Plan, profile: Profile, asked: Profile, jobs: int) -> str:
+    work = work_left(plan, profile.tasks)
+    if asked.minutes == profile.minutes:
+        return "the profile's limit: a job that reaches it is queued again"
+    longest = max(plan.bundles_left, key=lambda bundle: bundle.seconds_at_once)
+    whose = "a job's share of the work"
+    if work.longest >= work.of_job(jobs):
+        runs = "run" if longest.at_once == 1 else f"{longest.at_once} runs at once"
+        whose = f"longest {runs}, {_shape(longest)}"
+    seconds = duration(work.of_job(jobs))
+    known = _known(_timed(plan))
+    return f"{START_SECONDS / 60:.0f} min + {TIME_MARGIN:.0f} x {seconds} ({whose}, {known})"
+
+
+def _why_memory(plan: Plan, profile: Profile) -> str:
+    if profile.memory:
+        return "as the profile says"
+    largest = max(plan.bundles_left, key=lambda bundle: bundle.host_bytes)
+    known = _known([largest.host_bytes_measured])
+    tasks = f"{profile.tasks} tasks x " if profile.tasks > 1 else ""
+    mebibytes = f"{largest.host_bytes / 2**20:.0f}M"
+    return f"{MEMORY_MARGIN} x {tasks}{mebibytes} (largest run, {_shape(largest)}, {known})"
+
+
+def _cost(plan: Plan, profile: Profile) -> str:
+    """GPU-hours of the whole launch, or core-hours where jobs have no GPU."""
+    devices = profile.processes * (1 if profile.gpus else profile.cpus)
+    hours = plan.seconds_left / 3600 * devices
+    unit = "GPU-hours" if profile.gpus else "CPU core-hours"
+    amount = f"{hours:,.0f}" if hours >= 10 else f"{hours:.2g}"
+    return f"about {amount} {unit} in all ({_known(_timed(plan))})"
+
+
+def _of_device(plan: Plan, profile: Profile, execution: Execution) -> str:
+    """Memory of the GPU, or of each process of those that train a run together."""
+    processes = profile.processes
+
+    def needed(bundle: Bundle) -> float:
+        vocabulary = vocabulary_size(bundle.config)
+        return process_bytes(bundle.config, vocabulary, processes, execution)
+
+    largest = max(plan.bundles_left, key=needed)
+    size, shape = _size(needed(largest)), f"({_shape(largest)}, estimated)"
+    if processes == 1:
+        return f"{size} of GPU memory per run {shape}; as many at once as fit"
+    unit = "GPU" if profile.gpus else "process"
+    return f"{size} of memory per {unit}, {execution.parallel} on {processes} {shape}"
+
+
+def _size(bytes_: float) -> str:
+    return f"{bytes_ / 2**30:.1f} GiB" if bytes_ >= 2**30 else f"{bytes_ / 2**20:.0f} MiB"
+
+
+def _known(measured: Sequence[bool]) -> str:
+    """How far costs can be trusted."""
+    if all(measured):
+        return "measured"
+    if any(measured):
+        return "partly measured"
+    return "estimated"
+
+
+def _timed(plan: Plan) -> list[bool]:
+    return [bundle.seconds_measured for bundle in plan.bundles_left]
+
+
+def _shape(bundle: Bundle) -> str:
+    return f"width {bundle.config.model.width}, depth {bundle.config.model.depth}"

@@ -1,4 +1,4 @@
-"""The state of a sweep's runs, read from their records; SLURM tells which jobs are gone."""
+"""The state of a sweep's runs, read from their records; SLURM knows which jobs are gone."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-from paper_repro.records import Record
+from paper_repro.records import Record, Status
 from paper_repro.records.lease import owner_of
 from slurm.queue import live_jobs
 
@@ -20,22 +20,20 @@ UNSETTLED: tuple[State, ...] = ("running", "lost", "pending")
 
 @dataclass(frozen=True)
 class RunState:
-    """Where a run stands; `status` is the content of its `status.json`.
-
-    A lost run has no outcome, and the worker that had claimed it is gone.
-    """
+    """Where a run stands. A lost run has no outcome, and the worker that had it is gone."""
 
     state: State
-    status: Mapping[str, Any]
+    status: Status | None
+    """How its last attempt ended; None while it has not."""
     tokens: int
-    """Tokens it was trained on so far."""
+    """Tokens that it was trained on so far."""
     job: str | None = None
-    """The SLURM job that has, or had, claimed it."""
+    """The SLURM job that has, or had, the run."""
     log: str | None = None
     """Where the worker that has, or had, the run logs."""
 
 
-PENDING = RunState("pending", {}, 0)
+PENDING = RunState("pending", None, 0)
 
 
 def read_states(directory: Path, records: Mapping[str, Record]) -> dict[str, RunState]:
@@ -53,9 +51,9 @@ def read_states(directory: Path, records: Mapping[str, Record]) -> dict[str, Run
 def without_jobs(
     records: Mapping[str, Record], states: Mapping[str, RunState], sweep: str
 ) -> dict[str, RunState]:
-    """The runs that seem to be running but whose SLURM job is no more, as lost.
+    """Ask SLURM, and return as lost the runs that seem to be running but whose job is no more.
 
-    A worker on another machine is trusted for minutes by its claim alone; SLURM knows at once.
+    The lease of a worker on another machine is believed for minutes; SLURM knows at once.
     """
     jobs = {run_id: s.job for run_id, s in states.items() if s.state == "running" and s.job}
     live = live_jobs(sweep) if jobs else None
@@ -72,21 +70,18 @@ def without_jobs(
 
 
 def _read_state(record: Record) -> RunState:
-    # The claim first: a run that is released between the two reads has its outcome by then.
+    # The lease first: a run that is released between the two reads has its outcome by then.
     owner = owner_of(record.directory)
-    ended = record.status()
-    status = ended.model_dump() if ended else {}
-    outcome: State | None = ended.status if ended else None
-    if outcome in FINISHED:
-        return RunState(outcome, status, int(status["tokens"]))
+    status = record.status()
+    if status and status.status in FINISHED:
+        return RunState(status.status, status, status.tokens or 0)
+    state: State = status.status if status else "lost" if owner else "pending"
     if owner and owner.alive:
-        state: State = "running"
-    else:
-        state = outcome or ("lost" if owner else "pending")
+        state = "running"
     tokens = _tokens(record.metrics_path)
     if owner:
         return RunState(state, status, tokens, owner.job, owner.log)
-    return RunState(state, status, tokens, log=status.get("log"))
+    return RunState(state, status, tokens, log=status.log if status else None)
 
 
 def _tokens(metrics: Path) -> int:

@@ -1,41 +1,43 @@
 """`python -m sweeps.status FILE.yaml`: where the runs of a sweep stand, read from disk.
 
-SLURM, where it is there, only tells whether the job of a run that seems to be running still exists.
+Where there is SLURM, it is asked only whether the jobs of the runs that seem to be running exist.
 """
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
 
 from rich.console import Console
 
-from sweeps import cli
-from sweeps.plan import make_plan
+from paper_repro.records.migrate import check_ids
+from sweeps.expand import read_sweep
+from sweeps.options import OK, SweepOptions, run
+from sweeps.plan import make_plan, mark_lost
 from sweeps.report import duration, print_states
-from sweeps.spec import read_sweep
 
+DESCRIPTION = "Show how many runs of a sweep are done, running, lost or failed."
 EXAMPLES = """\
   python -m sweeps.status sweeps/lr_width.yaml
   python -m sweeps.status sweeps/lr_width.yaml --runs-dir /scratch/runs"""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command; returns its exit code."""
-    parser = cli.make_parser(
-        "status", "Show how many runs of a sweep are done, running, lost or failed.", EXAMPLES
-    )
-    return cli.run(status, parser, argv)
+    """Run the command and return its exit code."""
+    return run(status, SweepOptions, DESCRIPTION, EXAMPLES, argv)
 
 
-def status(arguments: argparse.Namespace) -> int:
-    """Print the table of states, the failed runs and the time to go."""
+def status(options: SweepOptions) -> int:
+    """Print the table of states, the failed runs and the time to go.
+
+    Raises:
+        ConfigError: the sweep file is wrong, or its records have ids of an earlier version.
+    """
     console = Console()
-    plan = make_plan(
-        read_sweep(arguments.file, arguments.overrides, arguments.size),
-        arguments.runs_dir.resolve(),
-    )
+    sweep = read_sweep(options.file, options.overrides, options.size)
+    runs_dir = options.runs_dir.resolve()
+    check_ids(runs_dir / sweep.name)
+    plan = mark_lost(make_plan(sweep, runs_dir))
     print_states(console, plan)
     running = plan.count()["running"]
     if plan.missing and running:
@@ -43,7 +45,7 @@ def status(arguments: argparse.Namespace) -> int:
     elif plan.missing:
         left = duration(plan.seconds_left)
         console.print(f"about {left} of {plan.device} left, nothing is running")
-    return cli.OK
+    return OK
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from paper_repro.cost import (
     train_flops,
 )
 from paper_repro.model import GPT
-from sweeps.spec import read_sweep
+from sweeps.expand import read_sweep
 
 ROOT = Path(__file__).parent.parent
 

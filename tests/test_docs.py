@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from sweeps.spec import read_sweep
+from sweeps.expand import read_sweep
 
 ROOT = Path(__file__).parent.parent
 DOCS = [

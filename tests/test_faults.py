@@ -16,7 +16,7 @@ from support.tiny_sweep import STEPS, numbers, sweep_file
 from paper_repro.records import Record
 from slurm.testcluster import PrivateCluster
 from sweeps import status
-from sweeps.spec import read_sweep
+from sweeps.expand import read_sweep
 
 pytestmark = pytest.mark.slurm
 

@@ -26,11 +26,14 @@ from support.tiny_sweep import (
 )
 
 from paper_repro.config import Execution
+from paper_repro.errors import ConfigError
+from paper_repro.records import Record, Status
 from paper_repro.records.lease import is_leased, owner_of
 from slurm.worker import Work, Worker
 from sweeps import launch, status
+from sweeps.expand import read_sweep
+from sweeps.options import LaunchOptions
 from sweeps.plan import make_plan
-from sweeps.spec import read_sweep
 
 
 def _launch(path: Path, runs_dir: Path, *arguments: str) -> int:
@@ -88,7 +91,7 @@ def test_launch_trains_all_and_a_relaunch_nothing(tmp_path):
 @pytest.mark.parametrize(("arguments", "compiled"), [([], False), (["--compile=always"], True)])
 def test_compilation_as_asked_for(arguments, compiled, tmp_path, monkeypatch, caplog):
     """Short bundles are compiled only if one insists (here: on what is not there)."""
-    monkeypatch.setattr("paper_repro.training.program.COMPILER", "no-such-compiler")
+    monkeypatch.setattr("paper_repro.training.devices.COMPILER", "no-such-compiler")
     path, runs_dir = sweep_file(tmp_path, [0], 5), tmp_path / "runs"
     assert _launch(path, runs_dir, "--cluster", "debug", *arguments) == 0
     assert ("not compiled" in caplog.text) is compiled
@@ -206,7 +209,7 @@ def test_a_dead_worker_is_noticed_and_status_names_its_log(tmp_path, capsys):
     assert f"  log: {log}\n" in capsys.readouterr().out
 
 
-def test_a_failed_run_is_told_and_tried_again(tmp_path, capsys):
+def test_a_failed_run_is_reported_and_tried_again(tmp_path, capsys):
     path, runs_dir = sweep_file(tmp_path, [0, 1], 10), tmp_path / "runs"
     plan = make_plan(read_sweep(path), runs_dir)
     obstacle = plan.records[plan.missing[0]].checkpoint_path
@@ -221,6 +224,98 @@ def test_a_failed_run_is_told_and_tried_again(tmp_path, capsys):
     obstacle.rmdir()
     assert _launch(path, runs_dir) == 0
     assert "2 of 2 runs done, 0 diverged, 0 failed" in capsys.readouterr().out
+
+
+def test_a_run_that_another_launch_finished_meanwhile_keeps_its_result(
+    tmp_path, capsys, monkeypatch
+):
+    """Checking a corpus may take minutes, between the reading of the states and the training."""
+    path, runs_dir = sweep_file(tmp_path, [0], 10), tmp_path / "runs"
+    plan = make_plan(read_sweep(path), runs_dir)
+    (run_id,) = plan.missing
+    record = plan.records[run_id]
+    record.create(plan.sweep.runs[run_id])
+    record.finish(Status(status="failed", error="OSError: no space left"))
+    theirs = Status(status="done", val_loss=1.25, tokens=320)
+    monkeypatch.setattr(
+        "sweeps.launch._check_corpora", lambda sweep, dry_run: record.finish(theirs) or []
+    )
+    assert _launch(path, runs_dir) == 0
+    assert record.status() == theirs
+    assert "1 of 1 runs done" in capsys.readouterr().out
+
+
+def test_a_launch_from_python(tmp_path, capsys):
+    path, runs_dir = sweep_file(tmp_path, [0, 1], 20), tmp_path / "runs"
+    execution = Execution(device="cpu", checkpoint_seconds=0.0)
+    options = LaunchOptions(
+        file=path,
+        runs_dir=runs_dir,
+        cluster="debug",
+        overrides=("hyperparameters.lr=0.25",),
+        execution=execution,
+    )
+    assert launch.launch(options) == 0
+    assert "2 of 2 runs done" in capsys.readouterr().out
+    for run_id, config in read_sweep(path, options.overrides).runs.items():
+        record = Record(runs_dir / "tiny" / run_id)
+        assert record.finished
+        assert config.hyperparameters.lr == 0.25
+        assert record.run_info().execution["checkpoint_seconds"] == 0.0
+    assert launch.launch(options.model_copy(update={"dry_run": True})) == 0
+    with pytest.raises(ConfigError, match=r"tiny\.yaml: --size gpu: expected a file with"):
+        launch.launch(options.model_copy(update={"size": "gpu"}))
+
+
+def test_what_is_not_given_is_left_to_the_options(tmp_path, monkeypatch):
+    """The command line and a launch from Python have one set of defaults."""
+    got = []
+    monkeypatch.setattr("sweeps.launch.launch", _noting(got))
+    path = tmp_path / "x.yaml"
+    assert launch.main([str(path)]) == 0
+    assert launch.main([str(path), "--cluster", "slurm", "--parallel", "ddp", "--dry-run"]) == 0
+    arguments = ["--set", "a=1", "--set", "b=2", "--size", "gpu", "--runs-dir", "r"]
+    arguments += ["--profile", "p", "--workers", "3", "--compile", "never"]
+    arguments += ["--device", "cpu", "--dtype", "bfloat16", "--accumulate", "2", "--recompute"]
+    assert launch.main([str(path), *arguments]) == 0
+    plain, parallel, rich = got
+    assert plain == LaunchOptions(file=path)
+    assert "parallel" not in plain.execution.model_fields_set
+    assert "parallel" in parallel.execution.model_fields_set
+    assert (parallel.cluster, parallel.dry_run) == ("slurm", True)
+    assert rich == LaunchOptions(
+        file=path,
+        overrides=("a=1", "b=2"),
+        size="gpu",
+        runs_dir=Path("r"),
+        profile=Path("p"),
+        workers=3,
+        compile="never",
+        execution=Execution(device="cpu", dtype="bfloat16", accumulate=2, recompute=True),
+    )
+
+
+def _noting(got: list[LaunchOptions]):
+    def launch(options: LaunchOptions) -> int:
+        got.append(options)
+        return 0
+
+    return launch
+
+
+def test_help_says_what_the_fields_say(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    with pytest.raises(SystemExit):
+        launch.main(["--help"])
+    text = " ".join(capsys.readouterr().out.split())
+    for name in ("dtype", "parallel", "accumulate", "recompute"):
+        field = Execution.model_fields[name]
+        assert f"--{name}" in text
+        assert field.description.removesuffix(".") in text
+    assert "{float32,bfloat16}" in text
+    assert "(default: float32)" in text
+    for absent in ("--threads", "--runs-at-once", "--checkpoint-seconds", "--execution"):
+        assert absent not in text
 
 
 def test_a_diverged_run_is_a_result(tmp_path, capsys):

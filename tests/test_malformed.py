@@ -153,7 +153,7 @@ FILES = {
         _with_axes("grid: {seed: {log2: [0, 9, 0.0001]}, model.depth: {log2: [0, 9, 0.0001]}}"),
         ["grid", "runs", "at most"],
     ),
-    "no name": ("base: {}\ngrid: {seed: [0]}\n", ["name"]),
+    "no name": ("base: {}\ngrid: {seed: [0]}\n", ["name: expected a name", "got None"]),
     "name with a slash": ("name: ../bad\nbase: {}\ngrid: {seed: [0]}\n", ["name", "../bad"]),
     "figure with a slash": (GOOD + "figure: a/b\n", ["figure", "a/b"]),
 }
@@ -163,7 +163,7 @@ ARGUMENTS = {
     "--set without =": (["--set", "seed"], ["--set seed", "key=value"]),
     "--set of an unknown key": (
         ["--set", "model.widht=3"],
-        ["--set.model.widht", "did you mean 'width'"],
+        ["--set model.widht: unknown key", "did you mean 'width'"],
     ),
     "--set of an axis": (["--set", "seed=3"], ["--set seed", "varied"]),
     "--set of broken YAML": (["--set", "model.width=[1"], ["--set model.width", "not valid YAML"]),

@@ -6,10 +6,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from paper_repro.records.code import code_files, hash_code
 
 from paper_repro.errors import ConfigError
+from paper_repro.records.provenance import code_files, hash_code
 from slurm.profiles import Profile, read_profile
+from slurm.snapshots import PACKAGES
 from slurm.submit import array_sizes, scripts
 from sweeps import launch
 
@@ -78,10 +79,10 @@ srun --unbuffered --output JOBS/%A_%a_%t_log.out --error JOBS/%A_%a_%t_log.err \
 # Five steps of a tiny model are nothing: 40 launches of 4.5 ms, where a GPU is asked for.
 SUMMARY = """\
 4 in arrays of 3, 1; at most 4 at a time
-  time    00:06:00 each, 5 min + 2 x 0 s (dearest 5 runs at once, width 8, depth 1, estimated)
+  time    00:06:00 each, 5 min + 2 x 0 s (longest 5 runs at once, width 8, depth 1, estimated)
   memory  64G each, as the profile says
   cost    about 2.5e-05 GPU-hours in all (estimated)
-  device  0 MiB of GPU memory a run (width 8, depth 1, estimated); as many at once as fit
+  device  0 MiB of GPU memory per run (width 8, depth 1, estimated); as many at once as fit
   Rough: an H200 took less than half the time; memory of the host was never measured.
 """
 
@@ -105,7 +106,7 @@ def test_dry_run_shows_the_jobs_and_the_exact_scripts(tmp_path, capsys):
     golden = GOLDEN.replace("\\\n", "").replace("PYTHON -u", f"{sys.executable} -u")
     golden = golden.replace("JOBS", str(tmp_path / "runs" / "tiny" / "jobs"))
     golden = golden.replace(
-        "CODE", str(tmp_path / "runs" / "tiny" / "code" / hash_code(code_files()))
+        "CODE", str(tmp_path / "runs" / "tiny" / "code" / hash_code(code_files(ROOT, PACKAGES)))
     )
     assert f"#!{first}" == golden
     assert "--array" not in second

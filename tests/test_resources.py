@@ -10,8 +10,8 @@ from paper_repro.records import Status
 from slurm.profiles import MIN_MINUTES, Profile
 from slurm.resources import WorkLeft, fitted
 from sweeps import launch
+from sweeps.expand import read_sweep
 from sweeps.plan import make_plan
-from sweeps.spec import read_sweep
 
 ROOT = Path(__file__).parent.parent
 HOUR = 3600.0
@@ -33,7 +33,7 @@ grid:
     ("seconds", "longest", "jobs", "time"),
     [
         (6 * HOUR, 0.5 * HOUR, 3, "04:05:00"),  # the share of a job
-        (6 * HOUR, 3 * HOUR, 3, "06:05:00"),  # the dearest run
+        (6 * HOUR, 3 * HOUR, 3, "06:05:00"),  # the longest run
         (6 * HOUR, 0.5 * HOUR, 1, "08:00:00"),  # all that the profile allows
         (50 * HOUR, 48 * HOUR, 4, "08:00:00"),
         (1.0, 1.0, 1, "00:06:00"),  # rounded up
@@ -93,8 +93,8 @@ def test_dry_run_says_what_is_asked_and_why(dry_run):
     assert "#SBATCH --time=6\n" in script
     assert "#SBATCH --mem=512M\n" in script
     lines, _ = dry_run("concurrency: 4\n")
-    dearest = "2 x 13 s (dearest run, width 32, depth 1, estimated)"
-    assert lines[1] == f"  time    00:06:00 each, 5 min + {dearest}"
+    longest = "2 x 13 s (longest run, width 32, depth 1, estimated)"
+    assert lines[1] == f"  time    00:06:00 each, 5 min + {longest}"
 
 
 def test_dry_run_goes_by_what_finished_runs_took(dry_run, tmp_path):
@@ -107,8 +107,8 @@ def test_dry_run_goes_by_what_finished_runs_took(dry_run, tmp_path):
         record.finish(Status(status="done", tokens=1_600_000, **costs))
         lines, _ = dry_run("cpus: 1\n")
         known = "partly measured" if bundle == plan.bundles[0] else "measured"
-        dearest = f"2 x 2.0 h (dearest run, width 32, depth 1, {known})"
-        assert lines[1] == f"  time    04:05:00 each, 5 min + {dearest}"
+        longest = f"2 x 2.0 h (longest run, width 32, depth 1, {known})"
+        assert lines[1] == f"  time    04:05:00 each, 5 min + {longest}"
         largest = "1.5 x 1024M (largest run, width 32, depth 1, measured)"
         assert lines[2] == f"  memory  1536M each, {largest}"
     assert lines[3] == "  cost    about 3 CPU core-hours in all (measured)"
@@ -123,12 +123,12 @@ def test_dry_run_goes_by_what_finished_runs_took(dry_run, tmp_path):
 def test_what_is_asked_of_a_gpu_is_marked_as_rough(dry_run):
     lines, _ = dry_run("gpus: 1\n")
     # 50,000 steps of 4.5 ms for both runs of a shape, and 4 GB for CUDA on the host.
-    both = "dearest 2 runs at once, width 8, depth 1, estimated"
+    both = "longest 2 runs at once, width 8, depth 1, estimated"
     assert lines[1:] == [
         f"  time    00:13:00 each, 5 min + 2 x 3.8 min ({both})",
         "  memory  5888M each, 1.5 x 3815M (largest run, width 32, depth 1, estimated)",
         "  cost    about 0.13 GPU-hours in all (estimated)",
-        "  device  1 MiB of GPU memory a run (width 32, depth 1, estimated); "
+        "  device  1 MiB of GPU memory per run (width 32, depth 1, estimated); "
         "as many at once as fit",
         "  Rough: an H200 took less than half the time; memory of the host was never measured.",
     ]
@@ -137,21 +137,21 @@ def test_what_is_asked_of_a_gpu_is_marked_as_rough(dry_run):
 def test_several_processes_share_a_run_its_time_and_its_memory(dry_run):
     """The runs of the largest bundle take 13 s on one process."""
     lines, script = dry_run("tasks: 2\ncpus: 3\n")
-    assert "5 min + 2 x 6 s (dearest run, width 32, depth 1, estimated)" in lines[1]
+    assert "5 min + 2 x 6 s (longest run, width 32, depth 1, estimated)" in lines[1]
     assert "1.5 x 2 tasks x 335M (largest run, width 32, depth 1, estimated)" in lines[2]
     assert lines[3:] == [
         "  cost    about 0.038 CPU core-hours in all (estimated)",
-        "  device  1 MiB of memory a process, ddp on 2 (width 32, depth 1, estimated)",
+        "  device  1 MiB of memory per process, ddp on 2 (width 32, depth 1, estimated)",
     ]
     assert "#SBATCH --ntasks-per-node=2\n" in script
 
 
-def test_the_large_sweep_plans_and_tells_the_memory_of_a_gpu(capsys, tmp_path):
+def test_the_large_sweep_plans_and_shows_the_memory_of_a_gpu(capsys, tmp_path):
     sweep, profile = ROOT / "sweeps" / "large_7b.yaml", ROOT / "slurm" / "multi_gpu_site.yaml"
     arguments = ["--cluster", "slurm", "--profile", str(profile), "--dry-run"]
     command = [str(sweep), "--runs-dir", str(tmp_path), *arguments]
     for parallel, memory in (("fsdp", "35.9"), ("ddp", "130.1")):
         assert memory in sweep.read_text(encoding="utf-8")
         assert launch.main([*command, "--parallel", parallel]) == 0
-        line = f"  device  {memory} GiB of memory a GPU, {parallel} on 16 (width 4096, depth 32, "
+        line = f"  device  {memory} GiB of memory per GPU, {parallel} on 16 (width 4096, depth 32, "
         assert line in capsys.readouterr().out

@@ -15,7 +15,7 @@ from analysis.studies import STUDIES
 from analysis.tables import DURATION_TABLES, all_tables, markdown
 from figures.registry import FIGURES
 from paper_repro.errors import ConfigError
-from sweeps.spec import read_sweep
+from sweeps.expand import read_sweep
 
 ROOT = Path(__file__).parent.parent
 START, END = "<!-- transfer: python -m analysis.tables --markdown -->\n", "<!-- /transfer -->"

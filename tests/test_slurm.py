@@ -24,7 +24,7 @@ from support.tiny_sweep import (
 from paper_repro.records.lease import is_leased, owner_of
 from slurm.queue import live_arrays, live_jobs, note_submission
 from sweeps import cancel, status
-from sweeps.spec import read_sweep
+from sweeps.expand import read_sweep
 
 pytestmark = pytest.mark.slurm
 

@@ -18,8 +18,8 @@ from paper_repro.records import Record
 from slurm import submit as arrays
 from slurm.profiles import read_profile
 from slurm.worker import Work, Worker
+from sweeps.expand import read_sweep
 from sweeps.plan import make_plan
-from sweeps.spec import read_sweep
 
 pytestmark = pytest.mark.slurm
 

@@ -11,7 +11,6 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from paper_repro.records.code import PACKAGES, code_files, code_hash, git_revision, hash_code
 from support.tiny_sweep import (
     ROOT,
     STEPS,
@@ -24,9 +23,11 @@ from support.tiny_sweep import (
 
 from paper_repro.config import Execution
 from paper_repro.files import read_json
+from paper_repro.records import provenance
+from paper_repro.records.provenance import git_revision, hash_code
 from slurm.queue import submitted
-from slurm.snapshots import take_snapshot
-from slurm.worker import Work, Worker
+from slurm.snapshots import PACKAGES, take_snapshot
+from slurm.worker import Work, Worker, code_hash
 
 TAKE = """\
 import sys
@@ -40,6 +41,11 @@ try:
 except ConfigError as error:
     sys.exit(f"error: {error}")
 """
+
+
+def code_files(root: Path) -> dict[str, bytes]:
+    """The modules that a snapshot of the code in `root` holds."""
+    return provenance.code_files(root, PACKAGES)
 
 
 @pytest.fixture
@@ -169,31 +175,31 @@ def test_a_place_that_cannot_be_is_one_line(source, tmp_path, name):
 
 
 def test_the_revision_is_of_the_code_and_of_nothing_else(source, tmp_path):
-    assert git_revision(source) is None
+    assert git_revision(source, PACKAGES) is None
     git_revision.cache_clear()
     (tmp_path / "note.txt").touch()
     revision = _commit(tmp_path / "source")
-    assert git_revision(source) == revision
+    assert git_revision(source, PACKAGES) == revision
     git_revision.cache_clear()
     (source / "sweeps" / "mine.yaml").write_text("name: mine\n")  # changes no number
-    assert git_revision(source) == revision
+    assert git_revision(source, PACKAGES) == revision
     git_revision.cache_clear()
     (source / "slurm" / "mine.py").write_text("")
-    assert git_revision(source) == f"{revision}+changes"
+    assert git_revision(source, PACKAGES) == f"{revision}+changes"
 
 
 def test_a_repository_around_the_code_is_not_its_own(source, tmp_path):
     """As of an environment that lies in somebody's repository."""
     (tmp_path / ".gitignore").write_text("source\n")
     _commit(tmp_path)
-    assert git_revision(source) is None
+    assert git_revision(source, PACKAGES) is None
 
 
 def test_a_snapshot_in_a_repository_keeps_its_own_revision(source):
     revision = _commit(source)
     snapshot = _take(source, source / "runs" / "sweep")
     _git(source, "commit", "--quiet", "--allow-empty", "--message=later")
-    assert git_revision(snapshot) == revision
+    assert git_revision(snapshot, PACKAGES) == revision
 
 
 def test_a_worker_refuses_other_code(tmp_path):
@@ -229,8 +235,8 @@ def test_a_waiting_and_a_requeued_job_run_what_was_launched(source, tmp_path):
     """However the code and the sweep file change, and wherever else there is code of ours."""
     module = source / "paper_repro" / "training" / "trainer.py"
     module.write_text(module.read_text() + "# not as in the repository of this test\n")
-    revision, launched = _commit(source), hash_code(code_files(source))
-    assert launched != hash_code(code_files(ROOT))
+    revision, trained_by = _commit(source), hash_code(provenance.code_files(source))
+    assert trained_by != provenance.code_hash()
     path, runs_dir = sweep_file(tmp_path, [0], STEPS), tmp_path / "runs"
     profile = tmp_path / "held.yaml"
     cache = os.environ["PAPER_REPRO_CACHE"]
@@ -251,7 +257,7 @@ def test_a_waiting_and_a_requeued_job_run_what_was_launched(source, tmp_path):
     assert "Restarts=1 " in subprocess.check_output(["scontrol", "show", "job", job], text=True)
 
     run = read_json(record / "run.json")
-    assert (run["code_hash"], run["earlier_code"]) == (launched, [])
+    assert (run["code_hash"], run["earlier_code"]) == (trained_by, [])
     assert run["git_revision"] == revision
     sweep_file(tmp_path, [0], STEPS)
     here = tmp_path / "here"

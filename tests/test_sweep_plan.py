@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 
 import pytest
 
@@ -16,9 +17,9 @@ from paper_repro.records import Status
 from paper_repro.records.lease import take_lease
 from slurm.queue import note_submission
 from sweeps import launch, status
-from sweeps.plan import make_plan, refresh
+from sweeps.expand import read_sweep
+from sweeps.plan import make_plan, mark_lost, refresh
 from sweeps.report import duration, short
-from sweeps.spec import read_sweep
 
 SWEEP = """\
 name: planned
@@ -54,7 +55,7 @@ def plan(path, runs_dir):
     return plan
 
 
-def test_bundles_share_shapes_and_the_dearest_comes_first(plan):
+def test_bundles_share_shapes_and_the_longest_runs_come_first(plan):
     assert [bundle.config.model.width for bundle in plan.bundles] == [64, 32, 16]
     for bundle in plan.bundles:
         configs = [plan.sweep.runs[run_id] for run_id in bundle.runs]
@@ -75,7 +76,7 @@ def test_states_are_those_of_the_records(plan):
     take_lease(plan.records[running].directory)
     plan.records[running].append_metrics({"step": 5, "tokens": 160})
     claim = take_lease(plan.records[dead].directory)  # of a process that is no more
-    claim.path.write_text(json.dumps(json.loads(claim.path.read_text()) | {"started": "0"}))
+    claim.path.write_text(json.dumps(json.loads(claim.path.read_text()) | {"created": 0.0}))
 
     plan = refresh(plan)
     assert {run_id: state.state for run_id, state in plan.states.items()} == {
@@ -158,15 +159,71 @@ def test_before_any_job_a_plan_is_for_this_machine(path, runs_dir, monkeypatch, 
 
 def test_the_table_tells_bundles_apart_by_all_that_differs(tmp_path, runs_dir, capsys):
     path = tmp_path / "several.yaml"
-    grid = "  model.qk_norm: [true, false]\n  train.clip: [null, 1.0]\n"
+    grid = "  model.qk_norm: [true, false]\n  train.evaluations: [1, 4]\n"
     path.write_text(SWEEP + grid, encoding="utf-8")
     assert launch.main([str(path), "--runs-dir", str(runs_dir), "--dry-run"]) == 0
     heading, *rows = (line.split() for line in capsys.readouterr().out.splitlines()[:13])
-    assert heading[4:7] == ["qk_norm", "clip", "params"]
+    assert heading[4:7] == ["qk_norm", "evaluations", "params"]
     assert len({tuple(row[:6]) for row in rows}) == 12
     assert {(row[4], row[5]) for row in rows} == {
-        (norm, clip) for norm in ("true", "false") for clip in ("null", "1.0")
+        (norm, evaluations) for norm in ("true", "false") for evaluations in ("1", "4")
     }
+
+
+def test_what_is_data_to_the_training_step_shares_a_bundle(tmp_path, runs_dir, capsys):
+    """Schedule, clipping, warm-up and z-loss; no column tells them apart."""
+    path = tmp_path / "shared.yaml"
+    grid = {
+        "train.schedule": ["cosine", "wsd"],
+        "train.clip": [None, 1.0],
+        "train.warmup_fraction": [0.1, 0.2],
+        "train.z_loss": [0.0, 1e-4],
+    }
+    lines = "".join(f"  {key}: {json.dumps(values)}\n" for key, values in grid.items())
+    path.write_text(SWEEP + lines, encoding="utf-8")
+    plan = make_plan(read_sweep(path), runs_dir)
+    assert [len(bundle.runs) for bundle in plan.bundles] == [32, 32, 32]
+    assert launch.main([str(path), "--runs-dir", str(runs_dir), "--dry-run"]) == 0
+    assert capsys.readouterr().out.split()[4] == "params"
+
+
+def test_a_plan_asks_no_cluster(plan, path, runs_dir, monkeypatch, capsys):
+    """Which runs are lost with their job is asked by the commands, once they have a plan."""
+    asked = []
+    record = plan.records[plan.missing[0]]
+    claim = take_lease(record.directory)
+    owner = json.loads(claim.path.read_text()) | {"job": "17", "host": "elsewhere"}
+    claim.path.write_text(json.dumps(owner))
+    monkeypatch.setattr("sweeps.state.live_jobs", lambda name: asked.append(name) or frozenset())
+    assert make_plan(plan.sweep, runs_dir).count()["running"] == 1
+    assert refresh(plan).count()["running"] == 1
+    assert not asked
+    assert mark_lost(refresh(plan)).count()["lost"] == 1
+    assert status.main([str(path), "--runs-dir", str(runs_dir)]) == 0
+    assert asked == ["planned", "planned"]
+    assert "0 running, 1 lost" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("main", [launch.main, status.main])
+def test_records_of_earlier_ids_are_refused(plan, path, runs_dir, main, capsys):
+    """Else their runs would be trained again, or counted as pending."""
+    old = plan.records[plan.missing[0]].directory
+    old.rename(old.with_name("0123456789ab"))
+    assert main([str(path), "--runs-dir", str(runs_dir)]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: {runs_dir / 'planned'}: 1 records have ids of an earlier")
+    assert error.endswith(f"python -m paper_repro.records.migrate {runs_dir}\n")
+    assert error.count("\n") == 1
+
+
+def test_ten_thousand_runs_are_planned_in_seconds(tmp_path, runs_dir):
+    path = tmp_path / "many.yaml"
+    betas = [beta / 200 for beta in range(100, 199)]
+    axes = f"  hyperparameters.lr: {{log2: [-10, -1]}}\n  hyperparameters.beta1: {betas}\n"
+    path.write_text(SWEEP.replace("[0, 1]", "[0, 1, 2, 3]") + axes, encoding="utf-8")
+    started = time.process_time()
+    assert len(make_plan(read_sweep(path), runs_dir).missing) == 4 * 3 * 10 * 99
+    assert time.process_time() - started < 10
 
 
 def test_compiling_pays_where_a_bundle_is_long(path, runs_dir):
@@ -247,10 +304,10 @@ def test_status_names_places_as_one_would_type_them(plan, path, runs_dir, capsys
 def _lose(record, log=None):
     """As if the process that has the run had been killed."""
     claim = take_lease(record.directory, log)
-    claim.path.write_text(json.dumps(json.loads(claim.path.read_text()) | {"started": "0"}))
+    claim.path.write_text(json.dumps(json.loads(claim.path.read_text()) | {"created": 0.0}))
 
 
-def test_status_tells_lost_runs(plan, path, runs_dir, capsys):
+def test_status_lists_lost_runs(plan, path, runs_dir, capsys):
     lost = plan.records[plan.missing[0]]
     _lose(lost)
     assert status.main([str(path), "--runs-dir", str(runs_dir)]) == 0
@@ -261,7 +318,7 @@ def test_status_tells_lost_runs(plan, path, runs_dir, capsys):
 
 
 @pytest.mark.parametrize(
-    ("said", "told"),
+    ("said", "shown"),
     [
         ("srun: error: n1: task 0: Killed\nsrun: Force Terminated", "n1: task 0: Killed"),
         (
@@ -274,14 +331,14 @@ def test_status_tells_lost_runs(plan, path, runs_dir, capsys):
         ),
     ],
 )
-def test_status_tells_what_slurm_said_of_a_lost_run(
-    plan, path, runs_dir, tmp_path, capsys, said, told
+def test_status_repeats_what_slurm_said_of_a_lost_run(
+    plan, path, runs_dir, tmp_path, capsys, said, shown
 ):
     log = tmp_path / "7_0_log.err"
     log.write_text(f"run 1\n{said}\n")
     _lose(plan.records[plan.missing[0]], str(log))
     assert status.main([str(path), "--runs-dir", str(runs_dir)]) == 0
-    assert f"  SLURM said: {told}\n  log: {log}\n" in capsys.readouterr().out
+    assert f"  SLURM said: {shown}\n  log: {log}\n" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

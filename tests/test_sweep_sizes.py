@@ -18,9 +18,8 @@ from paper_repro.errors import ConfigError
 from paper_repro.model import GPT
 from paper_repro.records import Record, Status
 from sweeps import cancel, launch, status
+from sweeps.expand import read_sweep
 from sweeps.plan import vocabulary_size
-from sweeps.sizes import at_size
-from sweeps.spec import read_sweep
 
 ROOT = Path(__file__).parent.parent
 TINY = {
@@ -104,20 +103,50 @@ def test_set_overrides_the_merged_base(tmp_path):
         read_sweep(write(tmp_path), ["seed=1"])
 
 
-def test_sizes_that_are_not_chosen_are_not_expanded(tmp_path):
-    """Their values may be wrong; the names of their keys may not (see ERRORS)."""
-    wrong = {"base": {"model": {"width": 7}}, "grid": {"seed": "many", "model.depth": []}}
-    path = write(tmp_path, sizes={"cpu": {}, "paper": wrong})
+def test_sizes_that_are_not_chosen_are_checked_but_not_expanded(tmp_path):
+    """What a file says is checked at every size; whether its runs can be, at the chosen one."""
+    path = write(tmp_path, sizes={"cpu": {}, "paper": {"base": {"model": {"width": 7}}}})
     assert len(read_sweep(path).runs) == 2
-    with pytest.raises(ConfigError, match=r"sizes\.paper\.grid\.seed: expected a list of values"):
+    with pytest.raises(ConfigError, match="width 7 is not a multiple of head_dim 8"):
         read_sweep(path, size="paper")
+    path = write(tmp_path, sizes={"cpu": {}, "paper": {"grid": {"seed": "many"}}})
+    with pytest.raises(ConfigError, match=r"sizes\.paper\.grid\.seed: expected a list of values"):
+        read_sweep(path)
 
 
-def test_reading_leaves_the_content_as_it_is():
-    content = {"base": {"model": {"width": 16}}, "size": "gpu", "sizes": SIZED["sizes"]}
-    before = repr(content)
-    assert at_size(content, None).content["base"] == {"model": {"width": 32}, "seed": 3}
-    assert repr(content) == before
+def test_a_base_file_stands_under_the_base_beside_it(tmp_path):
+    """From the least to the most particular: the file's, then the size's, a base over its file."""
+    (tmp_path / "bases").mkdir()
+    (tmp_path / "bases" / "all.yaml").write_text("model: {width: 8, depth: 3}\nseed: 5\n")
+    (tmp_path / "bases" / "gpu.yaml").write_text("model: {depth: 4, mlp_ratio: 2}\n")
+    gpu = {"base_file": "bases/gpu.yaml", "base": {"model": {"mlp_ratio": 3}}}
+    axes = {"grid": {"hyperparameters.lr": [0.5]}, "base_file": "bases/all.yaml"}
+    path = write(tmp_path, **axes, sizes={"cpu": {}, "gpu": gpu})
+    shapes = {"cpu": (16, 1, 4), "gpu": (16, 4, 3)}
+    for size, shape in shapes.items():
+        (run,) = read_sweep(path, size=size).runs.values()
+        assert (run.model.width, run.model.depth, run.model.mlp_ratio, run.seed) == (*shape, 5)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("modle: {}", "modle: unknown key, did you mean 'model'?"),
+        ("[model]", "expected a mapping (got ['model'])"),
+        ("model: [", ": not valid YAML"),
+        (None, "cannot be read"),
+    ],
+)
+def test_errors_in_a_base_file_name_both_files(tmp_path, text, expected):
+    shared = tmp_path / "shared.yaml"
+    if text is not None:
+        shared.write_text(text, encoding="utf-8")
+    path = write(tmp_path, sizes={"cpu": {"base_file": "shared.yaml"}})
+    with pytest.raises(ConfigError) as error:
+        read_sweep(path)
+    assert str(error.value).startswith(f"{path}: sizes.cpu.base_file: {shared}")
+    assert expected in str(error.value)
+    assert "\n" not in str(error.value)
 
 
 # Each: changes of SIZED, the size asked for, and the error after the file's name.
@@ -161,12 +190,12 @@ ERRORS: dict[str, tuple[dict[str, Any], str | None, str]] = {
     "size without content": (
         {"sizes": {"cpu": None}},
         None,
-        "sizes.cpu: expected a mapping with some of the keys base, grid, zip, profile",
+        "sizes.cpu: expected a mapping with some of the keys base, base_file, grid, zip,",
     ),
     "key that no size has": (
         {"sizes": {"cpu": {}, "gpu": {"figure": "lr_width"}}},
         None,
-        "sizes.gpu.figure: unknown key, expected one of base, grid, zip, profile",
+        "sizes.gpu.figure: unknown key, expected one of base, base_file, grid, zip,",
     ),
     "misspelt key of a size": (
         {"sizes": {"cpu": {}, "gpu": {"gird": {}}}},
@@ -208,6 +237,7 @@ ERRORS: dict[str, tuple[dict[str, Any], str | None, str]] = {
     ),
     "shared grid": ({"grid": {"seed": []}}, None, "grid.seed: expected a list of values"),
     "profile": ({"sizes": {"cpu": {"profile": 3}}}, None, "sizes.cpu.profile: expected the path"),
+    "base file": ({"base_file": 3}, None, "base_file: expected the path of a YAML file (got 3)"),
     "width of a size": (
         {"sizes": {"cpu": {"base": {"model": {"width": 20}}}}},
         None,

@@ -19,8 +19,8 @@ from slurm.queue import live_jobs
 from slurm.worker import Work, Worker
 from support.tiny_sweep import ROOT, STEPS, sweep_file
 from sweeps import launch
+from sweeps.expand import read_sweep
 from sweeps.plan import make_plan
-from sweeps.spec import read_sweep
 
 PROFILE = ROOT / "slurm" / "testcluster.yaml"
 ON_SLURM = ["--cluster", "slurm", "--profile", str(PROFILE)]
@@ -66,7 +66,7 @@ class Job:
     @property
     def alive(self) -> bool:
         """Whether its worker is there, if only frozen."""
-        return lease._started(self.worker) is not None
+        return lease._created(self.worker) is not None
 
     @property
     def gone(self) -> bool:

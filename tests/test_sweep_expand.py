@@ -9,8 +9,8 @@ import yaml
 
 from paper_repro.config import RunConfig
 from paper_repro.errors import ConfigError
-from sweeps.keys import suggestion
-from sweeps.spec import Sweep, read_sweep
+from sweeps.expand import Sweep, read_sweep
+from sweeps.schema import suggestion
 
 SWEEPS = Path(__file__).parent.parent / "sweeps"
 
@@ -134,7 +134,6 @@ def test_set_changes_the_ids(read):
 
 
 def test_rules_are_checked_for_every_value_that_they_can_refuse(read):
-    """The check is skipped between runs that differ only in learning rate, decay, ε or seed."""
     grid = {"seed": [0, 1], "hyperparameters.beta1": [0.99, 0.5], "hyperparameters.lr": [0.1, 0.2]}
     base = {"train": {"batch_size": 64}, "scaling": {"base_batch_size": 16}}
     with pytest.raises(ConfigError, match=r"beta1: .*\(at seed=0, hyperparameters.beta1=0.5"):

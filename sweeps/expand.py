@@ -1,0 +1,213 @@
+"""From a sweep file to its runs: the axes expanded, every run checked, none given twice."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from paper_repro.config import RunConfig
+from paper_repro.data.tokenization import bpe_size
+from paper_repro.errors import ConfigError, explain
+from paper_repro.files import parse_yaml, read_yaml
+from paper_repro.hyperparameters import check
+from sweeps.schema import (
+    BASE,
+    MAX_RUNS,
+    Part,
+    Size,
+    SweepFile,
+    first_problem,
+    not_a_size,
+    unknown_key,
+)
+
+#: The value of each dotted path that a sweep varies, for one run.
+Point = dict[str, Any]
+#: Parts of points, one of which every run of a grid has.
+Axis = list[Point]
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """A sweep file, read and checked."""
+
+    path: Path
+    name: str
+    """The name of its directory of records: the file's, followed by the size unless that is cpu."""
+    size: Size | None
+    """None: the file has no sizes."""
+    runs: Mapping[str, RunConfig]
+    """From run id to configuration, in the order of the file."""
+    figure: str | None
+    profile: Path | None
+    """Cluster profile; relative to the working directory, as on the command line."""
+
+
+def read_sweep(path: Path, overrides: Sequence[str] = (), size: str | None = None) -> Sweep:
+    """Read a sweep file and check all of its runs.
+
+    Args:
+        overrides: `key=value` with dotted keys, put into the base.
+        size: which of the file's sizes; None: the one that its key `size` names.
+
+    Raises:
+        ConfigError: one line naming the file, the key and what was expected.
+    """
+    content = read_yaml(path)
+    try:
+        return _sweep(path, SweepFile.model_validate(content), overrides, size)
+    except ValidationError as error:
+        raise ConfigError(f"{path}: {first_problem(error)}") from None
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from None
+
+
+def _sweep(path: Path, file: SweepFile, overrides: Sequence[str], asked: str | None) -> Sweep:
+    size = _size(file, asked)
+    own = file.sizes[size] if size else Part()
+    place = f"sizes.{size}." if size else ""
+    grids = _grids(own.grid or file.grid, own.zip or file.zip)
+    base = _merged(_base(file, path.parent), _base(own, path.parent, place))
+    varied = sorted({key for axes in grids for axis in axes for key in axis[0]})
+    for override in overrides:
+        base = _override(base, override, varied)
+    return Sweep(
+        path=path,
+        name=file.name if size in (None, "cpu") else f"{file.name}_{size}",
+        size=size,
+        runs=_expand(base, grids, f"{place}grid" if own.grid else "grid"),
+        figure=file.figure,
+        profile=own.profile or file.profile,
+    )
+
+
+def _size(file: SweepFile, asked: str | None) -> Size | None:
+    """The size asked for, by default the one that the file chooses."""
+    if asked is None:
+        return file.size
+    if not file.sizes:
+        raise ConfigError(f"--size {asked}: expected a file with the key sizes")
+    for size in file.sizes:
+        if size == asked:
+            return size
+    raise ConfigError(f"--size: {not_a_size(asked, file.sizes)}")
+
+
+def _base(part: Part, folder: Path, place: str = "") -> Any:
+    """The base of a part of a file, over that of the file that it names."""
+    if part.base_file is None:
+        return part.base
+    path = folder / part.base_file
+    try:
+        return _merged(BASE.validate_python(read_yaml(path)), part.base)
+    except ValidationError as error:
+        raise ConfigError(f"{place}base_file: {path}: {first_problem(error)}") from None
+    except ConfigError as error:
+        raise ConfigError(f"{place}base_file: {error}") from None
+
+
+def _merged(base: Any, own: Any) -> Any:
+    """`own` over `base`: mappings by key, anything else whole."""
+    if not isinstance(base, dict) or not isinstance(own, dict):
+        return own
+    return {**base, **{key: _merged(base.get(key), value) for key, value in own.items()}}
+
+
+def _grids(
+    grids: Sequence[Mapping[str, list[Any]]], zips: Sequence[Mapping[str, list[Any]]]
+) -> list[list[Axis]]:
+    """The axes of each grid, with those of all zips. No path is given twice, nor beside a part."""
+    if not grids and not zips:
+        raise ConfigError("grid: expected a grid or a zip section with at least one axis")
+    zipped = [
+        [dict(zip(group, values, strict=True)) for values in zip(*group.values(), strict=True)]
+        for group in zips
+    ]
+    found = [
+        [[{path: value} for value in values] for path, values in grid.items()] + zipped
+        for grid in grids or [{}]
+    ]
+    for axes in found:
+        paths = [path for axis in axes for path in axis[0]]
+        for first, second in itertools.combinations(paths, 2):
+            if _overlap(first, second):
+                raise ConfigError(f"{second}: given twice in grid and zip (also as {first})")
+    return found
+
+
+def _overlap(first: str, second: str) -> bool:
+    """Whether one dotted path is the other or a part of it."""
+    return f"{first}.".startswith(f"{second}.") or f"{second}.".startswith(f"{first}.")
+
+
+def _override(base: Any, override: str, varied: Sequence[str]) -> Any:
+    key, equals, text = override.partition("=")
+    if not equals or not key:
+        raise ConfigError(f"--set {override}: expected key=value")
+    if problem := unknown_key(key):
+        raise ConfigError(f"--set {key}: {problem}")
+    for path in varied:
+        if _overlap(key, path):
+            raise ConfigError(f"--set {key}: is varied by the sweep ({path}), cannot be set")
+    return _with(base, key.split("."), parse_yaml(text, f"--set {key}"))
+
+
+def _expand(base: Any, grids: Sequence[Sequence[Axis]], place: str) -> dict[str, RunConfig]:
+    """The runs of all grids; errors that concern several runs name the key `place`."""
+    total = sum(math.prod(len(axis) for axis in axes) for axes in grids)
+    if total > MAX_RUNS:
+        raise ConfigError(
+            f"{place}: {total:,} runs, expected at most {MAX_RUNS:,}; split the sweep"
+        )
+    runs: dict[str, RunConfig] = {}
+    points: dict[str, Point] = {}
+    for point in itertools.chain.from_iterable(map(_points, grids)):
+        config = _run_config(base, point)
+        run_id = config.run_id
+        if run_id in runs:
+            raise ConfigError(
+                f"{place}: duplicate runs: {_describe(points[run_id])} and {_describe(point)} "
+                "are the same run"
+            )
+        runs[run_id], points[run_id] = config, point
+    return runs
+
+
+def _points(axes: Sequence[Axis]) -> Iterator[Point]:
+    """Every combination of the axes' parts."""
+    for parts in itertools.product(*axes):
+        yield {path: value for part in parts for path, value in part.items()}
+
+
+def _run_config(base: Any, point: Point) -> RunConfig:
+    """The run at a point: a valid configuration that the rules accept."""
+    content = base
+    for path, value in point.items():
+        content = _with(content, path.split("."), value)
+    try:
+        config = RunConfig.model_validate(content)
+        check(config)
+        bpe_size(config.data.tokenizer)
+    except ValidationError as error:
+        raise ConfigError(f"{explain(error)} (at {_describe(point)})") from None
+    except ConfigError as error:
+        raise ConfigError(f"{error} (at {_describe(point)})") from None
+    return config
+
+
+def _with(content: Any, key: Sequence[str], value: Any) -> Any:
+    """A copy of nested mappings in which `key` is `value`; what is not on the way is shared."""
+    head, *rest = key
+    if not isinstance(content, dict):
+        content = {}
+    return {**content, head: _with(content.get(head), rest, value) if rest else value}
+
+
+def _describe(point: Point) -> str:
+    return ", ".join(f"{path}={value}" for path, value in point.items())

@@ -1,0 +1,153 @@
+"""What the commands can be asked for, as frozen objects, and the command lines made from them."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Literal, NoReturn, TypeVar, get_args, get_origin
+
+from pydantic import BaseModel, ConfigDict
+from pydantic.fields import FieldInfo
+
+from paper_repro.config import Execution, PositiveInt
+from paper_repro.errors import ConfigError
+
+OK, FAILED, WRONG, INTERRUPTED = 0, 1, 2, 130
+"""Exit codes."""
+
+Cluster = Literal["local", "slurm", "debug"]
+
+
+class SweepOptions(BaseModel):
+    """Which sweep a command is about, and where its records are."""
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True
+    )
+
+    file: Path
+    """The sweep file."""
+    size: str | None = None
+    """Which of the file's sizes (cpu, gpu, paper), instead of the one that its key size names.
+    Records of a size other than cpu are in DIR/<sweep>_<size>/."""
+    overrides: tuple[str, ...] = ()
+    """Set a key of the file's base section, e.g. train.tokens=100000; may be repeated."""
+    runs_dir: Path = Path("runs")
+    """Where the records are: DIR/<sweep>/<run id>/."""
+
+
+class LaunchOptions(SweepOptions):
+    """What a launch is asked for."""
+
+    cluster: Cluster = "local"
+    """local: worker processes here; slurm: a job array; debug: in this process."""
+    profile: Path | None = None
+    """What --cluster slurm asks the site for, see slurm/README.md (default: the sweep file's key
+    profile, or the site's own defaults)."""
+    workers: PositiveInt | None = None
+    """How many runs at a time (default: the number of cores, or of GPUs; on slurm the profile's
+    concurrency)."""
+    dry_run: bool = False
+    """Show the plan and stop."""
+    compile: Literal["auto", "always", "never"] = "auto"
+    """torch.compile, once a bundle; auto: where its runs are long enough to repay it."""
+    execution: Execution = Execution()
+    """How runs execute. Compilation is decided by `compile`, threads on a cluster by its profile.
+    """
+
+
+Options = TypeVar("Options", bound=SweepOptions)
+
+_FLAGS = {"overrides": "--set"}
+"""The flags that are not called as their field is."""
+_EXECUTION_FLAGS = ("device", "dtype", "parallel", "accumulate", "recompute")
+"""The fields of `Execution` that have a flag."""
+
+
+class _OneLineParser(argparse.ArgumentParser):
+    """Says what is wrong with the arguments in one line, without the usage before it."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(WRONG, f"error: {message} (--help shows the usage)\n")
+
+
+def run(
+    command: Callable[[Options], int],
+    kind: type[Options],
+    description: str,
+    examples: str,
+    argv: Sequence[str] | None,
+) -> int:
+    """Parse the command line and run the command; errors are one line and exit code 2.
+
+    Args:
+        command: the function that gets the options; its name is that of its module.
+        kind: the options that the command takes.
+        argv: the arguments; None: those of this process.
+    """
+    parser = _parser(command.__name__, kind)
+    parser.description, parser.epilog = description, f"examples:\n{examples}"
+    options = _options(kind, vars(parser.parse_args(argv)))
+    try:
+        return command(options)
+    except ConfigError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return WRONG
+    except KeyboardInterrupt:
+        return INTERRUPTED
+
+
+def _parser(name: str, kind: type[SweepOptions]) -> argparse.ArgumentParser:
+    parser = _OneLineParser(
+        prog=f"python -m sweeps.{name}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+        argument_default=argparse.SUPPRESS,  # what is not given is left to the options
+    )
+    fields = dict(kind.model_fields)
+    parser.add_argument("file", metavar="FILE.yaml", type=Path, help=fields.pop("file").description)
+    if fields.pop("execution", None):
+        fields |= {name: Execution.model_fields[name] for name in _EXECUTION_FLAGS}
+    for field_name, field in fields.items():
+        _add_flag(parser, field_name, field)
+    return parser
+
+
+def _add_flag(parser: argparse.ArgumentParser, name: str, field: FieldInfo) -> None:
+    text = " ".join((field.description or "").split())
+    if field.default and not isinstance(field.default, bool):
+        text = f"{text.removesuffix('.')} (default: {field.default})."
+    flag = _FLAGS.get(name, f"--{name.replace('_', '-')}")
+    parser.add_argument(
+        flag, dest=name, help=text.strip().replace("%", "%%"), **_values(name, field)
+    )
+
+
+def _values(name: str, field: FieldInfo) -> dict[str, Any]:
+    """The arguments of argparse that say which values a flag takes."""
+    if get_origin(field.annotation) is Literal:
+        return {"choices": get_args(field.annotation)}
+    if field.annotation is bool:
+        return {"action": "store_true"}
+    if name == "overrides":
+        return {"action": "append", "metavar": "KEY=VALUE"}
+    if name == "size":
+        return {"metavar": "SIZE"}
+    if name in ("profile", "runs_dir"):
+        return {"type": Path, "metavar": "FILE" if name == "profile" else "DIR"}
+    return {"type": _positive, "metavar": "N"}
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number above 0 (got {text!r})")
+    return int(text)
+
+
+def _options(kind: type[Options], values: dict[str, Any]) -> Options:
+    execution = {name: values.pop(name) for name in _EXECUTION_FLAGS if name in values}
+    if execution:
+        values["execution"] = Execution(**execution)
+    return kind.model_validate({**values, "overrides": tuple(values.get("overrides", ()))})
