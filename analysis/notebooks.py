@@ -36,7 +36,6 @@ SETTINGS = Config(
             "timeout": CELL_TIMEOUT,
             "kernel_name": KERNEL["name"],
             "record_timing": False,
-            "coalesce_streams": True,
         },
         # Cells and outputs go over TCP; on a shared machine others need not be able to read along.
         "KernelManager": {"transport_encryption": "auto"},
@@ -61,7 +60,8 @@ def execute(path: Path, directory: Path = ROOT) -> NotebookNode:
     notebook = nbformat.read(path, as_version=4)  # type: ignore[no-untyped-call]
     resources = {"metadata": {"path": str(directory)}}
     try:
-        ExecutePreprocessor(config=SETTINGS).preprocess(notebook, resources)  # type: ignore[no-untyped-call]
+        executor = ExecutePreprocessor(config=SETTINGS, coalesce_streams=True)  # type: ignore[no-untyped-call]
+        executor.preprocess(notebook, resources)
     except CellExecutionError as error:
         failed = [
             number

@@ -9,10 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from analysis.axes import AXES
-from analysis.load import load_results
+from analysis.load import COMMITTED_RESULTS
 from analysis.report import format_interval
-from analysis.transfer import drift_summary
+from analysis.tables import read_table
 from sweeps.spec import read_sweep
 
 ROOT = Path(__file__).parent.parent
@@ -175,10 +174,10 @@ def test_docs_name_no_private_place(doc):
 
 
 def test_the_results_in_the_readme_are_the_committed_ones():
-    runs = load_results(ROOT / "analysis/results/lr_width.parquet")
-    drifts = drift_summary(runs, AXES["width"]).set_index("parameterization")
+    table = read_table(COMMITTED_RESULTS, "transfer_table")
+    along_width = table[table["axis"] == "width"].drop_duplicates("label").set_index("label")
     readme = " ".join(read("README.md").split())
-    for _, row in drifts.loc[["sp", "complete_d"]].iterrows():
+    for _, row in along_width.loc[["SP", "Complete(d)P"]].iterrows():
         for name, digits in (("drift", 2), ("regret", 3)):
             assert format_interval(row, name, digits) in readme
 
