@@ -16,9 +16,10 @@ from typing import Any
 
 import pandas as pd
 
-from paper_repro.config import SDE_RULE, Parameterization, RunConfig, SdeQuantity
+from paper_repro.config import RunConfig
 from paper_repro.errors import ConfigError
-from paper_repro.hyperparameters import Label, resolve, training_numbers
+from paper_repro.hyperparameters import resolve, resolve_parameter
+from paper_repro.parameterization import SDE_RULE, Label, Parameterization, SdeQuantity
 
 LR = "hyperparameters.lr"
 WEIGHT_DECAY = "hyperparameters.weight_decay"
@@ -303,12 +304,12 @@ def _restating_factor(config: RunConfig, arm: Arm, hyperparameter: str) -> float
     }
     label = Label("hidden_weight", "query", 0)
     try:
-        was = getattr(resolve(config, label), name)
-        becomes = getattr(resolve(RunConfig.model_validate(content), label), name)
+        was = getattr(resolve_parameter(config, label), name)
+        becomes = getattr(resolve_parameter(RunConfig.model_validate(content), label), name)
         factor = 1.0 if was == becomes else float(was / becomes)
         content[section][name] *= factor
-        changed = training_numbers(RunConfig.model_validate(content))
-        numbers = zip(training_numbers(config), changed, strict=True)
+        changed = resolve(RunConfig.model_validate(content)).numbers()
+        numbers = zip(resolve(config).numbers(), changed, strict=True)
     except ConfigError:  # a beta leaves (0, 1) under that arm
         return None
     return factor if all(math.isclose(a, b, rel_tol=1e-9) for a, b in numbers) else None

@@ -1,40 +1,36 @@
 """The rows of `analysis/results/README.md` that follow from the models of configs and records.
 
-Command: `python -m analysis.dictionary` writes them again between their markers.
+Command: `python -m analysis.dictionary` writes them between their markers; `--check` only compares.
 """
 
 from __future__ import annotations
 
+import argparse
+from collections.abc import Sequence
+from functools import partial
 from types import NoneType, UnionType
 from typing import Annotated, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from analysis.load import COMMITTED_RESULTS, NO_RESULT, RUN_COLUMNS
+from analysis.load import NO_RESULT, RUN_COLUMNS
 from paper_repro.config import RunConfig
-from paper_repro.files import write_atomically
+from paper_repro.parameterization.page import update
 from paper_repro.records import DataInfo, RunInfo, Status
 
-PAGE = COMMITTED_RESULTS / "README.md"
+PAGE = "analysis/results/README.md"
 
-Fields = dict[str, tuple[type[BaseModel], FieldInfo]]
-"""Fields by column, each with the model that has it."""
+Fields = dict[str, FieldInfo]
 
 
-def render(page: str) -> str:
-    """The page with its three blocks as the models have them."""
-    blocks: dict[str, Fields] = {
+def blocks() -> dict[str, Fields]:
+    """The fields in each block of the page."""
+    return {
         "config": config_fields(RunConfig),
-        "status": {k: (Status, f) for k, f in Status.model_fields.items() if k not in NO_RESULT},
-        "run": {k: (DataInfo, f) for k, f in DataInfo.model_fields.items()}
-        | {name: (RunInfo, RunInfo.model_fields[name]) for name in RUN_COLUMNS},
+        "status": {k: f for k, f in Status.model_fields.items() if k not in NO_RESULT},
+        "run": DataInfo.model_fields | {name: RunInfo.model_fields[name] for name in RUN_COLUMNS},
     }
-    for name, fields in blocks.items():
-        start, end = f"<!-- {name}: python -m analysis.dictionary -->\n", f"<!-- /{name} -->"
-        before, _, rest = page.partition(start)
-        page = before + start + _table(fields) + end + rest.partition(end)[2]
-    return page
 
 
 def config_fields(section: type[BaseModel], prefix: str = "") -> Fields:
@@ -45,15 +41,12 @@ def config_fields(section: type[BaseModel], prefix: str = "") -> Fields:
         if isinstance(kind, type) and issubclass(kind, BaseModel):
             fields |= config_fields(kind, f"{prefix}{name}.")
         else:
-            fields[prefix + name] = (section, field)
+            fields[prefix + name] = field
     return fields
 
 
 def _table(fields: Fields) -> str:
-    rows = [
-        f"| `{name}` | {_values(field)} | {_meaning(model, field)} |\n"
-        for name, (model, field) in fields.items()
-    ]
+    rows = [f"| `{name}` | {_values(f)} | {_meaning(f)} |\n" for name, f in fields.items()]
     return "".join(["| column | values | meaning |\n", "|---|---|---|\n", *rows])
 
 
@@ -72,18 +65,16 @@ def _values(field: FieldInfo) -> str:
     return names.get(kind, str(kind))  # type: ignore[arg-type]
 
 
-def _meaning(model: type[BaseModel], field: FieldInfo) -> str:
-    """What a field says of itself, or else what its model does."""
-    text = field.description or (model.__doc__ or "").partition("\n")[0]
-    return " ".join(text.split()).replace("|", "\\|")
+def _meaning(field: FieldInfo) -> str:
+    return " ".join((field.description or "").split()).replace("|", "\\|")
 
 
-def main() -> None:
-    """Write the page."""
-    page = render(PAGE.read_text(encoding="utf-8"))
-    write_atomically(PAGE, lambda file: file.write_text(page, encoding="utf-8"))
-    print(f"wrote {PAGE}")
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m analysis.dictionary", description=__doc__)
+    parser.add_argument("--check", action="store_true", help="only compare; exit code 1 if old")
+    rendered = [(PAGE, name, partial(_table, fields)) for name, fields in blocks().items()]
+    return update(rendered, parser.parse_args(arguments).check)
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(main())

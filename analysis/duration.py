@@ -15,9 +15,8 @@ import pandas as pd
 
 from analysis.arms import AXES, LR, arms_of, restated, rule_text, select
 from analysis.transfer import ScaleFits, drift, drift_by_seed, fit_arm
-from paper_repro.config import SDE_RULE, SdeQuantity
 from paper_repro.errors import ConfigError
-from paper_repro.hyperparameters import has_sde_rule
+from paper_repro.parameterization import SDE_RULE, SdeQuantity, has_sde_rule
 from paper_repro.statistics import over_seeds
 
 CoScaled = tuple[SdeQuantity, ...]

@@ -30,6 +30,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _check(options)
     except ConfigError as error:
         return _wrong(error)
+    if options.check:
+        return 0
     code = 0
     for name in options.names or FIGURES:
         entry = FIGURES[name]
@@ -107,6 +109,9 @@ def _results(sweep: str, entry: FigureEntry, folder: Path, runs_dir: Path | None
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m figures", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"{', '.join(FIGURES)}; none: all")
+    parser.add_argument(
+        "--check", action="store_true", help="only say whether this can be asked for, by exit code"
+    )
     parser.add_argument("--runs-dir", type=Path, help="take fresh results from these records")
     parser.add_argument(
         "--commit",

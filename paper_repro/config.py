@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Hashable
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Literal
 
 from pydantic import (
     BaseModel,
@@ -22,41 +22,20 @@ from pydantic import (
 )
 
 from paper_repro.errors import ConfigError, explain
+from paper_repro.parameterization import (
+    BRANCHES,
+    SDE_RULE,
+    BetaRule,
+    ModuleType,
+    Parameterization,
+    SdeQuantity,
+)
 
-Parameterization = Literal["sp", "sp_fan_in", "mup", "completep", "complete_d"]
-BetaRule = Literal["linear", "exponential"]
 Parallel = Literal["ddp", "fsdp"]
-
-#: The finer label of a parameter, for per-module hyperparameters (`mlp_gate` exists with SwiGLU).
-ModuleType = Literal[
-    "embedding",
-    "attention_norm",
-    "query",
-    "key",
-    "value",
-    "query_norm",
-    "key_norm",
-    "attention_out",
-    "mlp_norm",
-    "mlp_gate",
-    "mlp_in",
-    "mlp_out",
-    "final_norm",
-    "unembedding",
-]
 
 #: The quantities that module-type and depth multipliers act on. A multiplier of a beta acts on
 #: one minus it, as the batch and duration rule does.
-Quantity = Literal[
-    "lr", "weight_decay", "one_minus_beta1", "one_minus_beta2", "eps", "init_std", "residual"
-]
-
-#: The quantities that follow batch size and tokens: the SDE rule (arXiv 2512.22382, Table 1).
-SdeQuantity = Literal["lr", "weight_decay", "eps", "one_minus_beta1", "one_minus_beta2"]
-SDE_RULE: tuple[SdeQuantity, ...] = get_args(SdeQuantity)
-
-#: The module types whose output is a residual branch, so that have a residual multiplier.
-BRANCHES: tuple[ModuleType, ...] = ("attention_out", "mlp_out")
+Quantity = Literal[SdeQuantity, "init_std", "residual"]
 
 #: Goes up when a default changes: then every id changes, and `paper_repro.records.migrate` carries
 #: records over. A new field needs no new version.
@@ -83,7 +62,9 @@ class ModelConfig(_Strict):
     depth: PositiveInt = 2
     """Number of blocks, each with an attention and an MLP branch."""
     head_dim: PositiveInt = 16
+    """Size of a head, fixed as the width grows; there are width / head_dim heads."""
     mlp: Literal["gelu", "swiglu"] = "gelu"
+    """Activation of the MLP: GELU between two matrices, or SwiGLU with a third as its gate."""
     mlp_ratio: PositiveInt = 4
     """Hidden size of the MLP over the width."""
     qk_norm: bool = True
@@ -123,6 +104,7 @@ class TrainConfig(_Strict):
     tokens: PositiveInt = 819_200
     """Training duration; the number of steps is tokens // (batch_size * context)."""
     schedule: Literal["cosine", "linear", "wsd", "constant"] = "cosine"
+    """Course of the learning rate after the warm-up; `wsd` is constant until its final decay."""
     warmup_fraction: Fraction = 0.1
     """Share of the steps in which the learning rate rises linearly from 0."""
     final_fraction: Fraction = 0.1
@@ -143,10 +125,15 @@ class ScalingConfig(_Strict):
     """The parameterisation, and the base: the shape at which hyperparameters are stated."""
 
     parameterization: Parameterization = "complete_d"
+    """Which column of the rule table scales the hyperparameters."""
     base_width: PositiveInt = 64
+    """Width at which hyperparameters are stated."""
     base_depth: PositiveInt = 2
+    """Number of blocks at which hyperparameters are stated."""
     base_batch_size: PositiveInt = 16
+    """Sequences in a batch at which hyperparameters are stated."""
     base_tokens: PositiveInt = 819_200
+    """Training duration at which hyperparameters are stated."""
     alpha: Annotated[float, Field(ge=0.5, le=1.0)] = 1.0
     """Depth exponent α of the residual multiplier m_L^-α."""
     beta_rule: BetaRule = "linear"
@@ -158,7 +145,7 @@ class ScalingConfig(_Strict):
     @field_validator("sde_rule")
     @classmethod
     def _one_spelling(cls, quantities: list[SdeQuantity]) -> list[SdeQuantity]:
-        """In the order of `SDE_RULE`, so that one rule is one run id."""
+        """Put the quantities into the order of `SDE_RULE`, so that one rule is one run id."""
         if len(set(quantities)) < len(quantities):
             raise ValueError("expected each quantity once")
         return [quantity for quantity in SDE_RULE if quantity in quantities]
@@ -168,19 +155,26 @@ class InitStd(_Strict):
     """Standard deviation of the initial weights at the base, per tensor class."""
 
     embedding: PositiveFloat = 1.0
+    """Entries of the input embedding."""
     hidden_weight: PositiveFloat = 0.125
+    """Entries of the matrices in blocks."""
     unembedding: PositiveFloat = 0.05
+    """Entries of the matrix that gives the logits."""
 
 
 class HyperparameterConfig(_Strict):
     """Hyperparameters as stated at the base, with multipliers per module type and per depth."""
 
     lr: PositiveFloat = 2**-6
+    """Peak learning rate η."""
     weight_decay: NonNegativeFloat = 0.1
     """λ in PyTorch's form: a step decays a weight by lr * λ."""
     beta1: Beta = 0.9
+    """Decay of AdamW's mean of the gradients."""
     beta2: Beta = 0.95
+    """Decay of AdamW's mean of their squares."""
     eps: PositiveFloat = 1e-8
+    """AdamW's ε, which its update adds to the root of that mean."""
     init_std: InitStd = InitStd()
     residual: PositiveFloat = 1.0
     """Multiplier of both residual branches."""
@@ -283,12 +277,13 @@ class Execution(_Strict):
     """How runs execute. Not part of a run's identity."""
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    """`auto` takes a GPU where there is one."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Precision of matrix products (autocast); parameters and optimiser state stay float32."""
     compile: bool = False
-    """torch.compile the training step, once a bundle."""
+    """torch.compile the training step, once per bundle."""
     threads: PositiveInt = 1
-    """CPU threads a process."""
+    """CPU threads per process."""
     parallel: Parallel = "ddp"
     """What several processes that train one run have of its model: whole copies, or shards."""
     runs_at_once: PositiveInt | None = None

@@ -5,15 +5,15 @@ from __future__ import annotations
 from paper_repro.config import Execution, ModelConfig, RunConfig
 
 STATE_BYTES = 16
-"""Of a parameter in training: weight, gradient and Adam's two moments, in float32."""
+"""Bytes of a parameter in training: weight, gradient and Adam's two moments, in float32."""
 CPU_PROCESS_BYTES = 350e6
-"""Of a process that trains on a CPU, before the first parameter (measured with torch 2.13)."""
+"""Memory of a process that trains on a CPU, before the first parameter (torch 2.13)."""
 GPU_PROCESS_BYTES = 4e9
-"""The same of a process that trains on a GPU, in the memory of its host. Never measured."""
+"""Host memory of a process that trains on a GPU. Never measured."""
 GPU_BYTES = 80e9
 """Memory of a GPU of a data centre, for estimates where it is not known."""
 MEMORY_SHARE = 0.8
-"""Of a GPU's free memory, what the runs trained at once may be estimated to need."""
+"""Share of a GPU's free memory that the runs trained at once may be estimated to need."""
 AT_ONCE = 128
 """Runs at once, at most: beyond some thousands of sequences a step a GPU is busy anyway."""
 
@@ -64,18 +64,19 @@ def estimated_cpu_seconds(config: RunConfig, vocab_size: int) -> float:
 
 
 def estimated_gpu_seconds(config: RunConfig, vocab_size: int, at_once: int = 1) -> float:
-    """Rough time of a run on one GPU of a data centre, one of so many that train at once.
+    """Rough time of a run on one GPU of a data centre, in seconds.
 
     Matrix products at 10 TFLOP/s, which is half of an A100's float32 peak by its data sheet; but at
     least 3 ms a step and 1.5 ms a block and step, for launching small kernels one by one, which the
-    runs share. An H200 took less than half of it in bfloat16 (docs/performance.md).
+    `at_once` runs that train as one program share. An H200 took less than half of it in bfloat16
+    (docs/performance.md).
     """
     launches = config.steps * (3e-3 + 1.5e-3 * config.model.depth) / at_once
     return max(train_flops(config, vocab_size) / 1e13, launches)
 
 
 def activation_bytes(model: ModelConfig, tokens: int, vocab_size: int) -> float:
-    """Bytes of what a forward pass over so many tokens keeps for the backward pass, in float32.
+    """Bytes that a forward pass over some tokens keeps for the backward pass, in float32.
 
     Within 5 % of what autograd was seen to save, for widths 64 to 1024 and depths 2 to 16, with and
     without QK norm, GELU and SwiGLU, contexts to 512 (attention is fused: nothing is quadratic).
@@ -113,7 +114,7 @@ def process_bytes(
 
 
 def fitting_runs(config: RunConfig, vocab_size: int, execution: Execution, free: float) -> int:
-    """How many runs train at once on a GPU with so many free bytes: at least one is tried."""
+    """How many runs train at once on a GPU with `free` bytes of memory: at least one is tried."""
     needed = process_bytes(config, vocab_size, 1, execution)
     return min(AT_ONCE, max(1, int(MEMORY_SHARE * free / needed)))
 

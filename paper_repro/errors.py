@@ -1,4 +1,4 @@
-"""The one exception that means "what you asked for is wrong", told in one line."""
+"""The one exception that means "what you asked for is wrong"; its message is one line."""
 
 from __future__ import annotations
 

@@ -48,11 +48,12 @@ def read_json(path: Path) -> dict[str, Any] | None:
     return content if isinstance(content, dict) else None
 
 
-#: libyaml's where PyYAML has it: plans write thousands of files.
-_Dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
+#: libyaml's where PyYAML has it: plans and results are of thousands of files.
+_Dumper: type[Any] = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
+_Loader: type[Any] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
-class _StrictLoader(yaml.SafeLoader):
+class _StrictLoader(_Loader):  # type: ignore[misc]  # one of two classes
     """Safe YAML that reads 1e-8 as a number and refuses a key given twice."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
@@ -64,7 +65,8 @@ class _StrictLoader(yaml.SafeLoader):
                     None, None, f"key {key_node.value!r} is given twice", key_node.start_mark
                 )
             seen.add(str(key_node.value))
-        return super().construct_mapping(node, deep)
+        content: dict[Any, Any] = super().construct_mapping(node, deep)
+        return content
 
 
 _StrictLoader.add_implicit_resolver(

@@ -1,68 +1,46 @@
-"""From a run's config to the numbers of each parameter.
+"""The hyperparameters of each parameter of a run, resolved from its config.
 
 Every hyperparameter is
 
     base value × module-type multiplier × depth multiplier × the parameterisation's factor
 
-so it is additive in logarithms. Free of torch: plans of thousands of runs are checked with it.
+so it is additive in logarithms. They are resolved once a run (`resolve`) and handed on as plain
+numbers. Free of torch: plans of thousands of runs are checked with it.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import astuple, dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import astuple, dataclass
 from itertools import chain
-from typing import Literal
+from typing import Literal, cast
 
-from paper_repro.config import (
-    BRANCHES,
-    SDE_RULE,
-    ModelConfig,
-    ModuleType,
-    Parameterization,
-    Quantity,
-    RunConfig,
-    SdeQuantity,
-)
+from paper_repro.config import InitStd, ModelConfig, Quantity, RunConfig
 from paper_repro.errors import ConfigError
-from paper_repro.parameterization import TensorClass, forward_rule, rule, rule_factor
-from paper_repro.parameterization.factors import Ratios
-
-#: The tensor class of the weight (matrix or gain) of every module type.
-WEIGHT_CLASSES: dict[ModuleType, TensorClass] = {
-    "embedding": "embedding",
-    "attention_norm": "hidden_norm",
-    "query": "hidden_weight",
-    "key": "hidden_weight",
-    "value": "hidden_weight",
-    "query_norm": "qk_norm",
-    "key_norm": "qk_norm",
-    "attention_out": "hidden_weight",
-    "mlp_norm": "hidden_norm",
-    "mlp_gate": "hidden_weight",
-    "mlp_in": "hidden_weight",
-    "mlp_out": "hidden_weight",
-    "final_norm": "final_norm",
-    "unembedding": "unembedding",
-}
+from paper_repro.parameterization import (
+    BRANCHES,
+    DRAWN,
+    MODULES,
+    SDE_RULE,
+    BetaQuantity,
+    Label,
+    ModuleType,
+    Ratios,
+    Scaling,
+    SdeQuantity,
+    has_sde_rule,
+)
 
 
 @dataclass(frozen=True)
-class Label:
-    """What a parameter is: given where the model is built."""
-
-    tensor_class: TensorClass
-    module_type: ModuleType
-    block: int | None = None
-    """Index of its block, from 0; None outside the blocks."""
-
-
-@dataclass(frozen=True)
-class Resolved:
+class ResolvedParameter:
     """The hyperparameters of one parameter, ready for AdamW and the initialisation."""
 
     lr: float
+    """At the peak of the schedule."""
     weight_decay: float
+    """λ in PyTorch's form: a step decays a weight by lr · λ."""
     beta1: float
     beta2: float
     eps: float
@@ -70,79 +48,122 @@ class Resolved:
     """Standard deviation of the initial values; 0 where they are fixed (gains 1, biases 0)."""
 
 
-_DRAWN: tuple[TensorClass, ...] = ("embedding", "hidden_weight", "unembedding")
-"""The tensor classes whose initial values are drawn: the fields of `InitStd`."""
+@dataclass(frozen=True)
+class ResolvedRun:
+    """Every number that training takes from a run's hyperparameters and rules."""
+
+    labels: Mapping[str, Label]
+    """What each parameter is, by name."""
+    parameters: Mapping[str, ResolvedParameter]
+    """The hyperparameters of each parameter, by name."""
+    residual_multipliers: tuple[tuple[float, ...], ...]
+    """For each block, of its branches in the order of `BRANCHES`: x + multiplier · Branch(x)."""
+    logits_multiplier: float
+
+    def numbers(self) -> list[float]:
+        """All of them, in a fixed order.
+
+        Runs that share model, data, training section and seed, and these, are the same training.
+        """
+        parameters = chain.from_iterable(map(astuple, self.parameters.values()))
+        return [*parameters, *chain(*self.residual_multipliers), self.logits_multiplier]
 
 
-def resolve(config: RunConfig, label: Label) -> Resolved:
-    """The hyperparameters of a parameter.
+def resolve(config: RunConfig) -> ResolvedRun:
+    """Resolve the hyperparameters of every parameter of a run.
 
     Raises:
-        ConfigError: when a beta leaves (0, 1), naming the limit and the way out.
+        ConfigError: a beta leaves (0, 1); the message names the limit and the way out.
     """
-    base = config.hyperparameters
-    return Resolved(
-        lr=base.lr * _factor(config, label, "lr"),
-        weight_decay=base.weight_decay * _factor(config, label, "weight_decay"),
-        beta1=_beta(config, label, "beta1"),
-        beta2=_beta(config, label, "beta2"),
-        eps=base.eps * _factor(config, label, "eps"),
-        init_std=_init_std(config, label),
+    labels = parameter_labels(config.model)
+    scaling = scaling_of(config)
+    known: dict[Label, ResolvedParameter] = {}
+    for label in labels.values():
+        if label not in known:
+            known[label] = resolve_parameter(config, label, scaling)
+    return ResolvedRun(
+        labels=labels,
+        parameters={name: known[label] for name, label in labels.items()},
+        residual_multipliers=tuple(
+            tuple(_residual_multiplier(config, scaling, branch, block) for branch in BRANCHES)
+            for block in range(config.model.depth)
+        ),
+        logits_multiplier=scaling.logits,
     )
 
 
-def residual_multiplier(config: RunConfig, branch: ModuleType, block: int) -> float:
-    """Multiplier of a residual branch: x + multiplier · Branch(x)."""
-    factor = forward_rule("residual", config.scaling.parameterization)
-    return (
-        config.hyperparameters.residual
-        * _module_and_depth(config, branch, block, "residual")
-        * factor.at(Ratios.of(config), config.scaling.alpha)
+def resolve_parameter(
+    config: RunConfig, label: Label, scaling: Scaling | None = None
+) -> ResolvedParameter:
+    """The hyperparameters of one parameter.
+
+    Args:
+        scaling: that of the config, where it is known already.
+
+    Raises:
+        ConfigError: a beta leaves (0, 1); the message names the limit and the way out.
+    """
+    base, scaling = config.hyperparameters, scaling or scaling_of(config)
+
+    def factor(quantity: SdeQuantity) -> float:
+        own = _module_and_depth(config, label.module_type, label.block, quantity)
+        return own * scaling.factor(quantity, label.tensor_class)
+
+    return ResolvedParameter(
+        lr=base.lr * factor("lr"),
+        weight_decay=base.weight_decay * factor("weight_decay"),
+        beta1=_beta(config, scaling, label, "beta1"),
+        beta2=_beta(config, scaling, label, "beta2"),
+        eps=base.eps * factor("eps"),
+        init_std=_init_std(config, scaling, label),
     )
 
 
-def logits_multiplier(config: RunConfig) -> float:
-    """Multiplier of the logits."""
-    factor = forward_rule("logits", config.scaling.parameterization)
-    return factor.at(Ratios.of(config), config.scaling.alpha)
+def scaling_of(config: RunConfig) -> Scaling:
+    """The rules of a run, at the ratios of its shape to the base: the one place of the ratios."""
+    scaling = config.scaling
+    return Scaling(
+        parameterization=scaling.parameterization,
+        ratios=Ratios(
+            N=config.model.width / scaling.base_width,
+            L=config.model.depth / scaling.base_depth,
+            B=config.train.batch_size / scaling.base_batch_size,
+            D=config.train.tokens / scaling.base_tokens,
+        ),
+        alpha=scaling.alpha,
+        sde_rule=tuple(scaling.sde_rule),
+        beta_rule=scaling.beta_rule,
+    )
 
 
-def training_numbers(config: RunConfig) -> list[float]:
-    """Every number that training takes from the hyperparameters and the rules, in a fixed order.
-
-    Configs that share model, data, train and seed, and these, are the same training.
-    """
-    modules = module_types(config.model)
-    biased = [m for m, c in modules.items() if c == "hidden_weight"] if config.model.biases else []
-    labels = [
-        Label(tensor_class, module, block)
-        for module, tensor_class in [*modules.items(), *((m, "hidden_bias") for m in biased)]
-        for block in ([None] if module in OUTSIDE_BLOCKS else range(config.model.depth))
-    ]
-    resolved = [astuple(resolve(config, label)) for label in labels]
-    residuals = [
-        residual_multiplier(config, branch, block)
-        for branch in BRANCHES
-        for block in range(config.model.depth)
-    ]
-    return [*chain(*resolved), *residuals, logits_multiplier(config)]
+def parameter_labels(model: ModelConfig) -> dict[str, Label]:
+    """What every parameter of a GPT is, by its name in `paper_repro.model.gpt.GPT`."""
+    return dict(_labels(model))
 
 
-def module_types(model: ModelConfig) -> dict[ModuleType, TensorClass]:
-    """The module types of a model and the class of each module's weights."""
+def _labels(model: ModelConfig) -> Iterator[tuple[str, Label]]:
+    for module_type in module_types(model):
+        module = MODULES[module_type]
+        blocks: Iterable[int | None] = range(model.depth) if module.in_block else [None]
+        for block in blocks:
+            path = module_type if block is None else f"blocks.{block}.{module_type}"
+            yield f"{path}.weight", Label(module.tensor_class, module_type, block)
+            if model.biases and module.tensor_class == "hidden_weight":
+                yield f"{path}.bias", Label("hidden_bias", module_type, block)
+
+
+def module_types(model: ModelConfig) -> list[ModuleType]:
+    """The module types that a model has."""
     absent: set[ModuleType] = set()
     if not model.qk_norm:
         absent |= {"query_norm", "key_norm"}
     if model.mlp != "swiglu":
         absent |= {"mlp_gate"}
-    return {module: c for module, c in WEIGHT_CLASSES.items() if module not in absent}
-
-
-OUTSIDE_BLOCKS: tuple[ModuleType, ...] = ("embedding", "final_norm", "unembedding")
+    return [module_type for module_type in MODULES if module_type not in absent]
 
 
 def check(config: RunConfig) -> None:
-    """Whether a run's hyperparameters can be resolved on its model.
+    """Check that a run's hyperparameters can be resolved on its model.
 
     Raises:
         ConfigError: naming the key: a beta leaves (0, 1), or a setting would act on nothing.
@@ -160,46 +181,29 @@ def check(config: RunConfig) -> None:
             raise ConfigError(
                 f"{key}: this model has no such module (see model.mlp, model.qk_norm)"
             )
-        if "init_std" in factors and modules[module] not in _DRAWN:
+        if "init_std" in factors and not MODULES[module].drawn:
             raise ConfigError(f"{key}.init_std: norm gains start at 1 and have no init_std")
-    depth_multipliers = hyperparameters.depth_multipliers
-    varied = {*depth_multipliers, *chain(*hyperparameters.module_multipliers.values())}
+    _check_betas(config, modules)
+
+
+def _check_betas(config: RunConfig, modules: list[ModuleType]) -> None:
+    """Raise ConfigError if a beta of any parameter leaves (0, 1)."""
+    hyperparameters, scaling = config.hyperparameters, scaling_of(config)
+    varied = {
+        *hyperparameters.depth_multipliers,
+        *chain(*hyperparameters.module_multipliers.values()),
+    }
     if not varied & {"one_minus_beta1", "one_minus_beta2"}:
         # Betas without multipliers of their own differ at most between tensor classes.
-        modules = {module: c for c, module in {c: m for m, c in modules.items()}.items()}
-    blocks = range(config.model.depth) if depth_multipliers else range(1)
-    for module, tensor_class in modules.items():
-        for block in [None] if module in OUTSIDE_BLOCKS else blocks:
-            label = Label(tensor_class, module, block)
-            _beta(config, label, "beta1")
-            _beta(config, label, "beta2")
-
-
-def has_sde_rule(parameterization: Parameterization) -> bool:
-    """Whether learning rates of a parameterisation follow batch size and tokens."""
-    learning_rate = rule("lr", "embedding", parameterization)
-    return bool(learning_rate.B or learning_rate.D)
-
-
-def _factor(config: RunConfig, label: Label, quantity: SdeQuantity) -> float:
-    """Module-type multiplier × depth multiplier × rule."""
-    scaling, ratios = config.scaling, Ratios.of(config)
-    if quantity not in scaling.sde_rule:
-        ratios = replace(ratios, B=1.0, D=1.0)
-    table = rule_factor(
-        quantity, label.tensor_class, scaling.parameterization, ratios, scaling.alpha
-    )
-    return _module_and_depth(config, label.module_type, label.block, quantity) * table
-
-
-def _module_and_depth(
-    config: RunConfig, module_type: ModuleType, block: int | None, quantity: Quantity
-) -> float:
-    base = config.hyperparameters
-    module = base.module_multipliers.get(module_type, {}).get(quantity, 1.0)
-    if block is None or quantity not in base.depth_multipliers:
-        return module
-    return module * interpolate(base.depth_multipliers[quantity], block, config.model.depth)
+        modules = list({MODULES[module].tensor_class: module for module in modules}.values())
+    depth = config.model.depth if hyperparameters.depth_multipliers else 1
+    for module_type in modules:
+        module = MODULES[module_type]
+        blocks: Iterable[int | None] = range(depth) if module.in_block else [None]
+        for block in blocks:
+            label = Label(module.tensor_class, module_type, block)
+            _beta(config, scaling, label, "beta1")
+            _beta(config, scaling, label, "beta2")
 
 
 def interpolate(curve: list[float], block: int, depth: int) -> float:
@@ -215,36 +219,43 @@ def interpolate(curve: list[float], block: int, depth: int) -> float:
     return curve[left] + (position - left) * (curve[left + 1] - curve[left])
 
 
-def _beta(config: RunConfig, label: Label, name: Literal["beta1", "beta2"]) -> float:
+def _module_and_depth(
+    config: RunConfig, module_type: str, block: int | None, quantity: Quantity
+) -> float:
+    """Module-type multiplier × depth multiplier."""
+    base = config.hyperparameters
+    module = base.module_multipliers.get(cast(ModuleType, module_type), {}).get(quantity, 1.0)
+    if block is None or quantity not in base.depth_multipliers:
+        return module
+    return module * interpolate(base.depth_multipliers[quantity], block, config.model.depth)
+
+
+def _residual_multiplier(
+    config: RunConfig, scaling: Scaling, branch: ModuleType, block: int
+) -> float:
+    own = _module_and_depth(config, branch, block, "residual")
+    return config.hyperparameters.residual * own * scaling.residual
+
+
+def _beta(
+    config: RunConfig, scaling: Scaling, label: Label, name: Literal["beta1", "beta2"]
+) -> float:
     base: float = getattr(config.hyperparameters, name)
-    quantity: SdeQuantity = "one_minus_beta1" if name == "beta1" else "one_minus_beta2"
-    kappa = _factor(config, label, quantity)
-    if config.scaling.beta_rule == "exponential":
-        return base if kappa == 1 else float(base**kappa)
-    beta = base if kappa == 1 else 1 - (1 - base) * kappa
-    if beta < 1e-9:  # 0 up to rounding: 1 - (1 - 0.9) * 10 is 2e-16
+    quantity: BetaQuantity = "one_minus_beta1" if name == "beta1" else "one_minus_beta2"
+    own = _module_and_depth(config, label.module_type, label.block, quantity)
+    try:
+        return scaling.beta(base, quantity, label.tensor_class, own)
+    except ValueError as error:
         raise ConfigError(
-            f"hyperparameters.{name}: the linear rule turns {base:g} of {label.module_type} into "
-            f"{beta:.4g}, outside (0, 1): it needs m_B/m_D times its multipliers (here {kappa:g}) "
-            f"below 1/(1 - {name}) = {1 / (1 - base):.4g}; use a smaller batch ratio, a larger "
-            f"{name}, or scaling.beta_rule: exponential"
-        )
-    return beta
+            f"hyperparameters.{name}: of {label.module_type}, {error}; use a smaller batch ratio, "
+            f"a larger {name}, or scaling.beta_rule: exponential"
+        ) from None
 
 
-def _init_std(config: RunConfig, label: Label) -> float:
-    if label.tensor_class not in _DRAWN:
+def _init_std(config: RunConfig, scaling: Scaling, label: Label) -> float:
+    if label.tensor_class not in DRAWN:
         return 0.0
-    scaling = config.scaling
-    variance = rule_factor(
-        "init_variance",
-        label.tensor_class,
-        scaling.parameterization,
-        Ratios.of(config),
-        scaling.alpha,
-    )
-    return (
-        float(getattr(config.hyperparameters.init_std, label.tensor_class))
-        * _module_and_depth(config, label.module_type, label.block, "init_std")
-        * math.sqrt(variance)
-    )
+    stds: InitStd = config.hyperparameters.init_std
+    own = _module_and_depth(config, label.module_type, label.block, "init_std")
+    variance = scaling.factor("init_variance", label.tensor_class)
+    return float(getattr(stds, label.tensor_class)) * own * math.sqrt(variance)

@@ -1,4 +1,4 @@
-"""The tasks of a SLURM job that train one run together: task 0 is the worker, the others follow it.
+"""The tasks of a SLURM job that train each run together: task 0 is the worker, others follow it.
 
 SLURM's task layout says who is who. The tasks meet at the address of the job's first node, at a
 port that no other job has at the same time. Where a site needs another, the profile's `environment`
@@ -12,15 +12,26 @@ import uuid
 from collections.abc import Callable, Iterable, Iterator
 from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from paper_repro.config import Execution, Parallel
-from paper_repro.records.recorder import LeasedRun, leaders_run
+from paper_repro.records import Record
+from paper_repro.records.lease import LeasedRun
+from paper_repro.training import Trainer
 from paper_repro.training.processes import Processes, SeveralProcesses
-from paper_repro.training.trainer import train_bundle
 
 PORTS = range(10_000, 32_768)
 """Below those that Linux gives to connections."""
+
+
+class Announcement(NamedTuple):
+    """What task 0 announces to the others before each run; an empty list ends the work."""
+
+    bundle: str
+    """The same for runs that share a trainer."""
+    compile: bool
+    """Whether the training step is compiled."""
+    run_id: str
 
 
 def join(count: int, parallel: Parallel) -> SeveralProcesses:
@@ -42,10 +53,10 @@ def join(count: int, parallel: Parallel) -> SeveralProcesses:
 def announced(
     runs: Iterable[LeasedRun], compiled: bool, processes: Processes
 ) -> Iterator[LeasedRun]:
-    """The runs of a bundle, each told to the followers before it is trained."""
+    """The runs of a bundle, each announced to the followers before it is trained."""
     bundle = uuid.uuid4().hex
     for run in runs:
-        processes.share([bundle, compiled, run.record.directory.name])
+        processes.share(Announcement(bundle, compiled, run.record.directory.name))
         yield run
 
 
@@ -57,9 +68,21 @@ def dismiss(processes: Processes) -> None:
 def follow(
     sweep_dir: Path, execution: Execution, should_stop: Callable[[], bool], processes: Processes
 ) -> None:
-    """Train what task 0 announces, until it has no more."""
-    told: Iterator[list[Any]] = iter(lambda: processes.share([]), [])
-    for (_, compiled), bundle in groupby(told, key=lambda words: words[:2]):
-        runs = (leaders_run(sweep_dir / run_id) for *_, run_id in bundle)
-        as_told = execution.model_copy(update={"compile": compiled})
-        train_bundle(runs, as_told, should_stop, processes)
+    """Train what task 0 announces, until it has no more or training is stopped.
+
+    An error, here or in another task, ends this process (`Processes.abort`).
+    """
+    shared: Iterator[list[Any]] = iter(lambda: processes.share([]), [])
+    announcements = (Announcement(*words) for words in shared)
+    for (_, compiled), bundle in groupby(announcements, key=lambda a: (a.bundle, a.compile)):
+        as_announced = execution.model_copy(update={"compile": compiled})
+        trainer: Trainer | None = None
+        for announcement in bundle:
+            try:
+                config = Record(sweep_dir / announcement.run_id).config()
+                trainer = trainer or Trainer(config, as_announced, processes)
+                outcomes = trainer.fit([config], should_stop=should_stop)
+            except Exception as error:
+                raise processes.abort(error) from None
+            if None in outcomes:
+                return

@@ -1,7 +1,7 @@
 """Copies of the code for SLURM jobs: a job runs what was there when it was submitted.
 
 A copy lies in `runs/<sweep>/code/<hash>/` and holds the modules that a worker can import
-(`paper_repro.records.code.PACKAGES`), as they were on disk, and the git
+(`PACKAGES`), as they were on disk, and the git
 revision. Its name is the hash of its content, so launches of the same code share one, and a part of
 one is never taken for a whole.
 """
@@ -14,7 +14,16 @@ from pathlib import Path
 
 from paper_repro.errors import ConfigError
 from paper_repro.files import write_atomically, write_json
-from paper_repro.records.code import REVISION_FILE, code_files, git_revision, hash_code
+from paper_repro.records.provenance import (
+    REVISION_FILE,
+    ROOT,
+    code_files,
+    git_revision,
+    hash_code,
+)
+
+PACKAGES = ("paper_repro", "slurm")
+"""All that a worker can import of ours: no arrow leads from these to another package."""
 
 
 def snapshot_path(sweep_dir: Path) -> Path:
@@ -23,7 +32,7 @@ def snapshot_path(sweep_dir: Path) -> Path:
     Raises:
         ConfigError: Python cannot import from such a place.
     """
-    return _place(sweep_dir, code_files())
+    return _place(sweep_dir, code_files(ROOT, PACKAGES))
 
 
 def take_snapshot(sweep_dir: Path) -> Path:
@@ -35,13 +44,13 @@ def take_snapshot(sweep_dir: Path) -> Path:
     Raises:
         ConfigError: it cannot be written, or something else is in its place.
     """
-    files = code_files()
+    files = code_files(ROOT, PACKAGES)
     path = _place(sweep_dir, files)
     try:
         if not _is_whole(path):
             for name, content in files.items():
                 _write(path / name, content)
-            write_json(path / REVISION_FILE, {"git_revision": git_revision()})
+            write_json(path / REVISION_FILE, {"git_revision": git_revision(ROOT, PACKAGES)})
     except OSError as error:
         raise ConfigError(f"--runs-dir: {path} cannot be written ({error.strerror})") from None
     if not _is_whole(path):
@@ -65,4 +74,4 @@ def _write(path: Path, content: bytes) -> None:
 
 
 def _is_whole(path: Path) -> bool:
-    return hash_code(code_files(path)) == path.name and (path / REVISION_FILE).exists()
+    return hash_code(code_files(path, PACKAGES)) == path.name and (path / REVISION_FILE).exists()

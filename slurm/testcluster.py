@@ -21,11 +21,13 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import NoReturn
+
+import psutil
 
 from paper_repro.errors import ConfigError
 
@@ -35,7 +37,7 @@ PROGRAMS = ("slurmctld", "slurmd", "sbatch", "srun", "squeue", "sinfo", "scancel
 START_SECONDS = 30.0
 STOP_SECONDS = 10.0
 NODE_VARIABLE = "SLURMD_NODENAME"
-"""Where SLURM tells a job the name of its node."""
+"""The variable in which SLURM puts the name of a job's node."""
 SEARCH_PATH = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"])
 """Daemons are often not on the PATH of an ordinary user."""
 
@@ -130,7 +132,7 @@ class PrivateCluster:
 
     def cut_power(self, node: str) -> None:
         """Kill all that runs on a node, at once; `start` brings it back."""
-        _kill_all(f"SLURM_CONF={self.environment['SLURM_CONF']}", f"{NODE_VARIABLE}={node}")
+        _kill_all({"SLURM_CONF": self.environment["SLURM_CONF"], NODE_VARIABLE: node})
         self.daemons[node].wait()
 
     def mend(self) -> None:
@@ -174,7 +176,7 @@ def private_cluster(nodes: int = 1) -> Iterator[PrivateCluster]:
             "PATH": os.pathsep.join([str(folder / "bin"), SEARCH_PATH]),
         }
         cluster = PrivateCluster(folder, environment, {})
-        stack.callback(_kill_all, f"SLURM_CONF={environment['SLURM_CONF']}")
+        stack.callback(_kill_all, {"SLURM_CONF": environment["SLURM_CONF"]})
         for name in ("slurmctld", *names):
             cluster.start(name)
         _wait_until_idle(cluster)
@@ -242,32 +244,26 @@ def _node_states(cluster: PrivateCluster) -> set[str]:
     return set(result.stdout.splitlines())
 
 
-def _kill_all(*marks: str) -> None:
-    """Kill whatever has these lines in its environment: daemons, steps, and processes of jobs.
+def _kill_all(wanted: Mapping[str, str]) -> None:
+    """Kill whatever has these variables in its environment: daemons, steps, and processes of jobs.
 
     Killed daemons cannot look after their jobs, so each process is found by itself.
     """
     deadline = time.monotonic() + STOP_SECONDS
-    while (found := _processes_with(marks)) and time.monotonic() < deadline:
+    while (found := _processes_with(wanted)) and time.monotonic() < deadline:
         for process in found:
-            try:
-                os.kill(process, signal.SIGKILL)
-            except ProcessLookupError:
-                continue
+            with suppress(psutil.Error):
+                process.kill()
         time.sleep(0.05)
 
 
-def _processes_with(marks: Sequence[str]) -> list[int]:
-    """Other processes of this user that were started with such lines in their environment."""
+def _processes_with(wanted: Mapping[str, str]) -> list[psutil.Process]:
+    """Other processes of this user that were started with such variables."""
     found = []
-    wanted = {mark.encode() for mark in marks}
-    for directory in Path("/proc").glob("[0-9]*"):
-        try:
-            environment = (directory / "environ").read_bytes()
-        except OSError:  # gone, or another user's
-            continue
-        if wanted <= set(environment.split(b"\0")) and directory.name != str(os.getpid()):
-            found.append(int(directory.name))
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):  # gone, or another user's
+            if process.pid != os.getpid() and wanted.items() <= process.environ().items():
+                found.append(process)
     return found
 
 
@@ -303,7 +299,7 @@ def _exit(number: int, _frame: FrameType | None) -> NoReturn:
 
 
 def _run(command: Sequence[str], environment: Mapping[str, str]) -> int:
-    """Run a command, handing signals on to it; its exit code as a shell tells it."""
+    """Run a command, handing signals on to it; its exit code as a shell reports it."""
     with subprocess.Popen(command, env=environment) as process:
         for number in (signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, lambda number, _frame: process.send_signal(number))

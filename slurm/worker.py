@@ -1,11 +1,11 @@
 """The worker: what one job, on this machine or on a cluster, does.
 
-It pulls work: it walks over the runs, the dearest bundle first, and trains each that has no outcome
-and that nobody has claimed. So any number of workers, from any number of launches, share a sweep
-and none does another's run. All it needs is in the records. A worker tries a run at most once: what
-it could not finish, for want of disk space say, is left to the next launch.
+It pulls work: it walks over the runs, the most expensive bundle first, and trains each that has no
+outcome and that no worker has leased. So any number of workers, from any number of launches, share
+a sweep and none does another's run. All it needs is in the records. A worker tries a run at most
+once: what it could not finish, for want of disk space say, is left to the next launch.
 
-A job may be several processes that train each run together (`slurm.ranks`). They part at an error;
+A job may be several processes that train each run together (`slurm.ranks`). They end at an error;
 SLURM then starts the job anew.
 """
 
@@ -15,6 +15,7 @@ import itertools
 import logging
 import os
 import signal
+import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -27,12 +28,12 @@ from submitit.helpers import DelayedSubmission
 from paper_repro.config import Execution
 from paper_repro.errors import ConfigError
 from paper_repro.records import Record
-from paper_repro.records.code import ROOT, code_hash
-from paper_repro.records.lease import slurm_job, take_lease
+from paper_repro.records.lease import Identity, LeasedRun, take_lease
+from paper_repro.records.provenance import ROOT, code_files, hash_code
 from slurm.queue import wait_while_running
+from slurm.snapshots import PACKAGES
 
 if TYPE_CHECKING:
-    from paper_repro.records.recorder import LeasedRun
     from paper_repro.training.processes import Processes
 
 log = logging.getLogger(__name__)
@@ -71,9 +72,9 @@ class Worker:
         Raises:
             RuntimeError: this is other code than `code_hash`; nothing is trained.
         """
-        if self.code_hash not in (None, code_hash()):
+        if self.code_hash is not None and (found := code_hash()) != self.code_hash:
             raise RuntimeError(
-                f"the code in {ROOT} is {code_hash()}, but the job was submitted with "
+                f"the code in {ROOT} is {found}, but the job was submitted with "
                 f"{self.code_hash}: its copy was changed or deleted. Launch again."
             )
         # Into the job's log: its stderr, or submitit's own handlers on the debug cluster.
@@ -87,7 +88,7 @@ class Worker:
                 self._work(lambda: bool(received))
             else:
                 self._work_together(received)
-        if received and (job := slurm_job()):
+        if received and (job := identity().job):
             wait_while_running(job)  # one that ends by itself is not queued again
 
     def checkpoint(self) -> DelayedSubmission:
@@ -109,11 +110,11 @@ class Worker:
             follow(self.sweep_dir, self.execution, lambda: bool(received), processes)
         else:
             self._work(lambda: bool(received), processes)
-            if processes.parted:
+            if processes.aborted:
                 received.append(signal.SIGUSR2)  # SLURM shall start new processes for the rest
                 return
             dismiss(processes)
-        received.extend(processes.everybodys(received))
+        received.extend(processes.gather_on_leader(received))
 
     def _pass(
         self, tried: set[str], should_stop: Callable[[], bool], processes: Processes | None
@@ -121,12 +122,12 @@ class Worker:
         """Go over all bundles once; whether there was anything to train, and may be more."""
         trained = False
         for work in self.bundles:
-            claimed = self._claim(work.run_ids, tried, should_stop)
-            first = next(claimed, None)
+            leased = self._lease(work.run_ids, tried, should_stop)
+            first = next(leased, None)
             if first is not None:
-                from paper_repro.training.trainer import train_bundle
+                from paper_repro.records.bundle import train_bundle  # imports torch: if needed
 
-                runs: Iterator[LeasedRun] = itertools.chain([first], claimed)
+                runs: Iterator[LeasedRun] = itertools.chain([first], leased)
                 if processes:
                     from slurm.ranks import announced
 
@@ -137,7 +138,7 @@ class Worker:
                 trained = True
         return trained
 
-    def _claim(
+    def _lease(
         self, run_ids: tuple[str, ...], tried: set[str], should_stop: Callable[[], bool]
     ) -> Iterator[LeasedRun]:
         """Lease the runs of a bundle, one at a time, when the trainer asks for the next.
@@ -153,21 +154,36 @@ class Worker:
                 continue
             try:
                 config = record.config()
-                claim = take_lease(record.directory, log_path)
-                if claim and record.status() is not None:  # finished between the look and the claim
-                    claim.release()
+                lease = take_lease(record.directory, log_path, identity())
+                if lease and record.status() is not None:  # finished between the look and the lease
+                    lease.release()
                     continue
             except (OSError, ConfigError) as error:
                 tried.add(run_id)
                 log.error("%s: passed by: %s", record.directory, error)
                 continue
-            if claim:
-                from paper_repro.records.recorder import (
-                    LeasedRun,  # imports torch: only if there is work
-                )
-
+            if lease:
                 tried.add(run_id)
-                yield LeasedRun(config, record, claim)
+                yield LeasedRun(config, record, lease)
+
+
+def code_hash() -> str:
+    """The hash of the code that this process imports from, as it is on disk."""
+    return hash_code(code_files(ROOT, PACKAGES))
+
+
+def identity() -> Identity:
+    """This worker, with its job where submitit started it as one of SLURM's.
+
+    Where a user launches within a job of theirs, that job is not the worker's.
+    """
+    if os.environ.get("SUBMITIT_EXECUTOR") != "slurm":
+        return Identity()
+    return Identity(
+        host=os.environ.get("SLURMD_NODENAME") or socket.gethostname(),
+        job=os.environ.get("SLURM_JOB_ID"),
+        restarts=int(os.environ.get("SLURM_RESTART_COUNT", 0)),
+    )
 
 
 def _log_path() -> str | None:

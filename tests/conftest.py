@@ -9,9 +9,8 @@ import pytest
 
 from paper_repro.config import Execution, RunConfig
 from paper_repro.records import Record
-from paper_repro.records.lease import take_lease
-from paper_repro.records.recorder import LeasedRun
-from paper_repro.training.trainer import train_bundle
+from paper_repro.records.bundle import train_bundle
+from paper_repro.records.lease import LeasedRun, take_lease
 from slurm.testcluster import missing_programs, private_cluster
 
 # Who runs the tests in the background may have Ctrl-C ignored, and every child would inherit that.
@@ -56,8 +55,8 @@ def small_config(**sections) -> RunConfig:
     return RunConfig.model_validate(merged | {"seed": sections.get("seed", 0)})
 
 
-def claimed(folder: Path, configs: list[RunConfig]) -> list[LeasedRun]:
-    """Runs with new records, claimed."""
+def leased(folder: Path, configs: list[RunConfig]) -> list[LeasedRun]:
+    """Runs with new records, leased."""
     runs = []
     for config in configs:
         record = Record(folder / config.run_id)

@@ -17,8 +17,9 @@ from analysis.arms import (
     with_equivalents,
 )
 from analysis.load import load_sweep
-from paper_repro.config import SDE_RULE, RunConfig
-from paper_repro.hyperparameters import training_numbers
+from paper_repro.config import RunConfig
+from paper_repro.hyperparameters import resolve
+from paper_repro.parameterization import SDE_RULE
 
 
 def runs(tmp_path, *configs) -> pd.DataFrame:
@@ -83,7 +84,7 @@ def test_no_rule_is_the_rule_on_the_rate_alone_at_another_stated_rate(tmp_path):
         RunConfig.model_validate(config(64, lr=lr, sde_rule=rule))
         for lr, rule in ((2**-5, []), (2**-6, ["lr"]))
     )
-    assert training_numbers(was) == pytest.approx(training_numbers(becomes))
+    assert resolve(was).numbers() == pytest.approx(resolve(becomes).numbers())
 
 
 def test_runs_of_several_scales_rates_and_seeds_are_restated_each_as_its_scale_has_it(tmp_path):

@@ -10,8 +10,9 @@ import pytest
 from analysis.arms import Arm
 from analysis.duration import effects, exponents, fit_conditions
 from analysis.load import config_columns
-from paper_repro.config import SDE_RULE, RunConfig
+from paper_repro.config import RunConfig
 from paper_repro.errors import ConfigError
+from paper_repro.parameterization import SDE_RULE
 
 BASE = 819_200
 DURATIONS = (BASE // 4, BASE, 4 * BASE)

@@ -7,14 +7,14 @@ import logging
 
 import pytest
 import torch
-from conftest import claimed, small_config, train
+from conftest import leased, small_config, train
 
 from paper_repro.config import Execution
 from paper_repro.records import Record
+from paper_repro.records.bundle import train_bundle
 from paper_repro.records.lease import owner_of
-from paper_repro.training.single import Solo
-from paper_repro.training.stacked import Stack
-from paper_repro.training.trainer import train_bundle
+from paper_repro.training.single import SingleRun
+from paper_repro.training.stacked import StackedRuns
 
 STEPS = 60
 RATES = (2**-6, 1e20, 2**-7, 2**-5)
@@ -31,7 +31,7 @@ def _configs():
 
 def _train_at_once(folder, configs, at_once=4, stop_after=10**9) -> list[Record]:
     """Train runs of a bundle; a stop counts the steps of all stacks."""
-    runs, asked = claimed(folder, configs), itertools.count(1)
+    runs, asked = leased(folder, configs), itertools.count(1)
     execution = Execution(device="cpu", runs_at_once=at_once)
     train_bundle(runs, execution, lambda: next(asked) >= stop_after)
     return [run.record for run in runs]
@@ -90,14 +90,14 @@ def test_a_run_of_a_stack_goes_on_alone_and_back(alone, tmp_path):
 
 def test_a_stack_that_does_not_fit_is_halved(alone, tmp_path, monkeypatch, caplog):
     """No machine here runs out of memory on demand: a stack of more than two says that it did."""
-    losses = Stack.losses
+    losses = StackedRuns.losses
 
     def limited(self, sequences):
         if self.runs > 2:
             raise torch.OutOfMemoryError("out of memory")
         return losses(self, sequences)
 
-    monkeypatch.setattr(Stack, "losses", limited)
+    monkeypatch.setattr(StackedRuns, "losses", limited)
     with caplog.at_level(logging.WARNING):
         records = _train_at_once(tmp_path, _configs())
     assert "4 runs at once: out of memory; going on with halves" in caplog.text
@@ -106,17 +106,17 @@ def test_a_stack_that_does_not_fit_is_halved(alone, tmp_path, monkeypatch, caplo
         assert record.run_info().runs_at_once == 2
 
 
-@pytest.mark.parametrize(("learner", "at_once"), [(Solo, 1), (Stack, 2)])
+@pytest.mark.parametrize(("learner", "at_once"), [(SingleRun, 1), (StackedRuns, 2)])
 def test_gradients_of_a_step_that_failed_do_not_reach_the_next_run(
     learner, at_once, alone, tmp_path, monkeypatch
 ):
     """Both runs of the stack fail at their update, then the first by itself."""
     update, left = learner.update, itertools.count(at_once, -1)
 
-    def failing(self, clip):
+    def failing(self):
         if next(left) > 0:
             raise RuntimeError("no update")
-        update(self, clip)
+        update(self)
 
     monkeypatch.setattr(learner, "update", failing)
     first, _, third, _ = _configs()
@@ -127,7 +127,7 @@ def test_gradients_of_a_step_that_failed_do_not_reach_the_next_run(
 
 def test_a_run_that_cannot_be_trained_fails_by_itself(alone, tmp_path):
     configs = _configs()
-    runs = claimed(tmp_path, configs)
+    runs = leased(tmp_path, configs)
     runs[2].record.metrics_path.mkdir()  # cannot be written
     train_bundle(runs, Execution(device="cpu", runs_at_once=4), lambda: False)
     outcomes = [run.record.status().status for run in runs]
@@ -137,7 +137,7 @@ def test_a_run_that_cannot_be_trained_fails_by_itself(alone, tmp_path):
 
 
 def test_a_run_that_another_worker_took_over_leaves_the_others(alone, tmp_path):
-    runs = claimed(tmp_path, _configs())
+    runs = leased(tmp_path, _configs())
     steps = itertools.count()
 
     def should_stop() -> bool:

@@ -24,8 +24,14 @@ from figures.made import Made
 from figures.metric import draw_metric
 from figures.notebook import picture, show, show_made, show_metric
 from paper_repro.errors import ConfigError
-from paper_repro.parameterization import COLUMNS, RULE_QUANTITIES, TENSOR_CLASSES, multipliers
-from paper_repro.parameterization.factors import Ratios
+from paper_repro.parameterization import (
+    COLUMNS,
+    RULE_QUANTITIES,
+    TENSOR_CLASSES,
+    Ratios,
+    Scaling,
+    multipliers,
+)
 
 ARMS = {"complete_d": drifting(0), "sp": drifting(-0.6)}
 RATIOS = Ratios(N=4, L=2, B=8, D=16)
@@ -79,7 +85,7 @@ def test_wrong_axes_and_metrics_name_the_right_ones():
 @pytest.mark.parametrize("name", COLUMNS)
 def test_multipliers_are_those_of_the_command(name):
     table = compare_multipliers([Arm(name, 0.75), Arm("sp_fan_in")], RATIOS).iloc[:, 0]
-    expected = multipliers(name, RATIOS, 0.75)
+    expected = multipliers(Scaling(name, RATIOS, 0.75)).as_json()
     assert table["forward"].to_dict() == expected["multipliers"]
     assert table["steps"].tolist() == [expected["iterations"]]
     for quantity in RULE_QUANTITIES:

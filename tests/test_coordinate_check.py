@@ -8,6 +8,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
+from support.models import initialised
 
 from paper_repro import parameterization as rules
 from paper_repro.coordinate_check import (
@@ -21,7 +22,6 @@ from paper_repro.coordinate_check.__main__ import EPS, LARGE_EPS, main
 from paper_repro.coordinate_check.judge import fit
 from paper_repro.coordinate_check.measure import activations
 from paper_repro.errors import ConfigError
-from paper_repro.model import GPT
 from paper_repro.parameterization.factors import ONE, Factor, N
 
 SIZES = {"width": (32, 128), "depth": (2, 8)}
@@ -124,9 +124,7 @@ def test_a_broken_rule_of_complete_d_is_flagged(
     row[column] = broken
     with monkeypatch.context() as patch:
         patch.setitem(rules.TABLE[quantity], tensor_class, tuple(row))
-        rules.rule_factor.cache_clear()
         measurements = train("complete_d", axis, alpha, eps)
-    rules.rule_factor.cache_clear()
     assert expected in flagged(judge(measurements))
 
 
@@ -207,8 +205,7 @@ def test_updates_after_one_step_are_the_lr_times_the_reach(axis):
 
 def test_activations_are_those_of_the_forward_pass():
     config = check_config("complete_d", "depth", 3, 1.0, EPS)
-    model = GPT(config.model, vocab_size=11, context=8)
-    model.initialise(config)
+    model = initialised(config, vocab_size=11)
     tokens = torch.arange(16).reshape(2, 8) % 11
     seen = activations(model, tokens)
     assert seen["attention"].shape == seen["mlp"].shape == (3, 2, 8, 32)
@@ -265,7 +262,7 @@ def test_command_passes_and_draws(capsys, tmp_path):
 
 def test_command_fails_sp_on_both_axes_by_default(capsys, monkeypatch):
     monkeypatch.setattr(
-        "paper_repro.coordinate_check.__main__.SIZES", {"width": (32, 64), "depth": (2, 4)}
+        "paper_repro.coordinate_check.report.SIZES", {"width": (32, 64), "depth": (2, 4)}
     )
     assert main(["--parameterization", "sp", "--seeds", "1", "--steps", "2"]) == 1
     printed = capsys.readouterr().out

@@ -11,13 +11,13 @@ import logging
 
 import pytest
 import torch
-from conftest import claimed, small_config
+from conftest import leased, small_config
 from test_bundles import RATES
 
 from paper_repro.config import Execution
 from paper_repro.records import Record
-from paper_repro.training import program
-from paper_repro.training.trainer import train_bundle
+from paper_repro.records.bundle import train_bundle
+from paper_repro.training import trainer
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 
@@ -37,7 +37,7 @@ def _configs():
 
 
 def _train(folder, configs, execution, stop_after=10**9) -> list[Record]:
-    runs, asked = claimed(folder, configs), itertools.count(1)
+    runs, asked = leased(folder, configs), itertools.count(1)
     train_bundle(runs, execution, lambda: next(asked) >= stop_after)
     return [run.record for run in runs]
 
@@ -94,7 +94,7 @@ def test_a_stopped_stack_goes_on(alone, tmp_path):
 
 def test_a_stack_that_does_not_fit_is_halved(alone, tmp_path, monkeypatch, caplog):
     """More runs than the memory that this process may have: torch itself says so."""
-    monkeypatch.setattr(program, "fitting_runs", lambda *_: 16)
+    monkeypatch.setattr(trainer, "fitting_runs", lambda *_: 16)
     _, total = torch.cuda.mem_get_info()
     configs = [
         small_config(

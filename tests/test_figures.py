@@ -191,6 +191,13 @@ def test_bad_requests_are_one_line_and_exit_code_2(tmp_path, capsys, arguments, 
     assert stderr.count("\n") == 1
 
 
+def test_a_name_can_be_checked_without_drawing(tmp_path, capsys):
+    assert run_main(tmp_path, "lr_width", "--check") == 0
+    assert capsys.readouterr().out == ""
+    assert run_main(tmp_path, "style", "--check") == 2  # a module, but no figure
+    assert capsys.readouterr().err.startswith("error: no figure 'style'; there are lr_width,")
+
+
 def diamonds(panel):
     return [line for line in panel.lines if line.get_marker() == "D"]
 

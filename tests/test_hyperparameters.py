@@ -2,16 +2,15 @@
 
 import pytest
 
-from paper_repro.config import SDE_RULE, RunConfig
+from paper_repro.config import RunConfig
 from paper_repro.errors import ConfigError
 from paper_repro.hyperparameters import (
-    Label,
     check,
     interpolate,
-    logits_multiplier,
-    residual_multiplier,
     resolve,
+    resolve_parameter,
 )
+from paper_repro.parameterization import SDE_RULE, Label
 
 
 def config(**sections) -> RunConfig:
@@ -19,7 +18,7 @@ def config(**sections) -> RunConfig:
 
 
 def test_defaults_at_the_base_are_the_base_values():
-    resolved = resolve(config(), Label("hidden_weight", "query", 0))
+    resolved = resolve_parameter(config(), Label("hidden_weight", "query", 0))
     base = config().hyperparameters
     assert (resolved.lr, resolved.eps, resolved.weight_decay) == (base.lr, base.eps, 0.1)
     assert (resolved.beta1, resolved.beta2) == (base.beta1, base.beta2)
@@ -36,30 +35,30 @@ def test_everything_multiplies():
             "depth_multipliers": {"lr": [1.0, 2.0], "residual": [1.0, 4.0]},
         },
     )
-    query = resolve(run, Label("hidden_weight", "query", 1))
+    query = resolve_parameter(run, Label("hidden_weight", "query", 1))
     # rule m_N⁻¹ m_L^-½ with m_N = 4, m_L = 3; the middle block's depth multiplier is 1.5
     assert query.lr == pytest.approx(0.01 * 3 * 1.5 / 4 / 3**0.5)
     assert query.init_std == pytest.approx(0.125 * 5 / 2)
     assert query.beta2 == pytest.approx(1 - 2 * 0.05)
-    key = resolve(run, Label("hidden_weight", "key", 1))
+    key = resolve_parameter(run, Label("hidden_weight", "key", 1))
     assert key.lr == pytest.approx(query.lr / 3)
     assert key.beta2 == 0.95
-    embedding = resolve(run, Label("embedding", "embedding"))
+    embedding = resolve_parameter(run, Label("embedding", "embedding"))
     assert embedding.lr == 0.01
-    assert residual_multiplier(run, "mlp_out", 2) == pytest.approx(4 / 3**0.5)
-    assert logits_multiplier(run) == 1
+    assert resolve(run).residual_multipliers[2][1] == pytest.approx(4 / 3**0.5)
+    assert resolve(run).logits_multiplier == 1
 
 
 def test_completep_multiplies_the_logits():
     run = config(model={"width": 256}, scaling={"parameterization": "completep"})
-    assert logits_multiplier(run) == 0.25
+    assert resolve(run).logits_multiplier == 0.25
 
 
 def test_residual_multiplier_of_one_branch():
     multipliers = {"attention_out": {"residual": 0.5}}
     run = config(hyperparameters={"residual": 2.0, "module_multipliers": multipliers})
-    assert residual_multiplier(run, "attention_out", 0) == 1.0
-    assert residual_multiplier(run, "mlp_out", 0) == 2.0
+    assert resolve(run).residual_multipliers[0][0] == 1.0
+    assert resolve(run).residual_multipliers[0][1] == 2.0
 
 
 @pytest.mark.parametrize(
@@ -79,10 +78,10 @@ def test_depth_multipliers_interpolate_in_relative_depth(curve, depth, expected)
 
 def test_linear_beta_rule_that_leaves_the_unit_interval_names_the_limit_and_the_way_out():
     run = config(train={"batch_size": 160})
-    with pytest.raises(ConfigError, match=r"beta1.*below 1/\(1 - beta1\) = 10.*exponential"):
+    with pytest.raises(ConfigError, match=r"beta1.*below 1/\(1 - β\) = 10.*exponential"):
         check(run)
     with pytest.raises(ConfigError, match="beta1"):
-        resolve(run, Label("final_norm", "final_norm"))
+        resolve_parameter(run, Label("final_norm", "final_norm"))
 
 
 def test_just_inside_the_limit_is_fine():
@@ -92,15 +91,15 @@ def test_just_inside_the_limit_is_fine():
 def test_exponential_beta_rule():
     run = config(train={"batch_size": 160}, scaling={"beta_rule": "exponential"})
     check(run)
-    resolved = resolve(run, Label("hidden_weight", "query", 0))
+    resolved = resolve_parameter(run, Label("hidden_weight", "query", 0))
     assert resolved.beta1 == pytest.approx(0.9**10)
     assert resolved.beta2 == pytest.approx(0.95**10)
 
 
 def test_beta_rules_agree_to_first_order():
     small = {"train": {"tokens": 819_200 * 4, "batch_size": 16 * 5}}
-    linear = resolve(config(**small), Label("embedding", "embedding"))
-    exponential = resolve(
+    linear = resolve_parameter(config(**small), Label("embedding", "embedding"))
+    exponential = resolve_parameter(
         config(**small, scaling={"beta_rule": "exponential"}), Label("embedding", "embedding")
     )
     assert linear.beta2 == pytest.approx(exponential.beta2, abs=1e-3)
@@ -133,7 +132,7 @@ def test_a_part_of_the_batch_and_token_rule(kept):
     """Quantities left out keep their values; m_B = 1/2, m_D = 2; width and depth rules stay."""
     train = {"batch_size": 8, "tokens": 1_638_400}
     scaling = {"base_batch_size": 16, "base_depth": 1, "alpha": 0.5, "sde_rule": kept}
-    resolved = resolve(
+    resolved = resolve_parameter(
         config(model={"width": 128}, train=train, scaling=scaling),
         Label("hidden_weight", "query", 0),
     )

@@ -5,21 +5,15 @@ import math
 import pytest
 import torch
 from conftest import small_config
+from support.models import adamw, initialised
 
 from paper_repro.config import ModelConfig
 from paper_repro.cost import parameters
-from paper_repro.hyperparameters import module_types
-from paper_repro.model.gpt import GPT, _label, rotate, rotation
+from paper_repro.hyperparameters import module_types, parameter_labels
+from paper_repro.model.gpt import GPT, rotate, rotation
 from paper_repro.model.layers import Norm
-from paper_repro.training.param_groups import adamw, parameter_groups
 
 VOCABULARY = 50
-
-
-def initialised(config, vocab_size=VOCABULARY) -> GPT:
-    model = GPT(config.model, vocab_size, config.data.context)
-    model.initialise(config)
-    return model
 
 
 @pytest.fixture
@@ -36,32 +30,34 @@ def test_parameter_count_labels_and_groups(mlp, qk_norm, biases):
     model = initialised(config)
     count = sum(parameter.numel() for parameter in model.parameters())
     assert count == parameters(config.model, VOCABULARY)
-    types = {label.module_type for label in model.labels.values()}
-    assert types == set(module_types(config.model))
-    grouped = [name for group in parameter_groups(model, config) for name in group["names"]]
+    labels = parameter_labels(config.model)
+    assert {label.module_type for label in labels.values()} == set(module_types(config.model))
+    grouped = [name for group in adamw(model, config).param_groups for name in group["names"]]
     assert sorted(grouped) == sorted(name for name, _ in model.named_parameters())
-    blocks = {label.block for label in model.labels.values()}
+    assert labels.keys() == dict(model.named_parameters()).keys()
+    blocks = {label.block for label in labels.values()}
     assert blocks == {None, 0, 1, 2}
 
 
 def test_labels():
-    model = initialised(small_config(model={"biases": True}))
-    assert model.labels["embedding.weight"].tensor_class == "embedding"
-    assert model.labels["blocks.1.mlp_in.weight"].tensor_class == "hidden_weight"
-    assert model.labels["blocks.1.mlp_in.bias"].tensor_class == "hidden_bias"
-    assert model.labels["blocks.1.mlp_in.bias"].block == 1
-    assert model.labels["blocks.0.key_norm.weight"].tensor_class == "qk_norm"
-    assert model.labels["final_norm.weight"].tensor_class == "final_norm"
-    assert model.labels["unembedding.weight"].tensor_class == "unembedding"
+    labels = parameter_labels(small_config(model={"biases": True}).model)
+    assert labels["embedding.weight"].tensor_class == "embedding"
+    assert labels["blocks.1.mlp_in.weight"].tensor_class == "hidden_weight"
+    assert labels["blocks.1.mlp_in.bias"].tensor_class == "hidden_bias"
+    assert labels["blocks.1.mlp_in.bias"].block == 1
+    assert labels["blocks.0.key_norm.weight"].tensor_class == "qk_norm"
+    assert labels["final_norm.weight"].tensor_class == "final_norm"
+    assert labels["unembedding.weight"].tensor_class == "unembedding"
 
 
 def test_an_unlabelled_parameter_is_an_error():
-    with pytest.raises(KeyError):
-        _label("blocks.0.router.weight")
     config = small_config()
     model = initialised(config)
-    model.extra = torch.nn.Parameter(torch.zeros(3))
-    with pytest.raises(KeyError):
+    model.router = torch.nn.Linear(3, 3)
+    with pytest.raises(ValueError, match=r"without labels: router\.bias, router\.weight"):
+        adamw(model, config)
+    del model.router, model.blocks[1].query
+    with pytest.raises(ValueError, match=r"does not have: blocks\.1\.query\.weight"):
         adamw(model, config)
 
 
@@ -179,7 +175,7 @@ def test_groups_hold_the_numbers_of_their_parameters():
         train={"batch_size": 8, "tokens": 8 * 12 * 64},
         hyperparameters={"lr": 0.8, "eps": 1e-3, "weight_decay": 0.6, "beta1": 0.2, "beta2": 0.6},
     )
-    groups = {g["tensor_class"]: g for g in parameter_groups(initialised(config), config)}
+    groups = {g["tensor_class"]: g for g in adamw(initialised(config), config).param_groups}
     keys = ("lr", "peak_lr", "eps", "weight_decay")
     hidden = [groups["hidden_weight"][key] for key in keys]
     assert hidden == pytest.approx([0.1, 0.1, 1e-3 / 4, 1.2])

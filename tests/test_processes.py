@@ -19,13 +19,14 @@ from conftest import small_config, train
 
 from paper_repro.config import Execution, Parallel, RunConfig
 from paper_repro.files import read_json
+from paper_repro.hyperparameters import resolve
 from paper_repro.model import GPT
 from paper_repro.records import Record
-from paper_repro.records.lease import owner_of, take_lease
-from paper_repro.records.recorder import LeasedRun, leaders_run
+from paper_repro.records.bundle import train_bundle
+from paper_repro.records.lease import LeasedRun, owner_of, take_lease
 from paper_repro.training.processes import SeveralProcesses
-from paper_repro.training.trainer import train_bundle
-from slurm.ranks import PORTS
+from paper_repro.training.single import initialise
+from slurm.ranks import PORTS, announced, dismiss, follow
 
 #: Away from the base, so that every multiplier acts, and with rows that no two processes can share
 #: equally in the last validation batch (3 of 7).
@@ -87,29 +88,31 @@ def _work(rank: int, count: int, jobs: list[Any]) -> None:
             claim = take_lease(directory)
             assert claim is not None
             run = LeasedRun(config, record, claim)
-        processes.share(None)  # the record is written
-        if rank > 0:
-            run = leaders_run(directory)
         _check_weights(processes)
         execution = Execution(
             device="cpu", parallel=parallel, accumulate=2, recompute=parallel == "fsdp"
         )
-        train_bundle([run], execution, should_stop(rank), processes)
-        if processes.parted:
-            return  # the leader, left alone
+        if rank > 0:
+            follow(directory.parent, execution, should_stop(rank), processes)
+        else:
+            runs = announced([run], False, processes)
+            train_bundle(runs, execution, should_stop(rank), processes)
+            if processes.aborted:
+                return  # the leader, left alone
+            dismiss(processes)
         dist.destroy_process_group()
 
 
 def _check_weights(processes: SeveralProcesses) -> None:
     """Weights and buffers are those of one process, bit for bit; FSDP keeps a share of them."""
     alone = GPT(CONFIG.model, 50, 16)
-    alone.initialise(CONFIG)
+    initialise(alone, resolve(CONFIG), CONFIG.seed)
     model, _ = processes.build(lambda: GPT(CONFIG.model, 50, 16), processes.device("cpu"))
-    model.initialise(CONFIG)
+    initialise(model, resolve(CONFIG), CONFIG.seed)
     expected = dict(alone.named_parameters())
     for name, parameter in model.named_parameters():
-        whole = processes.whole(parameter.detach())
-        assert processes.rank or torch.equal(whole, expected[name]), name
+        full = getattr(parameter.detach(), "full_tensor", lambda p=parameter: p)()
+        assert torch.equal(full, expected[name]), name
     for name, buffer in alone.named_buffers():
         assert torch.equal(buffer, model.get_buffer(name)), name
     kept = sum(_local(parameter).numel() for parameter in model.parameters())

@@ -6,9 +6,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from paper_repro.records.code import code_files, hash_code
 
 from paper_repro.errors import ConfigError
-from paper_repro.records.code import code_files, hash_code
 from slurm.profiles import Profile, read_profile
 from slurm.submit import array_sizes, scripts
 from sweeps import launch

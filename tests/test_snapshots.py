@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from paper_repro.records.code import PACKAGES, code_files, code_hash, git_revision, hash_code
 from support.tiny_sweep import (
     ROOT,
     STEPS,
@@ -23,7 +24,6 @@ from support.tiny_sweep import (
 
 from paper_repro.config import Execution
 from paper_repro.files import read_json
-from paper_repro.records.code import PACKAGES, code_files, code_hash, git_revision, hash_code
 from slurm.queue import submitted
 from slurm.snapshots import take_snapshot
 from slurm.worker import Work, Worker

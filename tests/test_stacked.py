@@ -5,10 +5,12 @@ from __future__ import annotations
 import pytest
 import torch
 from conftest import small_config
+from support.models import adamw, initialised
 
+from paper_repro.hyperparameters import resolve
 from paper_repro.model import GPT
-from paper_repro.training.param_groups import adamw, set_lr_scale
-from paper_repro.training.stacked import Stack, adamw_update
+from paper_repro.training.param_groups import set_lr_scale
+from paper_repro.training.stacked import StackedRuns, adamw_update
 
 VOCABULARY, STEPS = 32, 30
 LR_SCALE = 0.5
@@ -52,13 +54,21 @@ def trained(request, batches):
     """Losses of each step and run, (S, R), and the stack."""
     configs = _configs()
     models = GPT(configs[0].model, VOCABULARY, configs[0].data.context, len(configs))
-    stack = Stack(models, models.loss, adamw_update, _model(configs[0]), configs)
+    stack = StackedRuns(
+        models,
+        models.loss,
+        adamw_update,
+        _model(configs[0]),
+        [resolve(config) for config in configs],
+        [config.seed for config in configs],
+        [request.param for _ in configs],
+    )
     losses = []
     for step, sequences in enumerate(batches):
         cross_entropy_R, z_loss_R = stack.losses(sequences)
         (cross_entropy_R + 1e-4 * z_loss_R).sum().backward()
-        stack.schedule(LR_SCALE, step)
-        stack.update(request.param)
+        stack.schedule([LR_SCALE] * len(configs), step)
+        stack.update()
         losses.append(cross_entropy_R.detach())
     return torch.stack(losses), stack, request.param
 
@@ -67,8 +77,7 @@ def trained(request, batches):
 def test_a_run_of_a_stack_equals_the_run_alone(run, trained, batches):
     losses_SR, stack, clip = trained
     config = _configs()[run]
-    model = _model(config)
-    model.initialise(config)
+    model = initialised(config, VOCABULARY)
     optimizer = adamw(model, config)
     set_lr_scale(optimizer, LR_SCALE)
     alone = []

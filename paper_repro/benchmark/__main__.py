@@ -25,8 +25,7 @@ from paper_repro.benchmark.measure import (
 from paper_repro.config import Execution, RunConfig, parse_run_config
 from paper_repro.errors import ConfigError
 from paper_repro.files import write_json
-from paper_repro.records.code import describe_code
-from paper_repro.records.provenance import versions
+from paper_repro.records.provenance import describe_code, versions
 
 Device = Literal["cpu", "cuda"]
 Dtype = Literal["float32", "bfloat16"]
@@ -89,7 +88,7 @@ def _run(arguments: argparse.Namespace) -> int:
             measurements.append(measure(variant, shape, peaks[shape.execution.dtype]))
         rows = [measurement.row() for measurement in measurements]
         if arguments.output:  # as they come: a GPU may be lent for minutes
-            content = {**describe_code(None), "versions": versions(), "peak_flops": peaks}
+            content = {**describe_code(), "versions": versions(), "peak_flops": peaks}
             write_json(arguments.output, content | {"rows": rows})
     if arguments.json:
         print(json.dumps(rows, indent=2))

@@ -8,14 +8,10 @@ from __future__ import annotations
 
 import multiprocessing
 import multiprocessing.queues
-import resource
-import tempfile
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from multiprocessing.synchronize import Barrier
-from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -23,14 +19,13 @@ import torch
 from paper_repro.config import Execution, RunConfig
 from paper_repro.cost import parameters, train_flops
 from paper_repro.data import load_dataset
-from paper_repro.records import Record
-from paper_repro.records.lease import take_lease
-from paper_repro.records.provenance import device_name
+from paper_repro.training import Trainer
+from paper_repro.training.devices import choose_device, device_name, peak_memory
 
 Variant = Literal["bundled", "single", "plain"]
 
 RUN_TOKENS = 589_824
-"""Length of a run, that of sweeps/lr_width.yaml."""
+"""Length of a run whose runs an hour are counted."""
 WARMUP_STEPS = 8  # a step is captured in a CUDA graph at its fourth
 MIN_STEPS = 4
 PEAK_FLOPS = {"H100": 989e12, "H200": 989e12, "A100": 312e12, "L40S": 362e12}
@@ -65,7 +60,7 @@ class Measurement:
     mfu: float
     """Model FLOPs a second over the device's peak."""
     peak_bytes: int
-    """Of all processes: resident memory on a CPU, allocated memory on a GPU."""
+    """Peak memory of all processes: resident on a CPU, allocated on a GPU."""
     device: str
     parameters: int
     flops_per_token: float
@@ -75,16 +70,16 @@ class Measurement:
     dtype: str
     workers: int
     runs_at_once: int
-    """As many of a worker's runs as fit."""
+    """How many of a worker's runs trained as one program."""
     threads: int
 
     def row(self) -> dict[str, Any]:
-        """As plain data."""
+        """The fields as plain data."""
         return asdict(self)
 
 
 class Stopwatch:
-    """Counts steps; told after each, it says when enough were seen."""
+    """Counts the steps of a training; called after each, it returns whether enough were seen."""
 
     def __init__(self, barrier: Barrier, seconds: float, device: torch.device) -> None:
         self._barrier, self._seconds, self._device = barrier, seconds, device
@@ -95,7 +90,7 @@ class Stopwatch:
         self._steps += 1
         if self._steps == 0:
             self._wait()
-            self._barrier.wait()  # nobody measures while another still compiles
+            self._barrier.wait()  # no process measures while another still compiles
             self._started = time.perf_counter()
         if self._steps < MIN_STEPS or time.perf_counter() - self._started < self._seconds:
             return False
@@ -145,7 +140,7 @@ def measure(variant: Variant, shape: Shape, peak: float) -> Measurement:
         runs_per_hour=tokens_per_s * 3600 / RUN_TOKENS,
         mfu=tokens_per_s * flops_per_token / peak,
         peak_bytes=sum(done.peak_bytes for done in measured),
-        device=device_name(_device(shape.execution)),
+        device=device_name(choose_device(shape.execution.device)),
         parameters=parameters(config.model, vocabulary),
         flops_per_token=flops_per_token,
         context=config.data.context,
@@ -175,12 +170,6 @@ def peak_flops(device_type: str, dtype: str) -> float:
     return 2 * 2048**3 / best
 
 
-def _device(execution: Execution) -> torch.device:
-    if execution.device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return torch.device(execution.device)
-
-
 @dataclass(frozen=True)
 class Done:
     """What a worker saw."""
@@ -197,7 +186,7 @@ def _work(
     barrier: Barrier,
     results: multiprocessing.queues.SimpleQueue[Done],
 ) -> None:
-    device = _device(shape.execution)
+    device = choose_device(shape.execution.device)
     stopwatch = Stopwatch(barrier, shape.seconds, device)
     configs = [
         shape.config.model_copy(update={"seed": worker * shape.runs + run})
@@ -205,44 +194,16 @@ def _work(
     ]
     train = _plain if variant == "plain" else _suite
     runs_at_once = train(configs, shape.execution, stopwatch)
-    memory = (
-        torch.cuda.max_memory_allocated(device)
-        if device.type == "cuda"
-        else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    )
-    results.put(Done(stopwatch.steps_per_second, runs_at_once, memory))
-
-
-class _MeasuredError(BaseException):
-    """Ends a training without the checkpoints that a stop would write."""
+    results.put(Done(stopwatch.steps_per_second, runs_at_once, peak_memory(device)))
 
 
 def _suite(configs: list[RunConfig], execution: Execution, stop: Callable[[], bool]) -> int:
-    """The suite's own way, records and all; how many runs trained at once."""
-    from paper_repro.records.recorder import LeasedRun
-    from paper_repro.training.trainer import train_bundle
-
-    def stop_unsaved() -> bool:
-        if stop():
-            raise _MeasuredError
-        return False
-
-    with tempfile.TemporaryDirectory() as directory:
-        runs = []
-        for config in configs:
-            record = Record(Path(directory) / config.run_id)
-            record.create(config)
-            claim = take_lease(record.directory)
-            assert claim is not None
-            runs.append(LeasedRun(config, record, claim))
-        with suppress(_MeasuredError):
-            train_bundle(runs, execution, stop_unsaved)
-        first = runs[0].record
-        if (status := first.status()) is not None:
-            raise RuntimeError(f"the run ended before it was measured: {status}")
-        info = first.run_info()
-        assert info is not None
-        return info.runs_at_once
+    """The suite's own way; how many runs trained at once."""
+    trainer = Trainer(configs[0], execution)
+    outcomes = trainer.fit(configs[: trainer.runs_at_once], should_stop=stop)
+    if any(outcomes):
+        raise RuntimeError(f"a run ended before it was measured: {outcomes}")
+    return len(outcomes)
 
 
 def _plain(configs: list[RunConfig], execution: Execution, stop: Callable[[], bool]) -> int:
@@ -251,7 +212,11 @@ def _plain(configs: list[RunConfig], execution: Execution, stop: Callable[[], bo
 
     torch.set_num_threads(execution.threads)
     (config,) = configs
-    dataset, model, device = load_dataset(config.data), config.model, _device(execution)
+    dataset, model, device = (
+        load_dataset(config.data),
+        config.model,
+        choose_device(execution.device),
+    )
     gpt = PlainGPT(
         dataset.vocab_size, model.width, model.depth, model.head_dim, config.data.context
     ).to(device)

@@ -4,17 +4,21 @@ Models of growing size train a few steps; activations, their change and the upda
 must neither grow nor vanish (arXiv 2203.03466, appendix D.1; arXiv 2505.01618). A wrong rule
 shows as a slope in log-log.
 
-Command: `python -m paper_repro.coordinate_check [--parameterization P] [--axis width|depth]`.
+`check` does it in one call; the command is
+`python -m paper_repro.coordinate_check [--parameterization P] [--axis width|depth]`.
 """
 
 from paper_repro.coordinate_check.judge import GradientSlope, Verdict, gradient_slopes, judge
 from paper_repro.coordinate_check.measure import Axis, check_config, measure
 from paper_repro.coordinate_check.plot import plot
+from paper_repro.coordinate_check.report import Report, check
 
 __all__ = [
     "Axis",
     "GradientSlope",
+    "Report",
     "Verdict",
+    "check",
     "check_config",
     "gradient_slopes",
     "judge",

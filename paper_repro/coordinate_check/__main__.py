@@ -8,17 +8,15 @@ from pathlib import Path
 from typing import get_args
 
 import pandas as pd
-import torch
 from rich.console import Console
 from rich.table import Table
 
-from paper_repro.coordinate_check.judge import BOUND, GradientSlope, Verdict, gradient_slopes, judge
-from paper_repro.coordinate_check.measure import Axis, check_config, measure
+from paper_repro.coordinate_check.judge import BOUND, GradientSlope, Verdict, gradient_slopes
+from paper_repro.coordinate_check.measure import Axis
 from paper_repro.coordinate_check.plot import plot
+from paper_repro.coordinate_check.report import Report, check
 from paper_repro.errors import ConfigError
 from paper_repro.parameterization import COLUMNS
-
-SIZES: dict[Axis, tuple[int, ...]] = {"width": (32, 64, 128, 256), "depth": (2, 4, 8, 16)}
 
 EPS = 1e-8
 #: Above the gradient RMS of every tensor class at the base before training (0.0006 to 0.009), so
@@ -49,10 +47,10 @@ def _run(options: argparse.Namespace, console: Console) -> int:
     axes: tuple[Axis, ...] = (options.axis,) if options.axis else get_args(Axis)
     if options.sizes and not options.axis:
         raise ConfigError("--sizes: needs --axis width or --axis depth")
-    torch.set_num_threads(1)  # models this small are slower on more
     title = f"{options.parameterization}, α = {options.alpha:g}, ε = {options.eps:g}"
-    measurements = pd.concat([_measure(options, axis, console) for axis in axes])
-    verdicts = judge(measurements)
+    reports = [_check(options, axis, console) for axis in axes]
+    measurements = pd.concat([report.measurements for report in reports])
+    verdicts = [verdict for report in reports for verdict in report.verdicts]
     console.print(_verdict_table(verdicts, title))
     if options.gradients:
         slopes = gradient_slopes(measurements, options.parameterization, options.alpha)
@@ -68,11 +66,17 @@ def _run(options: argparse.Namespace, console: Console) -> int:
     return 1 if failed else 0
 
 
-def _measure(options: argparse.Namespace, axis: Axis, console: Console) -> pd.DataFrame:
-    sizes = sorted(options.sizes or SIZES[axis])
-    config = check_config(options.parameterization, axis, sizes[0], options.alpha, options.eps)
-    with console.status(f"training at {axis} {', '.join(map(str, sizes))} ..."):
-        return measure(config, axis, sizes, range(options.seeds), options.steps)
+def _check(options: argparse.Namespace, axis: Axis, console: Console) -> Report:
+    with console.status(f"training at growing {axis} ..."):
+        return check(
+            axis,
+            options.sizes,
+            options.parameterization,
+            options.alpha,
+            options.eps,
+            range(options.seeds),
+            options.steps,
+        )
 
 
 def _verdict_table(verdicts: list[Verdict], title: str) -> Table:

@@ -10,9 +10,8 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from paper_repro.config import Parameterization
 from paper_repro.coordinate_check.measure import ACTIVATIONS, BRANCHES, Axis, Kind
-from paper_repro.parameterization import TENSOR_CLASSES, TensorClass, rule
+from paper_repro.parameterization import TENSOR_CLASSES, Parameterization, TensorClass, rule
 
 #: The exponents of the rules are multiples of 1/2, so a wrong rule shifts the slope of what it
 #: governs by 1/2 or more: the bound is half way. Measured with three seeds at the command's sizes,

@@ -17,21 +17,23 @@ the sum of the residual multipliers.
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
+from statistics import fmean
 from typing import Any, Literal
 
 import pandas as pd
 import torch
 from torch import Tensor
 
-from paper_repro.config import Parameterization, RunConfig, parse_run_config
-from paper_repro.data import Dataset, load_dataset
+from paper_repro.config import Execution, RunConfig, parse_run_config
 from paper_repro.errors import ConfigError
+from paper_repro.hyperparameters import ResolvedRun, resolve
 from paper_repro.model import GPT
-from paper_repro.parameterization import TensorClass
-from paper_repro.training.param_groups import adamw
+from paper_repro.parameterization import Parameterization, TensorClass
+from paper_repro.training import Observer, Trainer
 
 Axis = Literal["width", "depth"]
 Kind = Literal["activation", "change", "update", "gradient"]
@@ -94,13 +96,12 @@ def measure(
         raise ConfigError(f"coordinate check: a slope needs two sizes or more, got {list(sizes)}")
     if not seeds or steps < 1:
         raise ConfigError("coordinate check: needs at least one seed and one step")
-    configs = [_resized(config, axis, size, seed) for size in sizes for seed in seeds]
-    dataset = load_dataset(config.data)
-    rows = [
-        (axis, getattr(run.model, axis), run.seed, *row)
-        for run in configs
-        for row in _train(run, dataset, steps)
-    ]
+    by_size = [[_resized(config, axis, size, seed) for seed in seeds] for size in sizes]
+    rows = []
+    for size, configs in zip(sizes, by_size, strict=True):
+        trainer = Trainer(configs[0], Execution(device="cpu"))
+        for run in configs:
+            rows += [(axis, size, run.seed, *row) for row in _train(trainer, run, steps)]
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
@@ -108,38 +109,82 @@ def _resized(config: RunConfig, axis: Axis, size: int, seed: int) -> RunConfig:
     content: dict[str, Any] = config.model_dump()
     content["model"][axis] = size
     content["seed"] = seed
+    content["train"] |= {
+        "schedule": "constant",
+        "warmup_fraction": 0.0,
+        "z_loss": 0.0,
+        "evaluations": 1,
+        "eval_sequences": config.train.batch_size,
+    }
     return parse_run_config(content, f"coordinate check, {axis} {size}")
 
 
-def _train(
-    config: RunConfig, dataset: Dataset, steps: int
-) -> Iterator[tuple[int, Kind, str, float]]:
-    """Rows (step, kind, quantity, value)."""
-    model = GPT(config.model, dataset.vocab_size, config.data.context)
-    model.initialise(config)
-    optimizer = adamw(model, config)
+Measured = tuple[int, Kind, str, float]
+"""Step, kind, quantity and value."""
+
+
+def _train(trainer: Trainer, config: RunConfig, steps: int) -> list[Measured]:
+    """Train a few steps. Where the run diverges before the last, what is missing is NaN."""
     batch_size = config.train.batch_size
-    probe_BT = next(dataset.validation_batches(batch_size, batch_size))[:, :-1]
-    first = activations(model, probe_BT)
-    first_weights = {name: weight.detach().clone() for name, weight in model.named_parameters()}
-    for step in range(steps + 1):
-        loss, _ = model.loss(dataset.training_batch(config.seed, step, batch_size))
-        loss.backward()  # type: ignore[no-untyped-call]
-        for quantity, value in activations(model, probe_BT).items():
+    probe_BT = next(trainer.dataset.validation_batches(batch_size, batch_size))[:, :-1]
+    probe = _Probe(resolve(config), probe_BT, steps)
+    trainer.fit([config], [probe], should_stop=lambda: probe.ended)
+    if not probe.ended:
+        quantities = {(kind, quantity): None for _, kind, quantity, _ in probe.rows}
+        probe.rows += [(steps, *names, math.nan) for names in quantities]
+    return probe.rows
+
+
+class _Probe(Observer):
+    """Measures a run at every step, between its gradients and its update."""
+
+    watches = True
+
+    def __init__(self, resolved: ResolvedRun, probe_BT: Tensor, steps: int) -> None:
+        self._resolved, self._probe_BT, self._steps = resolved, probe_BT, steps
+        self.rows: list[Measured] = []
+        self.ended = False
+        """Whether the last step was measured."""
+
+    def gradients(self, model: GPT, step: int) -> None:
+        if step == 0:
+            self._first = activations(model, self._probe_BT)
+            self._weights = {name: w.detach().clone() for name, w in model.named_parameters()}
+        self.rows += self._measure(model, step)
+        self.ended = step == self._steps
+
+    def _measure(self, model: GPT, step: int) -> Iterator[Measured]:
+        for quantity, value in activations(model, self._probe_BT).items():
             yield step, "activation", quantity, _rms([value])
             if step:
-                yield step, "change", quantity, _rms([value - first[quantity]])
-        for tensor_class, weights in _by_class(model).items():
+                yield step, "change", quantity, _rms([value - self._first[quantity]])
+        for tensor_class, weights in self._by_class(model).items():
             gradients = [weight.grad for weight in weights.values() if weight.grad is not None]
             yield step, "gradient", tensor_class, _rms(gradients)
             if step:
                 updates = (
-                    (weight.detach() - first_weights[name]) * _reach(model, name)
+                    (weight.detach() - self._weights[name]) * self._reach(name, weight)
                     for name, weight in weights.items()
                 )
                 yield step, "update", tensor_class, _rms(updates)
-        optimizer.step()
-        optimizer.zero_grad()
+
+    def _by_class(self, model: GPT) -> dict[TensorClass, dict[str, Tensor]]:
+        classes: dict[TensorClass, dict[str, Tensor]] = defaultdict(dict)
+        for name, weight in model.named_parameters():
+            classes[self._resolved.labels[name].tensor_class][name] = weight
+        return classes
+
+    def _reach(self, name: str, weight: Tensor) -> float:
+        """The reach of a parameter's update (see the module's docstring)."""
+        label = self._resolved.labels[name]
+        reach = 1.0
+        if label.tensor_class in MATRICES:
+            reach *= weight.shape[1]
+        if label.tensor_class == "unembedding":
+            reach *= self._resolved.logits_multiplier
+        if label.block is not None:  # sum over blocks of the mean of their two multipliers
+            reach *= sum(map(fmean, self._resolved.residual_multipliers))
+        return reach
 
 
 @torch.no_grad()
@@ -162,32 +207,6 @@ def activations(model: GPT, tokens_BT: Tensor) -> dict[str, Tensor]:
                 watch(WATCHED[module_type], module)
         seen["logits"] = [model(tokens_BT)]
     return {name: torch.stack(seen[name]) for name in ACTIVATIONS}
-
-
-def _by_class(model: GPT) -> dict[TensorClass, dict[str, Tensor]]:
-    classes: dict[TensorClass, dict[str, Tensor]] = defaultdict(dict)
-    for name, weight in model.named_parameters():
-        classes[model.labels[name].tensor_class][name] = weight
-    return classes
-
-
-def _reach(model: GPT, name: str) -> float:
-    """The reach of a parameter's update (see the module's docstring)."""
-    label = model.labels[name]
-    reach = 1.0
-    if label.tensor_class in MATRICES:
-        reach *= model.get_parameter(name).shape[1]
-    if label.tensor_class == "unembedding":
-        reach *= model.logits_multiplier.item()
-    if label.block is not None:
-        reach *= _blocks_reach(model)
-    return reach
-
-
-def _blocks_reach(model: GPT) -> float:
-    """Sum over blocks of the mean of their two residual multipliers."""
-    named = model.named_buffers()
-    return sum(buffer.mean().item() for name, buffer in named if "residual_multipliers" in name)
 
 
 def _rms(tensors: Iterable[Tensor]) -> float:

@@ -1,5 +1,5 @@
-"""The GPT that all runs train."""
+"""The GPT that all runs train, for one run or for several at once."""
 
-from paper_repro.model.gpt import GPT, ROPE_BASE, attend, losses, rotate, rotation
+from paper_repro.model.gpt import GPT, Forward, losses
 
-__all__ = ["GPT", "ROPE_BASE", "attend", "losses", "rotate", "rotation"]
+__all__ = ["GPT", "Forward", "losses"]

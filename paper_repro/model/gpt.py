@@ -1,7 +1,7 @@
 """The GPT that all runs train: decoder-only, pre-norm, QK norm, RoPE, untied embeddings.
 
 Shapes in names: B sequences, T positions, D width, H heads, K head size, F hidden size of the
-MLP, V vocabulary. Module names are the module types of `paper_repro.config.ModuleType`.
+MLP, V vocabulary. Modules are named by their types (`paper_repro.parameterization.MODULES`).
 
 One `GPT` is one model, or R models of runs that train at once
 (`paper_repro.training.stacked`): then all parameters, multipliers, inputs and outputs have a run
@@ -14,23 +14,18 @@ residual branches and of the logits are buffers, set by `initialise`.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from paper_repro.config import ModelConfig, ModuleType, RunConfig
-from paper_repro.hyperparameters import (
-    OUTSIDE_BLOCKS,
-    WEIGHT_CLASSES,
-    Label,
-    logits_multiplier,
-    residual_multiplier,
-    resolve,
-)
-from paper_repro.model.layers import Embedding, Linear, Norm, over, run_axis
-from paper_repro.training.processes import Forward, write
+from paper_repro.config import ModelConfig
+from paper_repro.model.layers import Embedding, Linear, Norm, copy_whole, per_run, run_axis
+
+#: Tokens (B, T) to logits (B, T, V): a `GPT`, or one wrapped for several processes.
+Forward = Callable[[Tensor], Tensor]
 
 ROPE_BASE = 10_000.0
 
@@ -59,7 +54,7 @@ class Block(nn.Module):
         self.register_buffer("residual_multipliers", multipliers, persistent=False)
 
     def forward(self, x_BTD: Tensor, rotation_2THK: Tensor) -> Tensor:
-        attention, mlp = (over(x_BTD, r, 0) for r in self.residual_multipliers.unbind(-1))
+        attention, mlp = (per_run(r, x_BTD, 0) for r in self.residual_multipliers.unbind(-1))
         x_BTD = x_BTD + attention * self.attention(self.attention_norm(x_BTD), rotation_2THK)
         return x_BTD + mlp * self.mlp(self.mlp_norm(x_BTD))
 
@@ -86,8 +81,7 @@ class Block(nn.Module):
 class GPT(nn.Module):
     """Tokens (B, T) to logits (B, T, V).
 
-    `labels` says of every parameter, by name, what it is. Weights are uninitialised until
-    `initialise` is called with a run's config; those of several runs are to be copied in.
+    Weights are uninitialised until `initialise` is called; those of several runs are copied in.
     """
 
     rotation_2THK: Tensor  # noqa: N815 (a shape in a name)
@@ -110,7 +104,6 @@ class GPT(nn.Module):
             persistent=False,
         )
         self.register_buffer("logits_multiplier", torch.ones(run_axis(runs)), persistent=False)
-        self.labels = {name: _label(name) for name, _ in self.named_parameters()}
 
     def forward(self, tokens_BT: Tensor) -> Tensor:
         x_BTD = self.embedding(tokens_BT)
@@ -121,48 +114,54 @@ class GPT(nn.Module):
             else:
                 x_BTD = block(x_BTD, rotation_2THK)
         logits_BTV: Tensor = self.unembedding(self.final_norm(x_BTD))
-        return (over(logits_BTV, self.logits_multiplier, 0) * logits_BTV).float()
+        return (per_run(self.logits_multiplier, logits_BTV, 0) * logits_BTV).float()
 
     def loss(self, sequences: Tensor) -> tuple[Tensor, Tensor]:
         """The losses of this model: see `losses`."""
         return losses(self, sequences)
 
     @torch.no_grad()
-    def initialise(self, config: RunConfig) -> None:
-        """Draw the weights and set the multipliers that a run's config asks for.
+    def initialise(
+        self,
+        init_std: Mapping[str, float],
+        residual_multipliers: Sequence[Sequence[float]],
+        logits_multiplier: float,
+        seed: int,
+    ) -> None:
+        """Draw the weights of one run and set its multipliers.
 
         Each parameter has a stream of random numbers of its own, from the seed and its name, so
         runs that share a seed draw the same numbers whatever their standard deviations, and however
         many processes share a model. Nothing is left as it was: the model may have been built on
         the meta device.
+
+        Args:
+            init_std: standard deviation of the initial values of each parameter, by name; 0 where
+                they are fixed (gains at 1, biases at 0).
+            residual_multipliers: for each block, of its attention and of its MLP branch.
+
+        Raises:
+            KeyError: a parameter has no standard deviation.
         """
         self.zero_grad()
         self.rotation_2THK.copy_(rotation(*self.rotation_2THK.shape[1:]))
         for name, parameter in self.named_parameters():
-            std = resolve(config, self.labels[name]).init_std
-            if std:
-                draws = torch.randn(parameter.shape, generator=_generator(config.seed, name))
-                write(parameter, draws * std)
+            if std := init_std[name]:
+                draws = torch.randn(parameter.shape, generator=_generator(seed, name))
+                copy_whole(draws * std, parameter)
             else:
                 parameter.fill_(0.0 if name.endswith("bias") else 1.0)
-        for index, block in enumerate(self.blocks):
+        for block, multipliers in zip(self.blocks, residual_multipliers, strict=True):
             assert isinstance(block, Block)
-            block.residual_multipliers.copy_(
-                torch.tensor(
-                    [
-                        residual_multiplier(config, "attention_out", index),
-                        residual_multiplier(config, "mlp_out", index),
-                    ]
-                )
-            )
-        self.logits_multiplier.fill_(logits_multiplier(config))
+            block.residual_multipliers.copy_(torch.tensor(multipliers))
+        self.logits_multiplier.fill_(logits_multiplier)
 
 
 def losses(forward: Forward, sequences: Tensor) -> tuple[Tensor, Tensor]:
     """Mean cross-entropy in nats, and mean squared log-partition (z-loss, arXiv 2204.02311).
 
     Args:
-        forward: tokens (B, T) to logits (B, T, V): a `GPT`, or one wrapped for several processes.
+        forward: the model.
         sequences: tokens (B, T + 1); each position predicts the next.
 
     Returns scalars; with a run axis, two tensors (R,).
@@ -172,22 +171,6 @@ def losses(forward: Forward, sequences: Tensor) -> tuple[Tensor, Tensor]:
     log_z_N = losses_N + logits_NV.gather(-1, targets_N[:, None]).squeeze(-1)
     of_runs = (*sequences.shape[:-2], -1)
     return losses_N.view(of_runs).mean(-1), log_z_N.square().view(of_runs).mean(-1)
-
-
-def _label(name: str) -> Label:
-    """The label of a parameter named `embedding.weight` or `blocks.3.query.bias`.
-
-    Raises:
-        KeyError: for a module that is none of the module types.
-    """
-    *path, module, kind = name.split(".")
-    module_type: ModuleType = module  # type: ignore[assignment]
-    tensor_class = WEIGHT_CLASSES[module_type]
-    if kind == "bias":
-        tensor_class = "hidden_bias"
-    if module_type in OUTSIDE_BLOCKS:
-        return Label(tensor_class, module_type)
-    return Label(tensor_class, module_type, int(path[-1]))
 
 
 def _generator(seed: int, name: str) -> torch.Generator:

@@ -5,6 +5,8 @@ Inputs and outputs carry that axis too, before the batch. Nothing is reduced ove
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -13,21 +15,33 @@ NORM_EPS = 1e-6
 
 
 def run_axis(runs: int | None) -> tuple[int, ...]:
-    """Of a tensor that each run has for itself: (R,), or () where there is one model."""
+    """Leading shape of a per-run tensor: (R,) for stacked runs, () for a single model."""
     return () if runs is None else (runs,)
 
 
-def over(x: Tensor, values: Tensor, axes: int) -> Tensor:
-    """What each run has, shaped to broadcast over x.
+def per_run(values: Tensor, like: Tensor, trailing: int) -> Tensor:
+    """Reshape per-run `values` so that they broadcast against `like`.
 
     Args:
-        x: of shape (..., *last), with the run axis first if `values` has one.
-        values: (*last) or (R, *last).
-        axes: how many axes `last` has.
+        values: (R, *last), or (*last) of a single model, which is returned as it is.
+        like: (R, ..., *last), or (..., *last).
+        trailing: the number of axes in `last`.
     """
-    if values.dim() == axes:
+    if values.dim() == trailing:
         return values
-    return values.view(len(values), *[1] * (x.dim() - 1 - axes), *values.shape[1:])
+    return values.view(len(values), *[1] * (like.dim() - 1 - trailing), *values.shape[1:])
+
+
+def copy_whole(whole: Tensor, target: Tensor) -> None:
+    """Copy a whole tensor, which every process has, into a tensor, or into its shard of it."""
+    if hasattr(target, "device_mesh"):  # a DTensor, whose module takes a second to import
+        from torch.distributed.tensor import distribute_tensor
+
+        sharded: Any = target
+        whole = distribute_tensor(
+            whole.to(target.device), sharded.device_mesh, sharded.placements, src_data_rank=None
+        )
+    target.copy_(whole)
 
 
 class Norm(nn.Module):
@@ -39,7 +53,7 @@ class Norm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         y = F.rms_norm(x, x.shape[-1:], eps=NORM_EPS)  # its kernels take no gains of several runs
-        return (y * over(y, self.weight, 1)).type_as(x)
+        return (y * per_run(self.weight, y, 1)).type_as(x)
 
 
 class Linear(nn.Module):
@@ -74,4 +88,4 @@ class Embedding(nn.Module):
             return F.embedding(tokens, self.weight)
         runs, vocab_size, _ = self.weight.shape
         first_R = vocab_size * torch.arange(runs, device=tokens.device)
-        return F.embedding(tokens + over(tokens, first_R, 0), self.weight.flatten(0, 1))
+        return F.embedding(tokens + per_run(first_R, tokens, 0), self.weight.flatten(0, 1))

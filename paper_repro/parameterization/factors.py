@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Literal
 
-from paper_repro.config import RunConfig
-
 Symbol = Literal["N", "L", "B", "D"]
 SYMBOLS: tuple[Symbol, ...] = ("N", "L", "B", "D")
 
@@ -24,16 +22,10 @@ class Ratios:
     B: float = 1.0
     D: float = 1.0
 
-    @classmethod
-    def of(cls, config: RunConfig) -> Ratios:
-        """The ratios of a run: the one place where they are computed."""
-        scaling = config.scaling
-        return cls(
-            N=config.model.width / scaling.base_width,
-            L=config.model.depth / scaling.base_depth,
-            B=config.train.batch_size / scaling.base_batch_size,
-            D=config.train.tokens / scaling.base_tokens,
-        )
+    def __post_init__(self) -> None:
+        for symbol in SYMBOLS:
+            if not getattr(self, symbol) > 0:
+                raise ValueError(f"m_{symbol}: expected above 0 (got {getattr(self, symbol)})")
 
 
 @dataclass(frozen=True)

@@ -1,30 +1,28 @@
-"""docs/rules.md, and the rule table of README.md, from the code's own table.
+"""The rule tables of README.md and docs/rules.md, from the code's own table.
 
-Commands: `python -m paper_repro.parameterization.page > docs/rules.md`; with `--readme` it
-prints what stands between the markers of README.md. Tests hold both files to it.
+Command: `python -m paper_repro.parameterization.page` rewrites what stands between their markers,
+in place; with `--check` it only says which file is out of date. A test holds both files to it.
 """
 
 from __future__ import annotations
 
 import argparse
 import ast
-from collections.abc import Iterator
-from dataclasses import dataclass
+import re
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
-from paper_repro.parameterization import (
-    COLUMNS,
-    FORWARD,
-    ITERATIONS,
-    TABLE,
-    TENSOR_CLASSES,
-)
-from paper_repro.parameterization import table as parameterization
+from paper_repro.parameterization import table
 from paper_repro.parameterization.factors import Factor
-from paper_repro.parameterization.page_notes import AFTER, BEFORE
-from paper_repro.parameterization.page_reasons import ALL, REASONS
+from paper_repro.parameterization.labels import TENSOR_CLASSES
+from paper_repro.parameterization.table import COLUMNS, FORWARD, ITERATIONS, TABLE
 
+ROOT = Path(__file__).parents[2]
 SOURCE = "paper_repro/parameterization/table.py"
+
+ALL = "every tensor class"
+"""The name of a row that all tensor classes share."""
 
 #: Headings of the quantities, in the table's order.
 QUANTITIES = {
@@ -38,8 +36,7 @@ QUANTITIES = {
 }
 
 
-@dataclass(frozen=True)
-class RuleRow:
+class RuleRow(NamedTuple):
     """A row of `TABLE` or `FORWARD`, and where in the source it stands."""
 
     quantity: str
@@ -49,37 +46,25 @@ class RuleRow:
     anchor: str
 
 
-def rule_rows() -> list[RuleRow]:
+def rule_rows() -> Iterator[RuleRow]:
     """The rows in the order of the table; one row where all tensor classes share it."""
-    anchors = dict(_anchors())
-    rows: list[RuleRow] = []
-    for quantity, by_class in TABLE.items():
-        if (quantity, ALL) in anchors:
-            rows.append(RuleRow(quantity, ALL, by_class["embedding"], anchors[quantity, ALL]))
-            continue
-        for name, factors in by_class.items():
-            rows.append(RuleRow(quantity, name, factors, anchors[quantity, name]))
-    for forward, factors in FORWARD.items():
-        rows.append(RuleRow("forward", forward, factors, anchors["forward", forward]))
-    return rows
-
-
-def _anchors() -> Iterator[tuple[tuple[str, str], str]]:
-    """Lines of the table's rows, as GitHub's anchors, by quantity and name."""
-    tree = ast.parse(Path(parameterization.__file__).read_text(encoding="utf-8"))
+    module = ast.parse(Path(table.__file__).read_text(encoding="utf-8"))
     literals = {
         node.target.id: node.value
-        for node in tree.body
+        for node in module.body
         if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name)
     }
-    for quantity, rows in _items(literals["TABLE"]):
-        if isinstance(rows, ast.Dict):
-            for name, row in _items(rows):
-                yield (quantity, name), _anchor(row)
+    lines = dict(_items(literals["TABLE"]))
+    for quantity, by_class in TABLE.items():
+        if isinstance(lines[quantity], ast.Dict):
+            for name, line in _items(lines[quantity]):
+                factors = {str(key): row for key, row in by_class.items()}
+                yield RuleRow(quantity, name, factors[name], _anchor(line))
         else:  # dict.fromkeys(TENSOR_CLASSES, row)
-            yield (quantity, ALL), _anchor(rows)
-    for name, row in _items(literals["FORWARD"]):
-        yield ("forward", name), _anchor(row)
+            yield RuleRow(quantity, ALL, by_class["embedding"], _anchor(lines[quantity]))
+    lines = dict(_items(literals["FORWARD"]))
+    for forward, row in FORWARD.items():
+        yield RuleRow("forward", forward, row, _anchor(lines[forward]))
 
 
 def _items(literal: ast.expr | None) -> Iterator[tuple[str, ast.expr]]:
@@ -94,43 +79,23 @@ def _anchor(node: ast.expr) -> str:
     return f"#L{first}" if first == last else f"#L{first}-L{last}"
 
 
-def page() -> str:
-    """The text of docs/rules.md."""
-    return "\n".join([BEFORE, *_table(), "", *_reasons(), AFTER])
-
-
-def _table() -> Iterator[str]:
-    """The rule table, laid out like the paper's Table 1."""
-    columns = " | ".join(f"`{column}`" for column in COLUMNS)
-    yield f"| quantity | tensor class | {columns} |"
-    yield "|---" * (2 + len(COLUMNS)) + "|"
+def whole_table() -> str:
+    """All parameterisations, laid out like the paper's Table 1; a row links to its line of code."""
+    lines = [
+        f"| quantity | tensor class | {' | '.join(f'`{column}`' for column in COLUMNS)} |",
+        "|---" * (2 + len(COLUMNS)) + "|",
+    ]
     above = ""
-    for row in rule_rows():
-        heading = "" if row.quantity == above else f"**{QUANTITIES[row.quantity]}**"
-        factors = " | ".join(map(str, row.factors))
-        yield f"| {heading} | {_link(row, '../')} | {factors} |"
-        above = row.quantity
-    yield f"\nSteps: × {ITERATIONS} in every column, by definition."
+    for quantity, name, factors, anchor in rule_rows():
+        heading = "" if quantity == above else f"**{QUANTITIES[quantity]}**"
+        link = f"[`{quantity if name == ALL else name}`](../{SOURCE}{anchor})"
+        shared = f" of {ALL}" if name == ALL else ""
+        lines.append(f"| {heading} | {link}{shared} | {' | '.join(map(str, factors))} |")
+        above = quantity
+    return "\n".join([*lines, "", f"Steps: × {ITERATIONS} in every column, by definition.", ""])
 
 
-def _link(row: RuleRow, root: str) -> str:
-    if row.name == ALL:
-        return f"[`{row.quantity}`]({root}{SOURCE}{row.anchor}) of {ALL}"
-    return f"[`{row.name}`]({root}{SOURCE}{row.anchor})"
-
-
-def _reasons() -> Iterator[str]:
-    for quantity, heading in QUANTITIES.items():
-        yield f"### {heading[0].upper()}{heading[1:]}\n"
-        yield "| row | why | source |\n|---|---|---|"
-        for row in rule_rows():
-            if row.quantity == quantity:
-                reason = REASONS[quantity, row.name]
-                yield f"| {_link(row, '../')} | {reason.why} | {reason.source} |"
-        yield ""
-
-
-def readme_table() -> str:
+def complete_d_table() -> str:
     """The rules of Complete(d)P, a row a tensor class, each factor linked to its line of code."""
     column = COLUMNS.index("complete_d")
     cells = {
@@ -138,31 +103,48 @@ def readme_table() -> str:
         for row in rule_rows()
     }
     quantities = [quantity for quantity in TABLE if (quantity, ALL) not in cells]
-    lines = [
-        "| tensor class | " + " | ".join(QUANTITIES[quantity] for quantity in quantities) + " |",
-        "|---" * (1 + len(quantities)) + "|",
+    headings = " | ".join(QUANTITIES[quantity] for quantity in quantities)
+    lines = [f"| tensor class | {headings} |", "|---" * (1 + len(quantities)) + "|"]
+    for name in TENSOR_CLASSES:
+        lines.append(f"| `{name}` | {' | '.join(cells[q, name] for q in quantities)} |")
+    shared = [f"- `{q}` of {ALL}: {cell}" for (q, name), cell in cells.items() if name == ALL]
+    forward = [
+        f"- `{name}` multiplier in the forward pass: {cells['forward', name]}" for name in FORWARD
     ]
-    for tensor_class in TENSOR_CLASSES:
-        row = " | ".join(cells[quantity, tensor_class] for quantity in quantities)
-        lines.append(f"| `{tensor_class}` | {row} |")
-    lines.append("")
-    for (quantity, name), cell in cells.items():
-        if name == ALL:
-            lines.append(f"- `{quantity}` of {ALL}: {cell}")
-        elif quantity == "forward":
-            lines.append(f"- `{name}` multiplier in the forward pass: {cell}")
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, "", *shared, *forward, ""])
+
+
+def with_block(text: str, name: str, content: str) -> str:
+    """`text` with `content` between `<!-- name: command -->` and `<!-- /name -->`."""
+    block = rf"(<!-- {name}: [^\n]* -->\n).*?(<!-- /{name} -->)"
+    text, count = re.subn(block, lambda part: part[1] + content + part[2], text, flags=re.DOTALL)
+    if count != 1:
+        raise ValueError(f"expected one block {name!r}, found {count}")
+    return text
+
+
+def update(blocks: Iterable[tuple[str, str, Callable[[], str]]], check: bool) -> int:
+    """Render blocks (file, name, content) in place, or with `check` say which are out of date."""
+    old = 0
+    for path, name, content in blocks:
+        text = (ROOT / path).read_text(encoding="utf-8")
+        rendered = with_block(text, name, content())
+        if rendered != text:
+            old += 1
+            print(f"{path}: block {name} {'is out of date' if check else 'rendered'}")
+            if not check:
+                (ROOT / path).write_text(rendered, encoding="utf-8")
+    return int(check and old > 0)
 
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m paper_repro.parameterization.page",
-        description="Print docs/rules.md, rendered from the table in the code.",
+        description="Render the rule tables of README.md and docs/rules.md in place.",
     )
-    parser.add_argument("--readme", action="store_true", help="print README.md's table instead")
-    options = parser.parse_args(arguments)
-    print(readme_table() if options.readme else page(), end="")
-    return 0
+    parser.add_argument("--check", action="store_true", help="only compare; exit code 1 if old")
+    blocks = (("README.md", "rules", complete_d_table), ("docs/rules.md", "table", whole_table))
+    return update(blocks, parser.parse_args(arguments).check)
 
 
 if __name__ == "__main__":

@@ -1,38 +1,28 @@
-"""The parameterisations: one table of factors on the base value, and nothing else.
+"""The rule table: factors on the base values, and nothing else.
 
 `TABLE` is Table 1 of arXiv 2512.22382 (Complete(d)P, μP) and of arXiv 2505.01618 (SP, CompleteP):
 quantity by quantity a row for each tensor class, a column for each parameterisation.
 `docs/rules.md` gives the reason and the source of each row, and says what is our choice.
-
-Command: `python -m paper_repro.parameterization --width-ratio 4 --depth-ratio 2 [--json]`.
 """
 
 from __future__ import annotations
 
 from fractions import Fraction
-from functools import lru_cache
 from typing import Literal, get_args
 
-from paper_repro.config import Parameterization
-from paper_repro.parameterization.factors import ALPHA, ONE, B, D, Factor, L, N, Ratios
+from paper_repro.parameterization.factors import ALPHA, ONE, B, D, Factor, L, N
+from paper_repro.parameterization.labels import TENSOR_CLASSES, TensorClass
 
-TensorClass = Literal[
-    "embedding",
-    "hidden_weight",
-    "hidden_bias",
-    "hidden_norm",
-    "qk_norm",
-    "final_norm",
-    "unembedding",
-]
-#: What has a row for each tensor class; `one_minus_beta1` is the factor on 1 - β1.
-RuleQuantity = Literal[
-    "init_variance", "lr", "eps", "weight_decay", "one_minus_beta1", "one_minus_beta2"
-]
-
+#: The columns of the table, in its order.
+Parameterization = Literal["sp", "sp_fan_in", "mup", "completep", "complete_d"]
 COLUMNS: tuple[Parameterization, ...] = get_args(Parameterization)
-TENSOR_CLASSES: tuple[TensorClass, ...] = get_args(TensorClass)
-RULE_QUANTITIES: tuple[RuleQuantity, ...] = get_args(RuleQuantity)
+
+#: The quantities that follow batch size and tokens: the SDE rule.
+SdeQuantity = Literal["lr", "weight_decay", "eps", "one_minus_beta1", "one_minus_beta2"]
+SDE_RULE: tuple[SdeQuantity, ...] = get_args(SdeQuantity)
+
+#: What has a row for each tensor class; `one_minus_beta1` is the factor on 1 - β1.
+RuleQuantity = Literal["init_variance", SdeQuantity]
 
 Row = tuple[Factor, Factor, Factor, Factor, Factor]
 
@@ -96,6 +86,8 @@ FORWARD: dict[Literal["residual", "logits"], Row] = {
 #: Number of optimiser steps: what tokens and batch size leave, whatever the parameterisation.
 ITERATIONS = D / B
 
+RULE_QUANTITIES: tuple[RuleQuantity, ...] = tuple(TABLE)
+
 
 def rule(
     quantity: RuleQuantity, tensor_class: TensorClass, parameterization: Parameterization
@@ -104,37 +96,12 @@ def rule(
     return TABLE[quantity][tensor_class][COLUMNS.index(parameterization)]
 
 
-@lru_cache
-def rule_factor(
-    quantity: RuleQuantity,
-    tensor_class: TensorClass,
-    parameterization: Parameterization,
-    ratios: Ratios,
-    alpha: float,
-) -> float:
-    """The entry of the table at given ratios (cached: plans ask for it many thousand times)."""
-    return rule(quantity, tensor_class, parameterization).at(ratios, alpha)
-
-
 def forward_rule(name: Literal["residual", "logits"], parameterization: Parameterization) -> Factor:
     """The entry of the table of forward multipliers."""
     return FORWARD[name][COLUMNS.index(parameterization)]
 
 
-def multipliers(
-    parameterization: Parameterization, ratios: Ratios, alpha: float
-) -> dict[str, object]:
-    """All factors at given ratios, in the form that `--json` prints."""
-    return {
-        "multipliers": {
-            name: forward_rule(name, parameterization).at(ratios, alpha) for name in FORWARD
-        },
-        "iterations": ITERATIONS.at(ratios, alpha),
-        "tensor_classes": {
-            tensor_class: {
-                quantity: rule_factor(quantity, tensor_class, parameterization, ratios, alpha)
-                for quantity in RULE_QUANTITIES
-            }
-            for tensor_class in TENSOR_CLASSES
-        },
-    }
+def has_sde_rule(parameterization: Parameterization) -> bool:
+    """Whether learning rates of a parameterisation follow batch size and tokens."""
+    learning_rate = rule("lr", "embedding", parameterization)
+    return bool(learning_rate.B or learning_rate.D)

@@ -82,16 +82,16 @@ class DataInfo(BaseModel):
     """Content hash of the token files."""
     vocab_size: int
     unigram_entropy: float
-    """Of the corpus under its tokenizer."""
+    """Entropy of a token of the corpus, in nats."""
     bigram_entropy: float
-    """Of the next token given the one before it."""
+    """Entropy of a token given the one before it, in nats."""
 
 
 class RunInfo(_File):
     """`run.json`: what ran a run."""
 
     versions: dict[str, str]
-    """Of Python and of the packages that can change a run's numbers."""
+    """Versions of Python and of the packages that can change a run's numbers."""
     code_hash: str | None = None
     """Content hash of the code that trained it (its last part, if other code began)."""
     git_revision: str | None = None
@@ -103,7 +103,7 @@ class RunInfo(_File):
     execution: dict[str, Any] = {}
     """How it ran (`paper_repro.config.Execution`)."""
     processes: int = 1
-    """That trained the run together."""
+    """Number of processes that trained the run together."""
     runs_at_once: int = 1
     """Runs of the bundle that trained as one program."""
     data: DataInfo

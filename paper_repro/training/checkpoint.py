@@ -3,7 +3,7 @@
 Batches depend on (seed, step) alone, so there is no reader state to save.
 
 A checkpoint that is damaged, or of other data, is as good as none: the run starts anew. It does
-not depend on how many processes train the run: what several saved, one or more go on with.
+not depend on how many processes train the run, nor on how many runs train at once.
 """
 
 from __future__ import annotations
@@ -11,15 +11,15 @@ from __future__ import annotations
 import errno
 import logging
 import pickle
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from paper_repro.files import write_atomically
-from paper_repro.model import GPT
-from paper_repro.training.processes import Processes
 
 log = logging.getLogger(__name__)
 
@@ -36,53 +36,51 @@ class Progress:
     first_loss: float = 0.0
     """Training loss of the first batch, before any update, in nats."""
     loss_sum: float = 0.0
-    """Sum of the training losses since the last line of metrics."""
+    """Sum of the training losses since the last point of the learning curve."""
     logged_step: int = 0
-    """The step of that line."""
+    """The step of that point."""
     wall_seconds: float = 0.0
     """Time spent so far, over all attempts."""
 
 
 @dataclass(frozen=True)
+class RunState:
+    """The weights of a run and what AdamW keeps for them: whole tensors, by parameter name."""
+
+    weights: dict[str, Tensor]
+    moments: dict[str, dict[str, Tensor]]
+    """For each parameter `step`, `exp_avg` and `exp_avg_sq`."""
+
+
+@dataclass(frozen=True)
 class Checkpoint:
-    """What was read from a file, on the CPU; it fits the model."""
+    """What a run goes on from."""
 
     progress: Progress
-    weights: dict[str, Tensor]
-    state: dict[int, dict[str, Tensor]]
-    """Of AdamW, by the number of the parameter in its groups."""
+    state: RunState
+    corpus_hash: str
 
 
-def save_checkpoint(
-    path: Path,
-    model: GPT,
-    optimizer: torch.optim.Optimizer,
-    progress: Progress,
-    corpus_hash: str,
-    processes: Processes,
-) -> None:
-    """Write a checkpoint atomically: whole tensors, however many processes share the run."""
-    saved = optimizer.state_dict()
+def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
+    """Write a checkpoint atomically."""
     content = {
-        "model": {name: processes.whole(value) for name, value in model.state_dict().items()},
-        "optimizer": saved
-        | {
-            "state": {
-                number: {name: processes.whole(value) for name, value in state.items()}
-                for number, state in saved["state"].items()
-            }
-        },
-        "progress": asdict(progress),
-        "corpus_hash": corpus_hash,
+        "model": checkpoint.state.weights,
+        "optimizer": {"state": checkpoint.state.moments},
+        "progress": asdict(checkpoint.progress),
+        "corpus_hash": checkpoint.corpus_hash,
     }
-    if processes.rank == 0:
-        write_atomically(path, lambda temporary: torch.save(content, temporary))
+    write_atomically(path, lambda temporary: torch.save(content, temporary))
 
 
 def read_checkpoint(
-    path: Path, model: GPT, optimizer: torch.optim.Optimizer, corpus_hash: str
+    path: Path, shapes: Mapping[str, torch.Size], corpus_hash: str
 ) -> Checkpoint | None:
-    """Read a checkpoint; None if it is damaged, of other data, or does not fit."""
+    """Read a checkpoint onto the CPU; None if it is damaged, of other data, or does not fit.
+
+    Args:
+        shapes: of the model's parameters, by name.
+        corpus_hash: of the data that the run trains on.
+    """
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
         if content["corpus_hash"] != corpus_hash:
@@ -90,8 +88,8 @@ def read_checkpoint(
             return None
         names = {field.name for field in fields(Progress)}
         progress = Progress(**{name: content["progress"][name] for name in names})
-        checkpoint = Checkpoint(progress, content["model"], content["optimizer"]["state"])
-        _check_fit(checkpoint, model, optimizer)
+        state = RunState(content["model"], _by_name(content["optimizer"]))
+        _check_fit(state, shapes)
     except (
         AttributeError,
         RuntimeError,
@@ -107,42 +105,31 @@ def read_checkpoint(
             raise
         log.warning("%s: damaged (%s); the run starts anew", path, type(error).__name__)
         return None
-    return checkpoint
+    return Checkpoint(progress, state, corpus_hash)
 
 
-def restore(
-    checkpoint: Checkpoint | None,
-    model: GPT,
-    optimizer: torch.optim.Optimizer,
-    processes: Processes,
-) -> None:
-    """Put the leader's checkpoint into model and optimiser; the other processes have none."""
-    for name, value in model.state_dict().items():
-        processes.load(value, checkpoint.weights[name] if checkpoint else None)
-    state: dict[int, dict[str, Tensor]] = {}
-    for number, parameter in enumerate(_parameters(optimizer)):
-        state[number] = {"step": torch.zeros((), dtype=torch.float32)}
-        state[number] |= {name: torch.empty_like(parameter) for name in MOMENTS}
-        for name, value in state[number].items():
-            processes.load(value, checkpoint.state[number][name] if checkpoint else None)
-    optimizer.load_state_dict(optimizer.state_dict() | {"state": state})
+def _by_name(optimizer: Mapping[str, Any]) -> dict[str, dict[str, Tensor]]:
+    """The state of AdamW by parameter name; older checkpoints number the parameters."""
+    state: dict[str, dict[str, Tensor]] = optimizer["state"]
+    if "param_groups" not in optimizer:
+        return state
+    names = {
+        number: name
+        for group in optimizer["param_groups"]
+        for number, name in zip(group["params"], group["names"], strict=True)
+    }
+    return {names[number]: moments for number, moments in optimizer["state"].items()}
 
 
-def _check_fit(checkpoint: Checkpoint, model: GPT, optimizer: torch.optim.Optimizer) -> None:
+def _check_fit(state: RunState, shapes: Mapping[str, torch.Size]) -> None:
     """Raise KeyError or ValueError if a tensor is not there or of another shape."""
-    for name, value in model.state_dict().items():
-        _check_shape(checkpoint.weights[name], value)
-    for number, parameter in enumerate(_parameters(optimizer)):
-        _check_shape(checkpoint.state[number]["step"], torch.zeros(()))
-        for name in MOMENTS:
-            _check_shape(checkpoint.state[number][name], parameter)
+    for name, shape in shapes.items():
+        moments = state.moments[name]
+        _check_shape(moments["step"], torch.Size())
+        for tensor in (state.weights[name], *(moments[moment] for moment in MOMENTS)):
+            _check_shape(tensor, shape)
 
 
-def _check_shape(found: Tensor, wanted: Tensor) -> None:
-    if found.shape != wanted.shape:
-        raise ValueError(f"shape {tuple(found.shape)}, expected {tuple(wanted.shape)}")
-
-
-def _parameters(optimizer: torch.optim.Optimizer) -> list[Tensor]:
-    """All parameters, in the order in which the optimiser numbers them."""
-    return [parameter for group in optimizer.param_groups for parameter in group["params"]]
+def _check_shape(tensor: Tensor, expected: torch.Size) -> None:
+    if tensor.shape != expected:
+        raise ValueError(f"shape {tuple(tensor.shape)}, expected {tuple(expected)}")

@@ -1,54 +1,68 @@
-"""AdamW parameter groups, from labels and rules.
+"""AdamW parameter groups, from labels and resolved hyperparameters.
 
-Parameters that resolve to the same hyperparameters share a group; every parameter is in exactly
-one. A group remembers its peak learning rate in `peak_lr`, which the schedule multiplies.
+Parameters of one tensor class with equal hyperparameters share a group; every parameter is in
+exactly one. A group remembers its peak learning rate in `peak_lr`, which the schedule multiplies.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
 from rich.console import Console
 from rich.table import Table
+from torch import nn
 
-from paper_repro.config import RunConfig
-from paper_repro.hyperparameters import Resolved, resolve
-from paper_repro.model import GPT
-from paper_repro.parameterization import TensorClass
+from paper_repro.hyperparameters import ResolvedParameter
+from paper_repro.parameterization import Label, TensorClass
 
 
-def parameter_groups(model: GPT, config: RunConfig) -> list[dict[str, Any]]:
+def param_groups(
+    parameters: Iterable[tuple[str, nn.Parameter]],
+    labels: Mapping[str, Label],
+    resolved: Mapping[str, ResolvedParameter],
+) -> list[dict[str, Any]]:
     """Groups for `torch.optim.AdamW`: params, lr, weight_decay, betas, eps, and what they are.
 
+    Args:
+        parameters: of a model, with their names.
+        labels: what each of them is, by name.
+        resolved: the hyperparameters of each, by name.
+
     Raises:
-        KeyError: a parameter has no label.
+        ValueError: a parameter has no label or no hyperparameters, or one of these has no
+            parameter; the message lists the names.
     """
-    groups: dict[tuple[TensorClass, Resolved], list[str]] = defaultdict(list)
-    for name, _ in model.named_parameters():
-        label = model.labels[name]
-        groups[label.tensor_class, resolve(config, label)].append(name)
-    parameters = dict(model.named_parameters())
+    named = dict(parameters)
+    _check_names(named, labels, "labels")
+    _check_names(named, resolved, "hyperparameters")
+    groups: dict[tuple[TensorClass, ResolvedParameter], list[str]] = defaultdict(list)
+    for name in named:
+        groups[labels[name].tensor_class, resolved[name]].append(name)
     return [
         {
-            "params": [parameters[name] for name in names],
+            "params": [named[name] for name in names],
             "names": names,
             "tensor_class": tensor_class,
-            "lr": resolved.lr,
-            "peak_lr": resolved.lr,
-            "weight_decay": resolved.weight_decay,
-            "betas": (resolved.beta1, resolved.beta2),
-            "eps": resolved.eps,
-            "init_std": resolved.init_std,
+            "lr": numbers.lr,
+            "peak_lr": numbers.lr,
+            "weight_decay": numbers.weight_decay,
+            "betas": (numbers.beta1, numbers.beta2),
+            "eps": numbers.eps,
+            "init_std": numbers.init_std,
         }
-        for (tensor_class, resolved), names in groups.items()
+        for (tensor_class, numbers), names in groups.items()
     ]
 
 
-def adamw(model: GPT, config: RunConfig) -> torch.optim.AdamW:
-    """AdamW over the parameter groups, fused."""
-    return torch.optim.AdamW(parameter_groups(model, config), fused=True)
+def _check_names(parameters: Mapping[str, object], given: Mapping[str, object], what: str) -> None:
+    missing, extra = sorted(parameters.keys() - given.keys()), sorted(given.keys() - parameters)
+    if missing:
+        raise ValueError(f"parameters without {what}: {', '.join(missing)}")
+    if extra:
+        raise ValueError(f"{what} of parameters that the model does not have: {', '.join(extra)}")
 
 
 def set_lr_scale(optimizer: torch.optim.Optimizer, scale: float) -> None:
@@ -57,8 +71,8 @@ def set_lr_scale(optimizer: torch.optim.Optimizer, scale: float) -> None:
         group["lr"] = group["peak_lr"] * scale
 
 
-def describe_groups(optimizer: torch.optim.Optimizer) -> list[dict[str, Any]]:
-    """The groups as plain data, for the record and the table."""
+def describe_groups(groups: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The groups of `param_groups` as plain data, for the record and the table."""
     return [
         {
             "tensor_class": group["tensor_class"],
@@ -72,7 +86,7 @@ def describe_groups(optimizer: torch.optim.Optimizer) -> list[dict[str, Any]]:
             "beta2": group["betas"][1],
             "init_std": group["init_std"],
         }
-        for group in optimizer.param_groups
+        for group in groups
     ]
 
 

@@ -1,4 +1,4 @@
-"""The processes that train one run together: what they share, agree on, and how they part.
+"""The processes that train one run together: what they share, agree on, and how they end.
 
 `Processes` is the ordinary case: one alone, for whom this is trivial. `SeveralProcesses` each
 train on their rows of every batch, with whole copies of the model (`ddp`) or with shards of it
@@ -17,7 +17,7 @@ import traceback
 import warnings
 from collections.abc import Callable
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -25,17 +25,15 @@ from torch import Tensor
 from torch.distributed import PrefixStore, TCPStore  # type: ignore[attr-defined]
 
 from paper_repro.config import Parallel
-
-if TYPE_CHECKING:
-    from paper_repro.model import GPT
+from paper_repro.model import GPT, Forward
+from paper_repro.training.devices import choose_device
 
 log = logging.getLogger(__name__)
 
-Forward = Callable[[Tensor], Tensor]
 T = TypeVar("T")
 
-WAIT = timedelta(minutes=30)
-"""For the others: to start, to end a step, to choose the next run."""
+PEER_TIMEOUT = timedelta(minutes=30)
+"""The longest wait for another process: for its start, a step, the choice of the next run."""
 
 
 class OtherProcessError(RuntimeError):
@@ -47,14 +45,12 @@ class Processes:
 
     rank = 0
     count = 1
-    parted = False
-    """Whether an error parted them. What is left to do needs new processes."""
+    aborted = False
+    """Whether an error ended the group. What is left to do needs new processes."""
 
     def device(self, name: str) -> torch.device:
-        """The device of this process: `auto` is CUDA if it is there, else the CPU."""
-        if name == "auto":
-            name = "cuda" if torch.cuda.is_available() else "cpu"
-        return torch.device(name)
+        """The device of this process (`paper_repro.training.devices.choose_device`)."""
+        return choose_device(name)
 
     def build(self, make: Callable[[], GPT], device: torch.device) -> tuple[GPT, Forward]:
         """A model on the device, weights uninitialised, and the function that trains it."""
@@ -77,17 +73,11 @@ class Processes:
         """The rows of a batch that are this process's; all rows are somebody's."""
         return batch
 
-    def whole(self, tensor: Tensor) -> Tensor:
-        """The whole of a tensor, for the leader to save; of no use to the others."""
-        return tensor
+    def abort(self, error: Exception) -> Exception:
+        """Stop the group after an error and return the first error that any process had.
 
-    def load(self, target: Tensor, whole: Tensor | None) -> None:
-        """Copy the leader's whole tensor, which the others lack, into `target` of each."""
-        assert whole is not None
-        target.copy_(whole)
-
-    def part(self, error: Exception) -> Exception:
-        """What happens after an error: nothing here. Returns the error that came first."""
+        A single process has nothing to stop.
+        """
         return error
 
 
@@ -103,7 +93,7 @@ class SeveralProcesses(Processes):
             local_rank: this process among those of its machine; its GPU.
         """
         self.parallel, self.rank, self.count, self.local_rank = parallel, rank, count, local_rank
-        self._store = TCPStore(*address, count, is_master=rank == 0, timeout=WAIT)
+        self._store = TCPStore(*address, count, is_master=rank == 0, timeout=PEER_TIMEOUT)
         self._shared = 0
 
     def device(self, name: str) -> torch.device:
@@ -117,7 +107,7 @@ class SeveralProcesses(Processes):
                 store=PrefixStore("group", self._store),
                 rank=self.rank,
                 world_size=self.count,
-                timeout=WAIT,
+                timeout=PEER_TIMEOUT,
             )
         return device
 
@@ -167,22 +157,8 @@ class SeveralProcesses(Processes):
     def rows(self, batch: Tensor) -> Tensor:
         return batch.tensor_split(self.count)[self.rank]
 
-    def whole(self, tensor: Tensor) -> Tensor:
-        if self.parallel == "ddp":
-            return tensor
-        gathered = full() if (full := getattr(tensor, "full_tensor", None)) else tensor
-        return gathered.cpu() if self.rank == 0 else tensor
-
-    def load(self, target: Tensor, whole: Tensor | None) -> None:
-        # One tensor at a time, so that no GPU ever holds all of them.
-        if whole is None:
-            whole = torch.empty(target.shape, dtype=target.dtype, device=target.device)
-        whole = whole.to(target.device)
-        dist.broadcast(whole, 0)
-        write(target, whole)
-
-    def part(self, error: Exception) -> Exception:
-        """End the training of all after an error of this process or another.
+    def abort(self, error: Exception) -> Exception:
+        """Stop the group after an error of this process or another.
 
         A process that is not the leader ends here; its connections close, which wakes whoever waits
         for it. The leader gets the error that came first; its own end is left to its caller.
@@ -190,7 +166,7 @@ class SeveralProcesses(Processes):
         Raises:
             RuntimeError: another process is gone without an error: killed, or its machine is down.
         """
-        self.parted = True
+        self.aborted = True
         own = not _of_connection(error)
         if self.rank:
             log.error("process %d ends", self.rank, exc_info=error)
@@ -198,32 +174,20 @@ class SeveralProcesses(Processes):
                 words = {"error": _line(error), "trace": "".join(traceback.format_exception(error))}
                 self._store.compare_set("error", "", json.dumps({"rank": self.rank, **words}))
             logging.shutdown()
-            os._exit(0)  # the leader, not SLURM, tells the world; threads of NCCL would hang it
+            os._exit(0)  # the leader reports the error, and NCCL's threads would hang an exit
         if own:
             return error
-        if not self._store.check(["error"]):  # told before a connection closes
+        if not self._store.check(["error"]):  # written before a connection closes
             raise RuntimeError("another process is gone without an error") from error
         return _other(json.loads(self._store.get("error")))
 
-    def everybodys(self, values: list[int]) -> set[int]:
-        """At the end, what any process had; for the leader only."""
+    def gather_on_leader(self, values: list[int]) -> set[int]:
+        """The union of all processes' values, at their end; complete on the leader only."""
         if self.rank:
             self._store.set(f"values/{self.rank}", json.dumps(values))
             return set(values)
         others = (json.loads(self._store.get(f"values/{k}")) for k in range(1, self.count))
         return set(values).union(*others)
-
-
-def write(target: Tensor, whole: Tensor) -> None:
-    """Copy a whole tensor, which every process has, into a tensor, or into the shard kept of it."""
-    if hasattr(target, "device_mesh"):  # a DTensor, whose module takes a second to import
-        from torch.distributed.tensor import distribute_tensor
-
-        sharded: Any = target
-        whole = distribute_tensor(
-            whole.to(target.device), sharded.device_mesh, sharded.placements, src_data_rank=None
-        )
-    target.copy_(whole)
 
 
 def _of_connection(error: Exception) -> bool:

@@ -1,26 +1,31 @@
-"""What learns: the weights and the optimiser of the runs that train at once, R of them."""
+"""Weights and optimiser of the runs that train at once: what they must do, and one run's.
+
+`paper_repro.training.stacked` has those of several runs.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Protocol
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
-from paper_repro.config import RunConfig
+from paper_repro.hyperparameters import ResolvedRun
 from paper_repro.model import GPT
-from paper_repro.training.param_groups import adamw, set_lr_scale
+from paper_repro.training.checkpoint import RunState
+from paper_repro.training.param_groups import param_groups, set_lr_scale
 
 Loss = Callable[[Tensor], tuple[Tensor, Tensor]]
+"""`paper_repro.model.losses` of a model, compiled or not."""
 
 
 class Learner(Protocol):
-    """One run (`Solo`) or several at once (`paper_repro.training.stacked.Stack`)."""
+    """Weights and optimiser of R runs that train at once."""
 
     @property
-    def runs(self) -> int:
-        """R."""
+    def model(self) -> GPT:
+        """The model, of one run or of R."""
 
     def losses(self, sequences_RBT: Tensor) -> tuple[Tensor, Tensor]:
         """Cross-entropy and z-loss of each run on sequences of its own: two tensors (R,)."""
@@ -28,28 +33,37 @@ class Learner(Protocol):
     def evaluate(self, sequences_BT: Tensor) -> Tensor:
         """Cross-entropy of each run on the same sequences: (R,)."""
 
-    def schedule(self, lr_scale: float, step: int) -> None:
-        """Say where on its schedule the update to come is; `step` counts from 0."""
+    def schedule(self, lr_scales: Sequence[float], step: int) -> None:
+        """Set the factors on the runs' peak learning rates for the step to come, from 0."""
 
-    def update(self, clip: float | None) -> None:
-        """A step of AdamW on the gradients, which it drops."""
+    def update(self) -> None:
+        """Take a step of AdamW on the gradients, clipped where a run says so, and drop them."""
 
-    def take_out(self, index: int) -> tuple[GPT, torch.optim.AdamW]:
-        """A run by itself, as it would be if it trained alone: to be described, or saved."""
+    def groups(self, index: int) -> list[dict[str, Any]]:
+        """The optimiser groups of a run, as it would have them alone."""
 
-    def put_back(self, index: int) -> None:
-        """Go on with what was done to the run that was last taken out."""
+    def export_run(self, index: int) -> RunState:
+        """The state of a run. With several processes all must call it; the first gets it whole."""
+
+    def import_run(self, index: int, state: RunState | None) -> None:
+        """Go on from a state. With several processes all must call it; only the first has it."""
 
 
-class Solo:
-    """One run: a model, whole or a part of it in each of several processes, and PyTorch's AdamW."""
+class SingleRun:
+    """One run: a model, whole or a shard of it in each of several processes, and its AdamW."""
 
-    runs = 1
+    def __init__(
+        self, model: GPT, loss: Loss, resolved: ResolvedRun, seed: int, clip: float | None
+    ) -> None:
+        """Draw the weights.
 
-    def __init__(self, model: GPT, loss: Loss, config: RunConfig) -> None:
-        self._model, self._loss = model, loss
-        model.initialise(config)
-        self._optimizer = adamw(model, config)
+        Args:
+            clip: the gradient norm above which gradients are rescaled.
+        """
+        self.model, self._loss, self._clip = model, loss, clip
+        initialise(model, resolved, seed)
+        groups = param_groups(model.named_parameters(), resolved.labels, resolved.parameters)
+        self._optimizer = torch.optim.AdamW(groups, fused=True)
 
     def losses(self, sequences_RBT: Tensor) -> tuple[Tensor, Tensor]:
         cross_entropy, z_loss = self._loss(sequences_RBT[0])
@@ -57,19 +71,47 @@ class Solo:
 
     def evaluate(self, sequences_BT: Tensor) -> Tensor:
         # Not the compiled function: a second graph costs more than these few forward passes.
-        return self._model.loss(sequences_BT)[0][None]
+        return self.model.loss(sequences_BT)[0][None]
 
-    def schedule(self, lr_scale: float, step: int) -> None:
-        set_lr_scale(self._optimizer, lr_scale)
+    def schedule(self, lr_scales: Sequence[float], step: int) -> None:
+        set_lr_scale(self._optimizer, lr_scales[0])
 
-    def update(self, clip: float | None) -> None:
-        if clip is not None:
-            torch.nn.utils.clip_grad_norm_(self._model.parameters(), clip)
+    def update(self) -> None:
+        if self._clip is not None:
+            torch.nn.utils.clip_grad_norm_(self.model.parameters(), self._clip)
         self._optimizer.step()
         self._optimizer.zero_grad()
 
-    def take_out(self, index: int) -> tuple[GPT, torch.optim.AdamW]:
-        return self._model, self._optimizer
+    def groups(self, index: int) -> list[dict[str, Any]]:
+        return self._optimizer.param_groups
 
-    def put_back(self, index: int) -> None:
-        pass
+    def export_run(self, index: int) -> RunState:
+        # Here: its import takes most of a second, and most runs end without a checkpoint.
+        from torch.distributed.checkpoint.state_dict import StateDictOptions, get_state_dict
+
+        options = StateDictOptions(full_state_dict=True, cpu_offload=True)
+        weights, optimizer = get_state_dict(self.model, self._optimizer, options=options)
+        return RunState(weights, optimizer.get("state", {}))  # type: ignore[arg-type]
+
+    def import_run(self, index: int, state: RunState | None) -> None:
+        from torch.distributed.checkpoint import state_dict as library
+
+        several = torch.distributed.is_available() and torch.distributed.is_initialized()
+        options = library.StateDictOptions(full_state_dict=True, broadcast_from_rank0=several)
+        weights: dict[str, Any] = state.weights if state else {}
+        groups = [group | {"params": group["names"]} for group in self._optimizer.param_groups]
+        optimizer: dict[str, Any] = (
+            {"state": state.moments, "param_groups": groups} if state else {}
+        )
+        library.set_model_state_dict(self.model, weights, options=options)
+        library.set_optimizer_state_dict(self.model, self._optimizer, optimizer, options=options)
+
+
+def initialise(model: GPT, resolved: ResolvedRun, seed: int) -> None:
+    """Draw the weights of a run and set its multipliers."""
+    model.initialise(
+        {name: parameter.init_std for name, parameter in resolved.parameters.items()},
+        resolved.residual_multipliers,
+        resolved.logits_multiplier,
+        seed,
+    )

@@ -1,98 +1,111 @@
-"""A stack: runs of a bundle that train at once, as one program.
+"""Runs of a bundle that train at once, as one program: what makes a GPU busy with small models.
 
 Every parameter, gradient and moment carries a leading run axis R, and so does everything that
-differs between the runs: hyperparameters, multipliers, batches. Nothing is reduced over that axis,
-so a run that diverges does not touch the others.
+differs between the runs: hyperparameters, multipliers, schedules, batches. Nothing is reduced over
+that axis, so a run that diverges does not touch the others.
 
-The model is a `GPT` of R runs: what one run has, with a run axis.
+On a GPU the step of a stack is hundreds of kernels of a few microseconds each, which Python
+launches more slowly than the device runs them: `CapturedStep` records them once as a CUDA graph.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from paper_repro.config import RunConfig
-from paper_repro.hyperparameters import resolve
+from paper_repro.hyperparameters import ResolvedRun
 from paper_repro.model import GPT
-from paper_repro.training.param_groups import adamw
-from paper_repro.training.single import Loss
+from paper_repro.training.checkpoint import RunState
+from paper_repro.training.param_groups import param_groups
+from paper_repro.training.single import Loss, initialise
 
 Update = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], None]
 """`adamw_update`, compiled or not."""
 
+#: Calls before the capture: libraries set themselves up, kernels are compiled.
+WARM_UP = 3
 
-class Stack:
+
+class StackedRuns:
     """R runs: a `paper_repro.training.single.Learner`."""
 
     def __init__(
-        self, models: GPT, loss: Loss, update: Update, one: GPT, configs: Sequence[RunConfig]
+        self,
+        model: GPT,
+        loss: Loss,
+        update: Update,
+        one: GPT,
+        resolved: Sequence[ResolvedRun],
+        seeds: Sequence[int],
+        clips: Sequence[float | None],
     ) -> None:
         """Draw the weights of the runs.
 
         Args:
-            models: of R runs.
-            loss: `paper_repro.model.losses` of them, compiled or not.
-            one: a model of one run, for a run that is put in or taken out.
+            model: a model of R runs.
+            one: a model of one run, in which each run's weights are drawn.
+            clips: the gradient norms above which gradients are rescaled.
         """
-        self.runs = len(configs)
-        self._models, self._loss, self._one, self._configs = models, loss, one, configs
-        models.zero_grad()
-        self.parameters = dict(models.named_parameters())
+        self.model, self._loss, self._one, self._resolved = model, loss, one, resolved
+        self.runs = len(resolved)
+        model.zero_grad()
+        self.parameters = dict(model.named_parameters())
         multipliers = ("residual_multipliers", "logits_multiplier")
         with torch.no_grad():
-            for index, config in enumerate(configs):
-                one.initialise(config)
-                self._copy_weights(index)
-                for name, buffer in models.named_buffers():
+            for index, (run, seed) in enumerate(zip(resolved, seeds, strict=True)):
+                initialise(one, run, seed)
+                for name, parameter in one.named_parameters():
+                    self.parameters[name][index].copy_(parameter)
+                for name, buffer in model.named_buffers():
                     if name.endswith(multipliers):
                         buffer[index].copy_(one.get_buffer(name))
-        self._optimizer = StackedAdamW(models, update, configs)
-        self._taken_out: torch.optim.AdamW | None = None
+        self._optimizer = StackedAdamW(model, update, resolved, clips)
 
     def losses(self, sequences_RBT: Tensor) -> tuple[Tensor, Tensor]:
         return self._loss(sequences_RBT)
 
     def evaluate(self, sequences_BT: Tensor) -> Tensor:
         # Not the compiled function: a second graph costs more than these few forward passes.
-        return self._models.loss(sequences_BT.expand(self.runs, *sequences_BT.shape))[0]
+        return self.model.loss(sequences_BT.expand(self.runs, *sequences_BT.shape))[0]
 
-    def schedule(self, lr_scale: float, step: int) -> None:
-        self._optimizer.schedule(lr_scale, step)
+    def schedule(self, lr_scales: Sequence[float], step: int) -> None:
+        self._optimizer.schedule(lr_scales, step)
 
-    def update(self, clip: float | None) -> None:
-        if clip is not None:
-            self._optimizer.clip(clip)
+    def update(self) -> None:
         self._optimizer.step()
 
+    def groups(self, index: int) -> list[dict[str, Any]]:
+        run = self._resolved[index]
+        return param_groups(self._one.named_parameters(), run.labels, run.parameters)
+
     @torch.no_grad()
-    def take_out(self, index: int) -> tuple[GPT, torch.optim.AdamW]:
-        self._taken_out = adamw(self._one, self._configs[index])
-        for name, parameter in self._one.named_parameters():
-            parameter.copy_(self.parameters[name][index])
-            if self._optimizer.steps:
-                self._taken_out.state[parameter] = {
-                    "step": torch.tensor(float(self._optimizer.steps)),
-                    "exp_avg": self._optimizer.means[name][index].clone(),
-                    "exp_avg_sq": self._optimizer.squares[name][index].clone(),
+    def export_run(self, index: int) -> RunState:
+        optimizer = self._optimizer
+        return RunState(
+            weights={name: value[index].cpu().clone() for name, value in self.parameters.items()},
+            moments={
+                name: {
+                    "step": torch.tensor(float(optimizer.steps)),  # PyTorch's is updated in place
+                    "exp_avg": optimizer.means[name][index].cpu().clone(),
+                    "exp_avg_sq": optimizer.squares[name][index].cpu().clone(),
                 }
-        return self._one, self._taken_out
+                for name in self.parameters
+            },
+        )
 
     @torch.no_grad()
-    def put_back(self, index: int) -> None:
-        assert self._taken_out is not None
-        self._copy_weights(index)
-        for name, parameter in self._one.named_parameters():
-            if state := self._taken_out.state.get(parameter):
-                self._optimizer.steps = int(state["step"])
-                self._optimizer.means[name][index].copy_(state["exp_avg"])
-                self._optimizer.squares[name][index].copy_(state["exp_avg_sq"])
-
-    def _copy_weights(self, index: int) -> None:
-        for name, parameter in self._one.named_parameters():
-            self.parameters[name][index].copy_(parameter)
+    def import_run(self, index: int, state: RunState | None) -> None:
+        assert state is not None  # there is one process
+        for name, parameter in self.parameters.items():
+            moments = state.moments[name]
+            parameter[index].copy_(state.weights[name])
+            self._optimizer.means[name][index].copy_(moments["exp_avg"])
+            self._optimizer.squares[name][index].copy_(moments["exp_avg_sq"])
+            self._optimizer.steps = int(moments["step"])
 
 
 def adamw_update(
@@ -117,46 +130,54 @@ def adamw_update(
 class StackedAdamW:
     """AdamW (arXiv 1711.05101), step for step PyTorch's, with hyperparameters of each run's own.
 
-    Labels and rules give them, as `paper_repro.training.param_groups.parameter_groups` does for one
-    run. What changes from step to step is on the device, so that a step can be captured in a graph.
+    What changes from step to step is on the device, so that a step can be captured in a graph.
     """
 
-    def __init__(self, models: GPT, update: Update, configs: Sequence[RunConfig]) -> None:
+    def __init__(
+        self,
+        model: GPT,
+        update: Update,
+        resolved: Sequence[ResolvedRun],
+        clips: Sequence[float | None],
+    ) -> None:
         self.steps = 0
         """Updates so far."""
-        self._parameters, self._update = dict(models.named_parameters()), update
+        self._parameters, self._update = dict(model.named_parameters()), update
         with torch.no_grad():
             self.means = {name: torch.zeros_like(p) for name, p in self._parameters.items()}
             self.squares = {name: torch.zeros_like(p) for name, p in self._parameters.items()}
-        resolved = [
-            [resolve(config, models.labels[name]) for config in configs]
-            for name in self._parameters
-        ]
-        device = models.logits_multiplier.device
+        device = model.logits_multiplier.device
         # In float64, since betas may be close to 1.
         self._hyperparameters = {
             quantity: torch.tensor(
-                [[getattr(run, quantity) for run in runs] for runs in resolved],
+                [
+                    [getattr(run.parameters[name], quantity) for run in resolved]
+                    for name in self._parameters
+                ],
                 dtype=torch.float64,
                 device=device,
             )
             for quantity in ("lr", "weight_decay", "beta1", "beta2", "eps")
         }
         """Each of shape (parameters, R)."""
-        self._lr_scale = torch.ones((), dtype=torch.float64, device=device)
+        limits = [math.inf if clip is None else clip for clip in clips]
+        clipped = any(math.isfinite(limit) for limit in limits)
+        self._clip_R = torch.tensor(limits, device=device) if clipped else None
+        self._lr_scale_R = torch.ones(len(resolved), dtype=torch.float64, device=device)
         self._steps = torch.ones((), dtype=torch.float64, device=device)
 
-    def schedule(self, lr_scale: float, step: int) -> None:
-        """Of the step to come; `step` counts from 0."""
+    def schedule(self, lr_scales: Sequence[float], step: int) -> None:
+        """Set the factors on the peak rates for the step to come; `step` counts from 0."""
         self.steps = step + 1
-        self._lr_scale.fill_(lr_scale)
+        self._lr_scale_R.copy_(torch.tensor(lr_scales, dtype=torch.float64))
         self._steps.fill_(self.steps)
 
     @torch.no_grad()
     def step(self) -> None:
         """Update all parameters and drop their gradients."""
+        self._clip()
         lr, decay, beta1, beta2, eps = self._hyperparameters.values()
-        lr = lr * self._lr_scale
+        lr = lr * self._lr_scale_R
         factors_PFR = torch.stack(
             [
                 1 - lr * decay,
@@ -182,11 +203,48 @@ class StackedAdamW:
             )
             parameter.grad = None
 
-    @torch.no_grad()
-    def clip(self, maximum: float) -> None:
-        """Scale each run's gradients down to a norm of at most `maximum`, as PyTorch does."""
+    def _clip(self) -> None:
+        """Scale each run's gradients down to a norm of at most its own, as PyTorch does."""
+        if self._clip_R is None:
+            return
         gradients = [value.grad for value in self._parameters.values() if value.grad is not None]
         squares = torch.stack([gradient.square().flatten(1).sum(1) for gradient in gradients])
-        factor_R = (maximum / (squares.sum(0).sqrt() + 1e-6)).clamp(max=1.0)
+        factor_R = (self._clip_R / (squares.sum(0).sqrt() + 1e-6)).clamp(max=1.0)
         for gradient in gradients:
             gradient.flatten(1).mul_(factor_R[:, None])
+
+
+class CapturedStep:
+    """A function from a tensor on the GPU to another, captured in a CUDA graph at its fourth call.
+
+    All that the function reads and writes but for its argument must stay where it is, and it must
+    not wait for the device. The result is overwritten by the next call.
+    """
+
+    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
+        self._function = function
+        self._stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+        self._graph: torch.cuda.CUDAGraph | None = None
+        self._calls = 0
+
+    def __call__(self, argument: Tensor) -> Tensor:
+        if self._calls < WARM_UP:
+            return self._warm_up(argument)
+        if self._graph is None:
+            self._argument = argument.clone()
+            self._graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(self._graph, stream=self._stream):
+                self._result = self._function(self._argument)
+        self._argument.copy_(argument)
+        self._graph.replay()
+        return self._result
+
+    def _warm_up(self, argument: Tensor) -> Tensor:
+        """Call the function on the stream of the capture, where libraries are to set up."""
+        self._calls += 1
+        current = torch.cuda.current_stream()
+        self._stream.wait_stream(current)
+        with torch.cuda.stream(self._stream):
+            result = self._function(argument)
+        current.wait_stream(self._stream)
+        return result

@@ -1,269 +1,399 @@
-"""Training: bundles of runs, one record each.
+"""The trainer: a bundle's data, model and compiled step, built once, and the loop over its steps.
 
-A bundle's runs share every shape, so the program (model, compiled step, data) is built once. Its
-runs are trained at once on a GPU, as many as fit, and one after the other on a CPU; each is
-checkpointed, resumable, and ends with an outcome: done, diverged, or failed.
+It knows no record: whoever wants to know of a run gives it an observer. `train` is the short way
+for one run.
 """
 
 from __future__ import annotations
 
-import gc
-import itertools
-import logging
+import math
 import time
-import traceback
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from typing import Literal
 
 import torch
 from torch import Tensor
 
-from paper_repro.config import Execution
-from paper_repro.records.record import Status
-from paper_repro.records.recorder import LeasedRun, LeaseLostError, Track
+from paper_repro.config import Execution, RunConfig
+from paper_repro.cost import fitting_runs
+from paper_repro.data import Dataset, load_dataset
+from paper_repro.hyperparameters import resolve
+from paper_repro.model import GPT, Forward, losses
+from paper_repro.training.checkpoint import Checkpoint, Progress
+from paper_repro.training.devices import compilable, has_compiler, peak_memory
+from paper_repro.training.observer import LoggedStep, Observer, Outcome, RunLostError, RunStart
+from paper_repro.training.param_groups import describe_groups
 from paper_repro.training.processes import Processes
-from paper_repro.training.program import Program
 from paper_repro.training.schedules import lr_scale
+from paper_repro.training.single import Learner, Loss, SingleRun
+from paper_repro.training.stacked import CapturedStep, StackedRuns, adamw_update
 
-log = logging.getLogger(__name__)
+#: Points of a learning curve, about.
+CURVE_POINTS = 50
+#: How often, in seconds, a run reports that it is alive.
+ALIVE_SECONDS = 10.0
+#: A run is diverged when its mean training loss is NaN, infinite, or above this many times the
+#: loss it started from.
+DIVERGED_ABOVE = 3.0
 
-#: Lines of metrics a run writes, about.
-METRICS_LINES = 50
-#: How often a claim is touched (a claim is stale after `paper_repro.records.lease.STALE_SECONDS`).
-TOUCH_SECONDS = 10.0
 
-
-def train_bundle(
-    runs: Iterable[LeasedRun],
-    execution: Execution,
-    should_stop: Callable[[], bool],
-    processes: Processes | None = None,
-) -> bool:
-    """Train the runs of a bundle, each to an outcome in its record. False if it was not their end.
+def train(
+    config: RunConfig, execution: Execution | None = None, observer: Observer | None = None
+) -> Outcome:
+    """Train one run to its end.
 
     Args:
-        runs: runs with one `bundle`; taken from the iterable as they are trained, so it may
-            claim them lazily.
-        should_stop: asked after every step; when true, the runs in training are checkpointed, their
-            claims released, and the function returns.
-        processes: those that train the runs together, each with the same runs; None for this one
-            alone.
+        execution: how: device, precision, compilation, threads. They change no more than rounding.
+        observer: receives every point of the learning curve as it comes.
 
-    An error ends its run as `failed`, with the traceback in the record, and the next run goes on.
-    Several processes part at an error: the function returns, or raises if the record lacks it.
+    Raises:
+        ConfigError: the hyperparameters cannot be resolved, or the corpus is too short.
     """
-    torch.set_num_threads(execution.threads)
-    processes = processes or Processes()
-    program: Program | None = None
-    remaining = iter(runs)
-    for first in remaining:
-        at_once = [first]
-        with _released(at_once):
-            try:
-                program = program or Program(first.config, execution, processes)
-            except Exception as error:
-                finished = _end(first, error, processes)
-            else:
-                at_once += itertools.islice(remaining, program.runs_at_once - 1)
-                finished = _train(program, at_once, should_stop)
-        if not finished:
-            return False
-    return True
+    (outcome,) = Trainer(config, execution).fit([config], [observer or Observer()])
+    assert outcome is not None  # nobody stopped it
+    return outcome
 
 
-def _train(program: Program, runs: Sequence[LeasedRun], should_stop: Callable[[], bool]) -> bool:
-    """Train runs at once. False if stopped before all had an outcome.
+class Trainer:
+    """Trains the runs of a bundle (`RunConfig.bundle`), as many at once as fit on a GPU."""
 
-    After an error of several, either half goes on by itself: until the runs fit into memory, or
-    until one that cannot be trained is alone.
-    """
-    try:
-        return Training(program, runs).train(should_stop)
-    except Exception as error:
-        if len(runs) == 1:
-            return _end(runs[0], error, program.processes)
-        # As text: a log that kept the error would keep all tensors of the frames it came through.
-        message = " ".join(str(error).split())
-        log.warning("%d runs at once: %s; going on with halves", len(runs), message)
-    if program.on_gpu:
-        gc.collect()
-        torch.cuda.empty_cache()
-    half = len(runs) // 2
-    for part in (runs[:half], runs[half:]):
-        left = [run for run in part if run.record.status() is None and run.lease.holds()]
-        if left and not _train(program, left, should_stop):
-            return False
-    return True
+    def __init__(
+        self,
+        config: RunConfig,
+        execution: Execution | None = None,
+        processes: Processes | None = None,
+    ) -> None:
+        """Load the data and build the model.
 
-
-def _end(run: LeasedRun, error: Exception, processes: Processes) -> bool:
-    """What an error means for a run: it is not ours any more, or it failed.
-
-    Returns whether these processes can go on with other runs.
-    """
-    cause = processes.part(error)
-    if isinstance(cause, LeaseLostError):
-        log.warning("%s: taken over by another worker", run.record.directory)
-        if run.lease.requeued_while_alive():
-            raise cause  # this worker is not in SLURM's books any more
-    elif run.lease.holds():
-        _record_failure(run, cause)
-    if processes.parted and run.record.status() is None:
-        raise error  # nothing would keep new processes from the same error
-    return not processes.parted
-
-
-@contextmanager
-def _released(runs: Sequence[LeasedRun]) -> Iterator[None]:
-    """Give the runs back in the end."""
-    try:
-        yield
-    finally:
-        for run in runs:
-            try:
-                run.lease.release()
-            except OSError:  # a read-only disk: our end frees the run
-                log.exception("%s: the claim could not be released", run.record.directory)
-
-
-def _record_failure(run: LeasedRun, error: Exception) -> None:
-    record = run.record
-    log.error("%s failed", record.directory, exc_info=error)
-    try:
-        record.write_error("".join(traceback.format_exception(error)))
-        message = " ".join(str(error).split())
-        record.finish(
-            Status(status="failed", error=f"{type(error).__name__}: {message}", log=run.lease.log)
-        )
-    except OSError:  # a full or read-only disk: the run stays without an outcome
-        log.exception("%s: the failure could not be recorded", record.directory)
-
-
-class Training:
-    """Runs of a program that train at once, step by step; R of them."""
-
-    def __init__(self, program: Program, runs: Sequence[LeasedRun]) -> None:
-        """Initial weights or checkpoints.
+        Args:
+            config: of any run of the bundle.
+            processes: those that train each run together; None: this one alone.
 
         Raises:
-            ValueError: the runs are not at the same step.
+            ConfigError: the corpus cannot be loaded.
         """
-        self.program = program
-        self.configs = [run.config for run in runs]
-        self.learner = program.learner(self.configs)
-        self.tracks = [Track(program, self.learner, index, run) for index, run in enumerate(runs)]
-        if len({track.progress.step for track in self.tracks}) > 1:
-            raise ValueError("they are not at the same step")
-        self.step = self.tracks[0].progress.step
-        self.seeds = sorted({config.seed for config in self.configs})  # those of one see one batch
-        self.seed_of_run = torch.tensor(
-            [self.seeds.index(config.seed) for config in self.configs], device=program.device
+        self.config, self.execution = config, compilable(execution or Execution())
+        torch.set_num_threads(self.execution.threads)
+        self.processes = processes or Processes()
+        self.device = self.processes.device(self.execution.device)
+        self.on_gpu = self.device.type == "cuda"
+        self.dataset: Dataset = load_dataset(config.data)
+        vocab_size, context = self.dataset.vocab_size, config.data.context
+        self._build = partial(GPT, config.model, vocab_size, context)
+        self.model, forward = self.processes.build(self._build, self.device)
+        self.model.recompute = self.execution.recompute
+        self._stack: tuple[int, GPT, Loss] | None = None
+        """R, model and loss function of the last stack; reused while R stays."""
+        self.runs_at_once = self._choose_runs_at_once()
+        self._loss = self._compiled(forward)
+        # On a GPU always: one kernel, for all shapes, in place of ten.
+        self._update = (
+            torch.compile(adamw_update, dynamic=True)
+            if self.on_gpu and has_compiler()
+            else adamw_update
         )
-        # On the device, so that steps need not wait for it.
-        sums = [track.progress.loss_sum for track in self.tracks]
-        self.loss_sum_R = torch.tensor(sums, dtype=torch.float64, device=program.device)
-        self.saved = self.touched = time.monotonic()
-        if program.on_gpu:
-            torch.cuda.reset_peak_memory_stats(program.device)
+        batches = self.dataset.validation_batches(
+            config.train.eval_sequences, config.train.batch_size
+        )
+        self._validation = [batch.to(self.device) for batch in batches]
 
-    def train(self, should_stop: Callable[[], bool]) -> bool:
-        """Take the steps that are left. False if stopped before all runs had an outcome."""
-        steps, evaluations = self.configs[0].steps, self.configs[0].train.evaluations
-        evaluated = {max(1, round(k * steps / evaluations)) for k in range(1, evaluations + 1)}
-        logged = evaluated | set(range(1, steps, max(1, steps // METRICS_LINES)))
-        compute = self.program.step(self._compute)
-        while self.step < steps:
-            self._step(compute)
-            if self.step in logged:
-                self._log(evaluate=self.step in evaluated)
-                if not self._on_their_way:
-                    break
-            self._keep_alive()
-            if self.program.processes.any(should_stop()):
-                self._save()
-                return False
-        return True
+    def fit(
+        self,
+        configs: Sequence[RunConfig],
+        observers: Sequence[Observer] | None = None,
+        should_stop: Callable[[], bool] = lambda: False,
+    ) -> list[Outcome | None]:
+        """Train runs of the bundle; their outcomes, None for those that did not end.
+
+        Args:
+            observers: one a run. Those of a run that trains on several processes are the first's.
+            should_stop: asked after every step; when true, the runs in training are saved, where
+                their observers want that, and the function returns.
+
+        Raises:
+            ConfigError: hyperparameters cannot be resolved, or the corpus is too short.
+            ValueError: runs that are to train at once go on from different steps.
+        """
+        observers = observers or [Observer() for _ in configs]
+        outcomes: list[Outcome | None] = []
+        for first in range(0, len(configs), self.runs_at_once):
+            some = slice(first, first + self.runs_at_once)
+            fit = _Fit(self, configs[some], observers[some])
+            outcomes += fit.run(should_stop)
+            if fit.stopped:
+                break
+        return outcomes + [None] * (len(configs) - len(outcomes))
+
+    def learner(self, configs: Sequence[RunConfig]) -> Learner:
+        """Initial weights and optimiser of runs that train at once."""
+        resolved = [resolve(config) for config in configs]
+        seeds = [config.seed for config in configs]
+        clips = [config.train.clip for config in configs]
+        if self.runs_at_once == 1:
+            return SingleRun(self.model, self._loss, resolved[0], seeds[0], clips[0])
+        if self._stack is None or self._stack[0] != len(configs):
+            self._stack = None  # first, for its memory
+            models = self._build(len(configs)).to(self.device)
+            self._stack = len(configs), models, self._compiled(models)
+        _, models, loss = self._stack
+        return StackedRuns(models, loss, self._update, self.model, resolved, seeds, clips)
+
+    def autocast(self) -> torch.autocast:
+        """The precision of matrix products."""
+        return torch.autocast(
+            self.device.type, torch.bfloat16, enabled=self.execution.dtype == "bfloat16"
+        )
+
+    @torch.no_grad()
+    def validation_losses(self, learner: Learner, runs: int) -> list[float]:
+        """Mean cross-entropy of each run on the fixed validation sequences, in nats."""
+        total_R = torch.zeros(runs, dtype=torch.float64, device=self.device)
+        for batch in self._validation:
+            rows = self.processes.rows(batch)
+            some = rows if len(rows) else batch[:1]  # all take part in every pass
+            with self.autocast():
+                total_R += learner.evaluate(some) * len(rows)
+        total_R = self.processes.total(total_R) / sum(len(batch) for batch in self._validation)
+        validated: list[float] = total_R.tolist()
+        return validated
+
+    def _compiled(self, forward: Forward) -> Loss:
+        loss = partial(losses, forward)
+        return torch.compile(loss) if self.execution.compile else loss
+
+    def _choose_runs_at_once(self) -> int:
+        """Choose as many as fit on a GPU, and one on a CPU, where more do not pay."""
+        if self.processes.count > 1 or self.execution.recompute:
+            return 1
+        if self.execution.runs_at_once is not None:
+            return self.execution.runs_at_once
+        if not self.on_gpu:
+            return 1
+        free, _ = torch.cuda.mem_get_info(self.device)
+        return fitting_runs(self.config, self.dataset.vocab_size, self.execution, free)
+
+
+@dataclass
+class _Run:
+    """A run in training."""
+
+    index: int
+    """Its place among those that train at once."""
+    config: RunConfig
+    observer: Observer
+    progress: Progress = field(default_factory=Progress)
+    curve: list[LoggedStep] = field(default_factory=list)
+    outcome: Outcome | None = None
+    lost: bool = False
+    """Whether its observer said that it is another's by now."""
 
     @property
-    def _on_their_way(self) -> list[Track]:
-        return [track for track in self.tracks if not track.ended]
+    def in_training(self) -> bool:
+        return self.outcome is None and not self.lost
 
-    def _step(self, compute: Callable[[Tensor], Tensor]) -> None:
-        program, train = self.program, self.configs[0].train
-        batches = [
-            program.processes.rows(
-                program.dataset.training_batch(seed, self.step, train.batch_size)
-            )
-            for seed in self.seeds
-        ]
-        sequences_SBT = torch.stack(batches)
-        if program.on_gpu:
-            sequences_SBT = sequences_SBT.pin_memory().to(program.device, non_blocking=True)
-        self.learner.schedule(lr_scale(train, self.step, self.configs[0].steps), self.step)
+
+class _Fit:
+    """The training of R runs at once, from their start or their checkpoints."""
+
+    def __init__(
+        self, trainer: Trainer, configs: Sequence[RunConfig], observers: Sequence[Observer]
+    ) -> None:
+        self.trainer, self.configs = trainer, configs
+        self.train, self.steps = configs[0].train, configs[0].steps
+        for config in configs:
+            sequences = config.steps * config.train.batch_size
+            trainer.dataset.check_length(sequences, config.data.max_epochs)
+        self.learner = trainer.learner(configs)
+        self.runs = [_Run(i, *pair) for i, pair in enumerate(zip(configs, observers, strict=True))]
+        for run in self.runs:
+            self._resume(run)
+        if len({run.progress.step for run in self.runs}) > 1:
+            raise ValueError("runs that train at once go on from different steps")
+        self.step, device = self.runs[0].progress.step, trainer.device
+        self.seeds = sorted({config.seed for config in configs})  # runs of one seed see one batch
+        places = [self.seeds.index(config.seed) for config in configs]
+        self.seed_of_run = torch.tensor(places, device=device)
+        # On the device, so that steps need not wait for it.
+        self.z_loss_R = torch.tensor([config.train.z_loss for config in configs], device=device)
+        sums = [run.progress.loss_sum for run in self.runs]
+        self.loss_sum_R = torch.tensor(sums, dtype=torch.float64, device=device)
+        self.watched = any(run.observer.watches for run in self.runs)
+        self.saves = trainer.processes.any(any(run.observer.saves for run in self.runs))
+        if trainer.on_gpu:
+            torch.cuda.reset_peak_memory_stats(device)
+        self.saved = self.reported = self.timed = time.monotonic()
+        self.stopped = False
+        for run in self.runs:
+            run.observer.start(self._start(run))
+
+    def run(self, should_stop: Callable[[], bool]) -> list[Outcome | None]:
+        """Take the steps that are left; the outcomes, None for runs that did not end."""
+        evaluations = self.train.evaluations
+        evaluated = {max(1, round(k * self.steps / evaluations)) for k in range(1, evaluations + 1)}
+        logged = evaluated | set(range(1, self.steps, max(1, self.steps // CURVE_POINTS)))
+        captured = self.trainer.on_gpu and len(self.runs) > 1 and not self.watched
+        compute = CapturedStep(self._compute) if captured else self._compute
+        while self.step < self.steps:
+            self._take_step(compute)
+            if self.step in logged:
+                self._log(evaluate=self.step in evaluated)
+                if not any(run.in_training for run in self.runs):
+                    break
+            self._keep_up()
+            if self.trainer.processes.any(should_stop()):
+                self._save()
+                self.stopped = True
+                break
+        return [run.outcome for run in self.runs]
+
+    def _take_step(self, compute: Callable[[Tensor], Tensor]) -> None:
+        trainer, size = self.trainer, self.train.batch_size
+        batches = [trainer.dataset.training_batch(seed, self.step, size) for seed in self.seeds]
+        sequences_SBT = torch.stack([trainer.processes.rows(batch) for batch in batches])
+        if trainer.on_gpu:
+            sequences_SBT = sequences_SBT.pin_memory().to(trainer.device, non_blocking=True)
+        scales = [lr_scale(config.train, self.step, self.steps) for config in self.configs]
+        self.learner.schedule(scales, self.step)
         cross_entropy_R = compute(sequences_SBT)
         if self.step == 0:
-            first = self._mean(cross_entropy_R)
-            for track, loss in zip(self.tracks, first, strict=True):
-                track.progress.first_loss = loss
+            for run, loss in zip(self.runs, self._mean(cross_entropy_R), strict=True):
+                run.progress.first_loss = loss
         self.step += 1
 
     def _compute(self, sequences_SBT: Tensor) -> Tensor:
-        """All of a step that is on the device; cross-entropy (R,)."""
-        program, train = self.program, self.configs[0].train
+        """Take all of a step that is on the device; cross-entropy (R,)."""
         sequences_RBT = sequences_SBT[self.seed_of_run]
-        cross_entropy_R = torch.zeros(len(self.tracks), device=program.device)
-        rows = sequences_RBT.shape[1]
-        for part_RBT in sequences_RBT.tensor_split(min(rows, program.execution.accumulate), dim=1):
+        cross_entropy_R = torch.zeros(len(self.runs), device=self.trainer.device)
+        rows, parts = sequences_RBT.shape[1], self.trainer.execution.accumulate
+        for part_RBT in sequences_RBT.tensor_split(min(rows, parts), dim=1):
             share = part_RBT.shape[1] / rows
-            with program.autocast():
-                part_R, z_loss_R = self.learner.losses(part_RBT)
-            (share * (part_R + train.z_loss * z_loss_R)).sum().backward()  # type: ignore[no-untyped-call]
+            with self.trainer.autocast():
+                part_R, squared_log_z_R = self.learner.losses(part_RBT)
+            loss_R = share * (part_R + self.z_loss_R * squared_log_z_R)
+            loss_R.sum().backward()  # type: ignore[no-untyped-call]
             cross_entropy_R += share * part_R.detach()
-        self.learner.update(train.clip)
+        if self.watched:
+            for run in self.runs:
+                run.observer.gradients(self.learner.model, self.step)
+        self.learner.update()
         self.loss_sum_R += cross_entropy_R
         return cross_entropy_R
 
     def _mean(self, losses_R: Tensor) -> list[float]:
-        """Of all processes, which have equally many rows; waits for the device."""
-        processes = self.program.processes
+        """The mean over processes, which have equally many rows; waits for the device."""
+        processes = self.trainer.processes
         means: list[float] = (processes.total(losses_R) / processes.count).tolist()
         return means
 
     def _log(self, evaluate: bool) -> None:
-        """A line of metrics for each run: the mean training loss since the last one, in nats."""
+        """Add a point to every learning curve: the mean training loss since the last one."""
         sums = self._mean(self.loss_sum_R)
         self.loss_sum_R.zero_()
-        count = len(self.tracks)
-        validated = self.program.validation_losses(self.learner) if evaluate else [None] * count
-        for track in self._on_their_way:
-            train_loss = sums[track.index] / (self.step - track.progress.logged_step)
-            with self._unless_lost(track):
-                track.log(self.step, train_loss, validated[track.index])
+        validated: Sequence[float | None] = [None] * len(self.runs)
+        if evaluate:
+            validated = self.trainer.validation_losses(self.learner, len(self.runs))
+        for run in (run for run in self.runs if run.in_training):
+            point = LoggedStep(
+                step=self.step,
+                tokens=self.step * run.config.tokens_per_step,
+                lr_scale=lr_scale(run.config.train, self.step - 1, self.steps),
+                train_loss=sums[run.index] / (self.step - run.progress.logged_step),
+                val_loss=validated[run.index],
+            )
+            run.progress.step = run.progress.logged_step = self.step
+            run.progress.loss_sum = 0.0
+            run.curve.append(point)
+            with self._unless_lost(run):
+                run.observer.log(point)
+                if self._diverged(run, point):
+                    self._end(run, "diverged")
+                elif self.step == self.steps:
+                    self._end(run, "done")
 
-    def _keep_alive(self) -> None:
+    def _diverged(self, run: _Run, point: LoggedStep) -> bool:
+        start = max(run.progress.first_loss, math.log(self.trainer.dataset.vocab_size))
+        values = [point.train_loss, 0.0 if point.val_loss is None else point.val_loss]
+        return not all(value < DIVERGED_ABOVE * start for value in values)  # NaN compares false
+
+    def _end(self, run: _Run, status: Literal["done", "diverged"]) -> None:
+        self._count_time()
+        last = run.curve[-1]
+        outcome = Outcome(
+            status=status,
+            val_loss=last.val_loss if status == "done" else None,
+            train_loss=last.train_loss,
+            curve=tuple(run.curve),
+            wall_seconds=run.progress.wall_seconds,
+            peak_memory_bytes=peak_memory(self.trainer.device) // len(self.runs),
+        )
+        run.observer.end(outcome)
+        run.outcome = outcome
+
+    def _keep_up(self) -> None:
+        """Report now and then that the runs are alive, and save them."""
         now = time.monotonic()
-        if now - self.touched > TOUCH_SECONDS:
-            for track in self.tracks:
-                track.run.lease.touch()
-            self.touched = now
-        due = now - self.saved > self.program.execution.checkpoint_seconds
-        if self.program.processes.any(due):
+        if now - self.reported > ALIVE_SECONDS:
+            for run in self.runs:
+                run.observer.alive()
+            self.reported = now
+        due = now - self.saved > self.trainer.execution.checkpoint_seconds
+        if self.saves and self.trainer.processes.any(due):
             self._save()
             self.saved = now
 
     def _save(self) -> None:
+        if not self.saves:
+            return
         sums = self._mean(self.loss_sum_R)
-        for track in self._on_their_way:
-            with self._unless_lost(track):
-                track.save(self.step, sums[track.index])
+        self._count_time()
+        for run in (run for run in self.runs if run.in_training):
+            run.progress.step, run.progress.loss_sum = self.step, sums[run.index]
+            state = self.learner.export_run(run.index)
+            with self._unless_lost(run):
+                run.observer.save(Checkpoint(run.progress, state, self.trainer.dataset.corpus_hash))
+
+    def _resume(self, run: _Run) -> None:
+        """Go on from the checkpoint that the observer has, if it has one."""
+        processes, dataset = self.trainer.processes, self.trainer.dataset
+        shapes = {name: value.shape for name, value in self.trainer.model.named_parameters()}
+        checkpoint = run.observer.resume(shapes, dataset.corpus_hash)
+        progress = processes.share(asdict(checkpoint.progress) if checkpoint else None)
+        if progress is not None:
+            self.learner.import_run(run.index, checkpoint.state if checkpoint else None)
+            run.progress = Progress(**progress)
+
+    def _start(self, run: _Run) -> RunStart:
+        return RunStart(
+            config=run.config,
+            dataset=self.trainer.dataset,
+            device=self.trainer.device,
+            execution=self.trainer.execution,
+            processes=self.trainer.processes.count,
+            index=run.index,
+            runs_at_once=len(self.runs),
+            groups=describe_groups(self.learner.groups(run.index)),
+            step=run.progress.step,
+        )
+
+    def _count_time(self) -> None:
+        """Add the time since the last count to all runs in training, which share it."""
+        now = time.monotonic()
+        for run in (run for run in self.runs if run.in_training):
+            run.progress.wall_seconds += (now - self.timed) / len(self.runs)
+        self.timed = now
 
     @contextmanager
-    def _unless_lost(self, track: Track) -> Iterator[None]:
-        """A run that is lost to another worker does not end the others."""
+    def _unless_lost(self, run: _Run) -> Iterator[None]:
+        """A run that is lost to another ends here, and leaves the others.
+
+        Several processes that train it together part at the error.
+        """
         try:
             yield
-        except LeaseLostError:
-            if len(self.tracks) == 1:
+        except RunLostError:
+            if self.trainer.processes.count > 1:
                 raise
-            log.warning("%s: taken over by another worker", track.run.record.directory)
-            track.ended = True
+            run.lost = True

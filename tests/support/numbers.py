@@ -43,6 +43,11 @@ def differing_numbers(one: str, other: str) -> list[tuple[str, str]]:
     return [pair for pair in pairs if not _close(*pair)]
 
 
+def same_text(one: str, other: str) -> bool:
+    """Whether two texts differ at most in the last digits of their numbers."""
+    return _skeleton(one) == _skeleton(other) and not differing_numbers(one, other)
+
+
 def _skeleton(text: str) -> str:
     return re.sub(r"\s+", "", _NUMBER.sub("#", text))
 

@@ -1,0 +1,95 @@
+"""The tables of docs/configuration.md, from the models of `paper_repro.config`.
+
+Command: `python docs/configuration.py` rewrites the marked block in place; with `--check` it only
+says whether the page is out of date. A test holds the page to it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from pydantic import BaseModel
+
+from paper_repro.config import Execution, RunConfig
+from paper_repro.parameterization.page import update
+
+TYPES = {
+    "integer": "integer",
+    "number": "number",
+    "string": "text",
+    "boolean": "`true` or `false`",
+    "null": "`null`",
+}
+BOUNDS = {"exclusiveMinimum": ">", "minimum": "≥", "exclusiveMaximum": "<", "maximum": "≤"}
+
+
+def tables() -> str:
+    """A table for each section of a run, for its other keys, and for how runs execute."""
+    sections = [
+        (f"`{name}`", field.annotation)
+        for name, field in RunConfig.model_fields.items()
+        if _is_model(field.annotation)
+    ]
+    sections += [("Outside the sections", RunConfig), ("How runs execute", Execution)]
+    return "\n".join(_section(heading, model) for heading, model in sections)
+
+
+def rows(model: Any, prefix: str = "") -> Iterator[tuple[str, str, str, str]]:
+    """Key, type, default and meaning; the keys of a model within a section are dotted."""
+    properties = model.model_json_schema()["properties"]
+    for name, field in model.model_fields.items():
+        if not _is_model(field.annotation):
+            schema = properties[name]
+            default = f"`{_value(schema['default'])}`" if "default" in schema else "none"
+            yield prefix + name, _type(schema), default, _one_line(field.description)
+        elif model is not RunConfig:
+            yield from rows(field.annotation, f"{prefix}{name}.")
+
+
+def _is_model(annotation: object) -> bool:
+    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
+
+
+def _section(heading: str, model: Any) -> str:
+    lines = [f"| `{key}` | {' | '.join(cells)} |" for key, *cells in rows(model)]
+    head = ["| key | type | default | meaning |", "|---|---|---|---|"]
+    return "\n".join([f"## {heading}", "", _one_line(model.__doc__), "", *head, *lines, ""])
+
+
+def _type(schema: dict[str, Any]) -> str:
+    if "enum" in schema:
+        return ", ".join(f"`{value}`" for value in schema["enum"])
+    if "anyOf" in schema:
+        return " or ".join(_type(choice) for choice in schema["anyOf"])
+    if schema["type"] == "array":
+        return f"list of {_type(schema['items'])}"
+    if schema["type"] == "object":
+        return f"mapping to {_type(schema['additionalProperties'])}"
+    bounds = [f"{sign} {schema[key]:.12g}" for key, sign in BOUNDS.items() if key in schema]
+    return ", ".join([TYPES[schema["type"]], *bounds])
+
+
+def _value(value: object) -> str:
+    """A default as one writes it in YAML."""
+    return value if isinstance(value, str) else json.dumps(value).replace("e-0", "e-")
+
+
+def _one_line(text: str | None) -> str:
+    return " ".join((text or "").split())
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python docs/configuration.py",
+        description="Render the tables of docs/configuration.md in place.",
+    )
+    parser.add_argument("--check", action="store_true", help="only compare; exit code 1 if old")
+    blocks = [("docs/configuration.md", "configuration", tables)]
+    return update(blocks, parser.parse_args(arguments).check)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
