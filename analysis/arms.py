@@ -1,28 +1,33 @@
-"""Arms: the rules by which the hyperparameters of a run follow its scale.
+"""What is compared, and along what: arms, the axes of scale, and the study that each sweep is.
 
-Two arms may be the same trainings, read differently. Along depth, SP and μP have no rule, so they
-are one. Along batch size, "no rule" and "√κ on the learning rate alone" share every run: one run is
-at the stated rate η under the first and at η/√κ under the second. `restated` turns runs of one arm
-into those of another, and refuses unless every number that training takes is the same.
+An arm is the rules by which the hyperparameters of a run follow its scale. Two arms may be the same
+trainings, read differently. Along depth, SP and μP have no rule, so they are one. Along batch size,
+"no rule" and "√κ on the learning rate alone" share every run: one run is at the stated rate η under
+the first and at η/√κ under the second. `restated` turns runs of one arm into those of another, and
+refuses unless every number that training takes is the same.
 """
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass, fields
 from typing import Any
 
 import pandas as pd
 
-from analysis.load import config_of
-from paper_repro.config import SDE_RULE, Parameterization, RunConfig, SdeQuantity
+from paper_repro.config import RunConfig
 from paper_repro.errors import ConfigError
-from paper_repro.hyperparameters import Label, resolve, training_numbers
-from paper_repro.parameterization import COLUMNS
+from paper_repro.hyperparameters import resolve, resolve_parameter
+from paper_repro.parameterization import SDE_RULE, Label, Parameterization, SdeQuantity
 
-#: Names in print.
+LR = "hyperparameters.lr"
+WEIGHT_DECAY = "hyperparameters.weight_decay"
+
+#: How the names of config columns begin (the seed aside).
+CONFIG_SECTIONS = ("model.", "data.", "train.", "scaling.", "hyperparameters.")
+
+#: Names in print, in the order of print.
 PARAMETERIZATION_NAMES: dict[Parameterization, str] = {
     "sp": "SP",
     "sp_fan_in": "SP (1/fan-in init)",
@@ -30,13 +35,23 @@ PARAMETERIZATION_NAMES: dict[Parameterization, str] = {
     "completep": "CompleteP",
     "complete_d": "Complete(d)P",
 }
-_QUANTITY_SYMBOLS: dict[SdeQuantity, str] = {
-    "lr": "η",
-    "weight_decay": "λ",
-    "eps": "ε",
-    "one_minus_beta1": "β",
-    "one_minus_beta2": "β",
+_BETAS: tuple[SdeQuantity, ...] = ("one_minus_beta1", "one_minus_beta2")
+_SYMBOLS: dict[SdeQuantity, str] = {
+    **{"lr": "η", "weight_decay": "λ", "eps": "ε"},
+    **{"one_minus_beta1": "β₁", "one_minus_beta2": "β₂"},
 }
+
+
+def rule_text(quantities: Sequence[SdeQuantity]) -> str:
+    """Quantities that follow batch size and tokens, as in a table: `all`, `none`, `lr eps`."""
+    if tuple(quantities) == SDE_RULE:
+        return "all"
+    return " ".join(quantities) or "none"
+
+
+def rule_quantities(text: str) -> tuple[SdeQuantity, ...]:
+    """The reverse of `rule_text`."""
+    return tuple(quantity for quantity in SDE_RULE if text == "all" or quantity in text.split())
 
 
 @dataclass(frozen=True)
@@ -46,148 +61,259 @@ class Arm:
     parameterization: Parameterization
     alpha: float = 1.0
     sde_rule: tuple[SdeQuantity, ...] = SDE_RULE
-    """The quantities that follow batch size and tokens."""
+    """The quantities that follow batch size and tokens; SP, μP and CompleteP have no such rule."""
     schedule: str = "cosine"
     qk_norm: bool = True
     eps: float = 1e-8
 
-    @property
-    def name(self) -> str:
-        """`complete_d`, `complete_d_alpha_0.5`, `complete_d:lr+weight_decay`, `complete_d:none`.
-
-        A condition that is not the usual one follows: `complete_d, wsd, no QK norm, eps 0.001`.
-        """
-        alpha = "" if self.alpha == 1 else f"_alpha_{self.alpha:g}"
-        part = "" if self.sde_rule == SDE_RULE else f":{'+'.join(self.sde_rule) or 'none'}"
-        return ", ".join([f"{self.parameterization}{alpha}{part}", *self._condition("eps")])
+    def columns(self) -> dict[str, Any]:
+        """The arm as columns of a table (`ARM_COLUMNS`)."""
+        values = (getattr(self, name) for name in ARM_COLUMNS)
+        return dict(zip(ARM_COLUMNS, values, strict=True)) | {"sde_rule": rule_text(self.sde_rule)}
 
     @property
     def label(self) -> str:
         """The arm in print; a part of the SDE rule stands for Complete(d)P, which alone has it."""
         parts = [PARAMETERIZATION_NAMES[self.parameterization]]
         if self.sde_rule != SDE_RULE:
-            symbols = dict.fromkeys(_QUANTITY_SYMBOLS[quantity] for quantity in self.sde_rule)
-            parts = [f"SDE rule on {', '.join(symbols)}" if symbols else "no SDE rule"]
+            symbols = ", ".join(_SYMBOLS[quantity] for quantity in self.sde_rule)
+            parts = [f"SDE rule on {symbols}".replace("β₁, β₂", "β") if symbols else "no SDE rule"]
         if self.alpha != 1:
             parts.append(f"α = {'½' if self.alpha == 0.5 else f'{self.alpha:g}'}")
-        return ", ".join([*parts, *self._condition("ε =")])
-
-    def _condition(self, eps: str) -> list[str]:
         usual = Arm(self.parameterization)
-        return [
-            *([] if self.schedule == usual.schedule else [self.schedule]),
-            *([] if self.qk_norm else ["no QK norm"]),
-            *([] if self.eps == usual.eps else [f"{eps} {self.eps:g}"]),
-        ]
+        if self.schedule != usual.schedule:
+            parts.append(self.schedule)
+        if not self.qk_norm:
+            parts.append("no QK norm")
+        if self.eps != usual.eps:
+            parts.append(f"ε = {self.eps:g}")
+        return ", ".join(parts)
+
+    @classmethod
+    def of(cls, config: RunConfig) -> Arm:
+        """The arm of a run."""
+        scaling = config.scaling
+        return cls(
+            scaling.parameterization,
+            scaling.alpha,
+            tuple(scaling.sde_rule),
+            config.train.schedule,
+            config.model.qk_norm,
+            config.hyperparameters.eps,
+        )
 
 
-#: The parameterisations of the paper's first question: one row each in the table of transfer.
-COMPARED: tuple[Arm, ...] = (
-    Arm("sp"),
-    Arm("mup"),
-    Arm("completep"),
-    Arm("completep", 0.5),
-    Arm("complete_d"),
-    Arm("complete_d", 0.5),
+#: The columns of runs that say by which arm they are read.
+ARM_COLUMNS = tuple(field.name for field in fields(Arm))
+
+
+@dataclass(frozen=True)
+class ScaleAxis:
+    """A scale along which a hyperparameter may transfer."""
+
+    name: str
+    column: str
+    base_column: str
+    """The column with the scale at which hyperparameters are stated."""
+    label: str
+    """The axis in print."""
+
+    def text(self, scale: int) -> str:
+        """A scale in print: `256`, `147k`, `2.36M`."""
+        for size, unit in ((10**9, "B"), (10**6, "M"), (10**3, "k")):
+            if scale >= max(size, 10_000):
+                return f"{scale / size:.3g}{unit}"
+        return str(scale)
+
+
+AXES = {
+    axis.name: axis
+    for axis in (
+        ScaleAxis("width", "model.width", "scaling.base_width", "width"),
+        ScaleAxis("depth", "model.depth", "scaling.base_depth", "depth"),
+        ScaleAxis("batch_size", "train.batch_size", "scaling.base_batch_size", "batch size"),
+        ScaleAxis("tokens", "train.tokens", "scaling.base_tokens", "tokens"),
+    )
+}
+
+#: Data grown by the batch at a fixed number of steps (Figure 14 of arXiv 2512.22382).
+ISO_STEPS = ScaleAxis(
+    "iso_steps", "train.batch_size", "scaling.base_batch_size", "batch size at fixed steps"
 )
 
+#: The parameterisations of the paper's first question: one row each in the table of transfer.
+COMPARED = (
+    *(Arm("sp"), Arm("mup"), Arm("completep"), Arm("completep", 0.5)),
+    *(Arm("complete_d"), Arm("complete_d", 0.5)),
+)
+NO_RULE = Arm("complete_d", sde_rule=())
+LR_ONLY = Arm("complete_d", sde_rule=("lr",))
+LR_AND_DECAY = Arm("complete_d", sde_rule=("lr", "weight_decay"))
+#: PyTorch's λ × √κ applied to a decay in Loshchilov and Hutter's form (η·λ × √κ, where κ is right):
+#: with η × √κ that leaves PyTorch's λ as it is.
+ALL_BUT_DECAY = Arm("complete_d", sde_rule=("lr", "eps", *_BETAS))
+WHOLE_RULE = Arm("complete_d")
 
-def arms_of(frame: pd.DataFrame) -> dict[str, Arm]:
-    """The arms of runs by name, in the order of print: by parameterisation, the whole rule last."""
+
+@dataclass(frozen=True)
+class Study:
+    """A sweep along one axis, read as transfer of one hyperparameter."""
+
+    sweep: str
+    axis: ScaleAxis
+    panels: tuple[Arm, ...]
+    """The arms of the figure."""
+    hyperparameter: str = LR
+    rows: tuple[Arm, ...] | None = None
+    """The arms in the table of transfer; None: the panels and the compared parameterisations."""
+    others: bool = True
+    """Whether the figure also has other arms that a sweep may have, after the panels."""
+
+    def figure_runs(self, runs: pd.DataFrame) -> pd.DataFrame:
+        """The runs of the panels, including runs of other arms that are the same trainings.
+
+        Raises:
+            ConfigError: if there are none.
+        """
+        return self._read(runs, (*self.panels, *(arms_of(runs) if self.others else ())))
+
+    def table_runs(self, runs: pd.DataFrame) -> pd.DataFrame:
+        """The runs of the rows; see `figure_runs`."""
+        return self._read(runs, self.rows or (*COMPARED, *self.panels))
+
+    def _read(self, runs: pd.DataFrame, arms: tuple[Arm, ...]) -> pd.DataFrame:
+        known = with_equivalents(runs, self.hyperparameter, arms)
+        parts = [select(known, arm) for arm in arms_of(known) if arm in arms]
+        if not parts:
+            found = _names(arms_of(runs))
+            raise ConfigError(f"{self.sweep}: no run of {_names(arms)}; there are {found}")
+        return pd.concat(parts)
+
+
+_RULE_PARTS = (NO_RULE, LR_ONLY, LR_AND_DECAY, ALL_BUT_DECAY, WHOLE_RULE)
+_NO_QK_NORM = Arm("complete_d", qk_norm=False)
+_LARGE_EPS = tuple(Arm(name, eps=1e-2) for name in ("completep", "complete_d"))
+_ALONG_WIDTH = tuple(Arm(name) for name in ("sp", "mup", "completep", "complete_d"))
+
+STUDIES = {
+    study.sweep: study
+    for study in (
+        Study("lr_width", AXES["width"], _ALONG_WIDTH),
+        Study("lr_depth", AXES["depth"], (Arm("mup"), Arm("complete_d", 0.5), Arm("complete_d"))),
+        Study("lr_batch", AXES["batch_size"], _RULE_PARTS),
+        Study("wd_batch", AXES["batch_size"], _RULE_PARTS, WEIGHT_DECAY),
+        Study("lr_duration", AXES["tokens"], (NO_RULE, LR_ONLY, WHOLE_RULE), others=False),
+        Study("iso_steps", ISO_STEPS, (WHOLE_RULE,)),
+        Study("no_qk_norm", AXES["width"], (WHOLE_RULE, _NO_QK_NORM), rows=(_NO_QK_NORM,)),
+        Study("eps_fixes", AXES["width"], _LARGE_EPS, rows=_LARGE_EPS),
+    )
+}
+
+
+def arms_of(runs: pd.DataFrame) -> list[Arm]:
+    """The arms of runs in the order of print: by parameterisation, the whole rule last."""
+    rows = runs[list(ARM_COLUMNS)].drop_duplicates().to_dict("records")
+    found = [Arm(**{**row, "sde_rule": rule_quantities(row["sde_rule"])}) for row in rows]  # type: ignore[arg-type]
 
     def place(arm: Arm) -> tuple[Any, ...]:
         rule = [quantity in arm.sde_rule for quantity in SDE_RULE]
         condition = (not arm.qk_norm, arm.schedule, arm.eps)
-        return (COLUMNS.index(arm.parameterization), condition, sum(rule), rule, arm.alpha)
+        order = list(PARAMETERIZATION_NAMES).index(arm.parameterization)
+        return (order, condition, sum(rule), rule, arm.alpha)
 
-    return {arm.name: arm for arm in sorted(set(_arms(frame)), key=place)}
-
-
-def select(frame: pd.DataFrame, arm: Arm) -> pd.DataFrame:
-    """The runs of an arm; none if it has none."""
-    return frame[[other == arm for other in _arms(frame)]]
+    return sorted(found, key=place)
 
 
-def restated(frame: pd.DataFrame, arm: Arm, hyperparameter: str) -> pd.DataFrame | None:
-    """The same runs under the rules of another arm; None if they are not trainings of that arm.
-
-    Args:
-        hyperparameter: the one column whose stated value may change, so that what it resolves to
-            stays: `hyperparameters.lr` or `hyperparameters.weight_decay`.
-    """
-    rows = []
-    section, name = hyperparameter.split(".")
-    for row in frame.to_dict("records"):
-        try:
-            changed = _restated(config_of(row), arm, hyperparameter)
-        except ConfigError:  # a beta leaves (0, 1) under that arm
-            return None
-        if changed is None:
-            return None
-        rows.append(
-            row
-            | {
-                "scaling.parameterization": arm.parameterization,
-                "scaling.alpha": arm.alpha,
-                "scaling.sde_rule": json.dumps(arm.sde_rule),
-                hyperparameter: getattr(getattr(changed, section), name),
-            }
-        )
-    return pd.DataFrame(rows, columns=frame.columns)
+def select(runs: pd.DataFrame, arm: Arm) -> pd.DataFrame:
+    """The runs of an arm; an empty frame if it has none."""
+    return runs[(runs[list(ARM_COLUMNS)] == pd.Series(arm.columns())).all(axis=1)]
 
 
 def with_equivalents(
-    frame: pd.DataFrame, hyperparameter: str, wanted: Sequence[Arm] = COMPARED
+    runs: pd.DataFrame, hyperparameter: str, wanted: Sequence[Arm] = COMPARED
 ) -> pd.DataFrame:
     """The runs, and the same again under the name of every wanted arm that they are runs of too.
 
-    The runs there are decide: where only those at the base are done, all arms are one.
+    The existing runs decide: where only those at the base are done, all arms are one.
     """
-    parts = [frame]
-    trained = list(arms_of(frame).values())
+    parts = [runs]
+    trained = arms_of(runs)
     for arm in wanted:
         if arm in trained:
             continue
         for other in trained:
-            runs = restated(select(frame, other), arm, hyperparameter)
-            if runs is not None:
-                parts.append(runs)
+            equivalent = restated(select(runs, other), arm, hyperparameter)
+            if equivalent is not None:
+                parts.append(equivalent)
                 break
     return pd.concat(parts, ignore_index=True)
 
 
-def _restated(config: RunConfig, arm: Arm, hyperparameter: str) -> RunConfig | None:
-    """The config under the rules of an arm, with the same numbers; None where there is none."""
+def restated(runs: pd.DataFrame, arm: Arm, hyperparameter: str) -> pd.DataFrame | None:
+    """The same runs read under another arm; None unless all of them are trainings of that arm.
+
+    The arm's columns and the hyperparameter change; `run_id`, `config` and the other columns stay
+    those of the training. Runs that differ only in the hyperparameter and the seed are judged
+    together: what training takes is proportional to the one and does not depend on the other.
+
+    Args:
+        hyperparameter: the one column whose stated value may change, so that what it resolves to
+            stays: `LR` or `WEIGHT_DECAY`.
+    """
+    config = [str(name) for name in runs if str(name).startswith(CONFIG_SECTIONS)]
+    fixed = [name for name in (*config, *ARM_COLUMNS) if name != hyperparameter]
+    varied = [name for name in fixed if runs[name].nunique(dropna=False) > 1]
+    groups = runs.groupby(varied, sort=False, dropna=False) if varied else [((), runs)]
+    parts = []
+    for _, group in groups:
+        # The highest value is zero only if all are, and then any factor is right.
+        highest = group.iloc[int(group[hyperparameter].argmax())]
+        factor = _restating_factor(_as_read(highest, hyperparameter), arm, hyperparameter)
+        if factor is None:
+            return None
+        changed = {hyperparameter: group[hyperparameter] * factor}
+        parts.append(group.assign(**arm.columns(), **changed))
+    return pd.concat(parts).sort_index() if parts else None
+
+
+def _as_read(row: pd.Series, hyperparameter: str) -> RunConfig:
+    """The config of a run under the arm by which it is read."""
+    content = RunConfig.model_validate_json(row["config"]).model_dump()
+    rule = list(rule_quantities(row["sde_rule"]))
+    content["scaling"] |= {name: row[name] for name in ("parameterization", "alpha")}
+    content["scaling"]["sde_rule"] = rule
+    section, name = hyperparameter.split(".")
+    content[section][name] = float(row[hyperparameter])
+    return RunConfig.model_validate(content)
+
+
+def _restating_factor(config: RunConfig, arm: Arm, hyperparameter: str) -> float | None:
+    """The factor on the stated value under which a run is a training of the arm; None if it is not.
+
+    Every number that training takes has to agree.
+    """
+    trained = Arm.of(config)
+    if astuple(trained)[3:] != astuple(arm)[3:]:  # schedule, QK norm, ε
+        return None
     section, name = hyperparameter.split(".")
     content = config.model_dump()
-    if (config.train.schedule, config.model.qk_norm) != (arm.schedule, arm.qk_norm):
-        return None
-    if config.hyperparameters.eps != arm.eps:
-        return None
     content["scaling"] |= {
         "parameterization": arm.parameterization,
         "alpha": arm.alpha,
         "sde_rule": list(arm.sde_rule),
     }
     label = Label("hidden_weight", "query", 0)
-    was = getattr(resolve(config, label), name)
-    becomes = getattr(resolve(RunConfig.model_validate(content), label), name)
-    if was != becomes:
-        content[section][name] *= was / becomes
-    changed = RunConfig.model_validate(content)
-    numbers = zip(training_numbers(config), training_numbers(changed), strict=True)
-    same = all(math.isclose(one, other, rel_tol=1e-9) for one, other in numbers)
-    return changed if same else None
+    try:
+        was = getattr(resolve_parameter(config, label), name)
+        becomes = getattr(resolve_parameter(RunConfig.model_validate(content), label), name)
+        factor = 1.0 if was == becomes else float(was / becomes)
+        content[section][name] *= factor
+        changed = resolve(RunConfig.model_validate(content)).numbers()
+        numbers = zip(resolve(config).numbers(), changed, strict=True)
+    except ConfigError:  # a beta leaves (0, 1) under that arm
+        return None
+    return factor if all(math.isclose(a, b, rel_tol=1e-9) for a, b in numbers) else None
 
 
-def _arms(frame: pd.DataFrame) -> list[Arm]:
-    columns = (
-        *("scaling.parameterization", "scaling.alpha", "scaling.sde_rule"),
-        *("train.schedule", "model.qk_norm", "hyperparameters.eps"),
-    )
-    return [
-        Arm(parameterization, alpha, tuple(json.loads(rule)), *condition)
-        for parameterization, alpha, rule, *condition in zip(
-            *(frame[column] for column in columns), strict=True
-        )
-    ]
+def _names(arms: Sequence[Arm]) -> str:
+    return "; ".join(arm.label for arm in arms)

@@ -7,23 +7,19 @@ from collections.abc import Sequence
 import pandas as pd
 import torch
 
-from analysis.arms import Arm, select, with_equivalents
-from analysis.axes import Axis
+from analysis.arms import LR, Arm, ScaleAxis, select, with_equivalents
 from analysis.load import COMMITTED_RESULTS, load_results
-from analysis.transfer import LR
-from paper_repro.config import Parameterization
 from paper_repro.coordinate_check import Axis as CheckedAxis
 from paper_repro.coordinate_check import Verdict, check_config, judge, measure
 from paper_repro.errors import ConfigError
 from paper_repro.parameterization import (
-    FORWARD,
-    ITERATIONS,
     RULE_QUANTITIES,
     TENSOR_CLASSES,
-    forward_rule,
-    rule_factor,
+    Parameterization,
+    Ratios,
+    Scaling,
+    multipliers,
 )
-from paper_repro.parameterization.factors import Ratios
 
 #: The sweep with the learning-rate curves along an axis.
 SWEEPS: dict[CheckedAxis, str] = {"width": "lr_width", "depth": "lr_depth"}
@@ -47,17 +43,16 @@ def load_runs(axis: CheckedAxis, arms: Sequence[Arm]) -> pd.DataFrame:
     """
     if axis not in SWEEPS:
         raise ConfigError(f"axis {axis!r}: expected one of {', '.join(SWEEPS)}")
-    results = with_equivalents(
-        load_results(COMMITTED_RESULTS / f"{SWEEPS[axis]}.parquet"), LR, arms
-    )
-    runs = pd.concat([select(results, arm) for arm in arms])
+    results = load_results(COMMITTED_RESULTS / f"{SWEEPS[axis]}.parquet")
+    known = with_equivalents(results.runs, LR, arms)
+    runs = pd.concat([select(known, arm) for arm in arms])
     if runs.empty:
-        wanted = ", ".join(arm.name for arm in arms)
+        wanted = "; ".join(arm.label for arm in arms)
         raise ConfigError(f"{SWEEPS[axis]}: no run of {wanted}")
     return runs
 
 
-def count_runs(runs: pd.DataFrame, arms: Sequence[Arm], axis: Axis) -> pd.DataFrame:
+def count_runs(runs: pd.DataFrame, arms: Sequence[Arm], axis: ScaleAxis) -> pd.DataFrame:
     """Number of runs by arm (rows, also those that have none) and scale."""
     counts = {arm.label: select(runs, arm)[axis.column].value_counts() for arm in arms}
     table = pd.DataFrame(counts, index=sorted(runs[axis.column].unique())).fillna(0).astype(int).T
@@ -83,16 +78,14 @@ def _merged(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def _factors(arm: Arm, ratios: Ratios) -> dict[tuple[str, str], float]:
-    factors = {
-        (str(quantity), str(tensor_class)): rule_factor(
-            quantity, tensor_class, arm.parameterization, ratios, arm.alpha
-        )
+    factors = multipliers(Scaling(arm.parameterization, ratios, arm.alpha))
+    by_class = {
+        (str(quantity), str(tensor_class)): factors.tensor_classes[tensor_class][quantity]
         for quantity in RULE_QUANTITIES
         for tensor_class in TENSOR_CLASSES
     }
-    for name in FORWARD:
-        factors["forward", name] = forward_rule(name, arm.parameterization).at(ratios, arm.alpha)
-    return factors | {("steps", ""): ITERATIONS.at(ratios, arm.alpha)}
+    forward = {("forward", "residual"): factors.residual, ("forward", "logits"): factors.logits}
+    return by_class | forward | {("steps", ""): factors.iterations}
 
 
 def check_coordinates(axis: CheckedAxis, arms: Sequence[Arm]) -> pd.DataFrame:

@@ -7,23 +7,26 @@ arXiv 2512.22382 is γ = ½; others measured 0 to ½.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 
-from analysis.arms import arms_of, restated, select
-from analysis.axes import AXES
-from analysis.transfer import LR, ScaleFits, drift, drift_by_seed, fit_arm
-from paper_repro.config import SDE_RULE
+from analysis.arms import AXES, LR, arms_of, restated, rule_text, select
+from analysis.transfer import ScaleFits, drift, drift_by_seed, fit_arm
 from paper_repro.errors import ConfigError
-from paper_repro.hyperparameters import has_sde_rule
+from paper_repro.parameterization import SDE_RULE, SdeQuantity, has_sde_rule
 from paper_repro.statistics import over_seeds
 
-NOTHING = "none"
-EVERYTHING = "+".join(quantity for quantity in SDE_RULE if quantity != "lr")
-BETAS = "one_minus_beta1+one_minus_beta2"
+CoScaled = tuple[SdeQuantity, ...]
+NOTHING: CoScaled = ()
+DECAY: CoScaled = ("weight_decay",)
+BETAS: CoScaled = ("one_minus_beta1", "one_minus_beta2")
+EVERYTHING: CoScaled = tuple(quantity for quantity in SDE_RULE if quantity != "lr")
+
+#: Whether a change moves the exponent.
+Moves = Literal["yes", "not decided"]
 
 
 @dataclass(frozen=True)
@@ -31,9 +34,20 @@ class Condition:
     """What is varied beside duration and learning rate."""
 
     schedule: str
-    co_scaled: str
-    """The quantities that follow the duration as the SDE rule has it, joined by `+`, or `none`."""
+    co_scaled: CoScaled
+    """The quantities that follow the duration as the SDE rule has it."""
     qk_norm: bool
+
+    def columns(self) -> dict[str, Any]:
+        """The condition as columns of a table."""
+        return {
+            "schedule": self.schedule,
+            "co_scaled": rule_text(self.co_scaled),
+            "qk_norm": self.qk_norm,
+        }
+
+
+Conditions = dict[Condition, ScaleFits]
 
 
 #: What `effects` measures: of a factor, a change from one level to another.
@@ -42,45 +56,45 @@ CHANGES: tuple[tuple[str, Any, Any], ...] = (
     ("qk_norm", True, False),
     ("co_scaled", NOTHING, EVERYTHING),
     ("co_scaled", NOTHING, BETAS),
-    ("co_scaled", NOTHING, "weight_decay"),
+    ("co_scaled", NOTHING, DECAY),
 )
 
 
-def fit_conditions(frame: pd.DataFrame) -> dict[Condition, ScaleFits]:
+def fit_conditions(runs: pd.DataFrame) -> Conditions:
     """The loss curves of each condition at each duration, over the rate that trains.
 
     Raises:
         ConfigError: if two arms are one condition, or rates cannot be read as those that train.
     """
-    fits: dict[Condition, ScaleFits] = {}
-    for arm in arms_of(frame).values():
+    fits: Conditions = {}
+    for arm in arms_of(runs):
         follows = arm.sde_rule if has_sde_rule(arm.parameterization) else ()
         others = tuple(quantity for quantity in follows if quantity != "lr")
         effective = replace(arm, sde_rule=others if follows else arm.sde_rule)
-        runs = restated(select(frame, arm), effective, LR)
-        if runs is None:
-            raise ConfigError(f"{arm.name}: its learning rates cannot be read as those that train")
-        condition = Condition(arm.schedule, "+".join(others) or NOTHING, arm.qk_norm)
+        as_trained = restated(select(runs, arm), effective, LR)
+        if as_trained is None:
+            raise ConfigError(f"{arm.label}: its learning rates cannot be read as those that train")
+        condition = Condition(arm.schedule, others, arm.qk_norm)
         if condition in fits:
             raise ConfigError(
-                f"{arm.name}: its condition has another arm; select one of them first"
+                f"{arm.label}: its condition has another arm; select one of them first"
             )
-        fits[condition] = fit_arm(runs, AXES["tokens"])
+        fits[condition] = fit_arm(as_trained, AXES["tokens"])
     return fits
 
 
-def exponents(frame: pd.DataFrame) -> pd.DataFrame:
+def exponents(conditions: Conditions) -> pd.DataFrame:
     """One row a condition: γ with its interval over seeds.
 
     `durations` counts those with a bracketed optimum, which enter γ; `bracketed` says whether
     these are all.
     """
     rows = []
-    for condition, fits in fit_conditions(frame).items():
+    for condition, fits in conditions.items():
         slope = drift(fits)
         counted = [tokens for tokens, fit in fits.items() if fit.mean.bracketed]
         rows.append(
-            asdict(condition)
+            condition.columns()
             | {
                 "tokens_min": min(counted, default=0),
                 "tokens_max": max(counted, default=0),
@@ -95,15 +109,14 @@ def exponents(frame: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def effects(frame: pd.DataFrame) -> pd.DataFrame:
+def effects(conditions: Conditions) -> pd.DataFrame:
     """One row a change: how much it moves γ, with the other factors averaged out.
 
     Taken within each seed, over the durations that all conditions share; conditions with an optimum
     that is not bracketed at one of these, or hidden by divergence, are left out, with their
     counterparts. `moves` is `yes` if the interval excludes 0, else `not decided`.
     """
-    fits = fit_conditions(frame)
-    shared = set.intersection(*(set(curves) for curves in fits.values()))
+    shared = set.intersection(*(set(curves) for curves in conditions.values()))
     gammas = {
         condition: {
             seed: -slope
@@ -111,7 +124,7 @@ def effects(frame: pd.DataFrame) -> pd.DataFrame:
                 {s: f for s, f in curves.items() if s in shared}
             ).items()
         }
-        for condition, curves in fits.items()
+        for condition, curves in conditions.items()
         if all(curves[scale].mean.bracketed and not curves[scale].slack for scale in shared)
     }
     rows = []
@@ -128,16 +141,20 @@ def effects(frame: pd.DataFrame) -> pd.DataFrame:
         effect = over_seeds(
             [float(np.mean([other[s] - one[s] for one, other in pairs])) for s in sorted(seeds)]
         )
-        decided = effect.low > 0 or effect.high < 0
+        moves: Moves = "yes" if effect.low > 0 or effect.high < 0 else "not decided"
         rows.append(
             {
                 "factor": factor,
-                "from": str(before),
-                "to": str(after),
+                "from": _level(before),
+                "to": _level(after),
                 "pairs": len(pairs),
                 "seeds": len(seeds),
                 **effect.columns("effect"),
-                "moves": "yes" if decided else "not decided",
+                "moves": moves,
             }
         )
     return pd.DataFrame(rows)
+
+
+def _level(level: str | bool | CoScaled) -> str:
+    return rule_text(level) if isinstance(level, tuple) else str(level)

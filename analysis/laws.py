@@ -4,20 +4,12 @@ asymptotes E of two arms can be told apart.
 The form is the natural one: what we know of the paper has its asymptotes and not its form. E is an
 extrapolation, so it depends on the form, and its interval holds only if the form is right.
 
-Intervals are percentiles of a bootstrap over seeds. At each duration seeds are drawn with
-replacement, independently of the other durations, and the same draw serves every arm: runs of two
-arms that share a seed share their data, so the difference of two asymptotes is paired. (A shift
-that a seed has at every duration is so counted as noise of each; that errs on the wide side.)
-
-A plain bootstrap of few seeds is too narrow, so a loss enters a resample with its deviation from
-the mean of its duration times sqrt(n / (n - 1)), for resampling n values loses that much of their
-spread, and times t/z, the ratio of the 97.5 % points of Student's t with Σ(n - 1) degrees of
-freedom and of the normal, which pays for estimating the spread. For linear estimates that is the
-t-interval. Simulated (least squares, 400 data sets a case, truth known; three seeds, five durations
-from base/4 to 4 base, noise 0.005 to 0.02 nats a run, 80 % of its variance shared by the arms),
-95 % intervals of E and of the difference covered the truth in 93 to 95 % of cases (two seeds, one
-case: 94 to 95 %); plain ones in 83 to 87 % (76 %). Where noise falls ninefold from the shortest
-duration to the longest, E's covered in 92 %.
+Intervals are percentiles of the paired bootstrap of `analysis.bootstrap`. Simulated (least squares,
+400 data sets a case, truth known; three seeds, five durations from base/4 to 4 base, noise 0.005 to
+0.02 nats a run, 80 % of its variance shared by the arms), 95 % intervals of E and of the difference
+covered the truth in 93 to 95 % of cases (two seeds, one case: 94 to 95 %); plain bootstraps in 83
+to 87 % (76 %). Where noise falls ninefold from the shortest duration to the longest, E's covered in
+92 %.
 """
 
 from __future__ import annotations
@@ -26,17 +18,25 @@ import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy import stats
 from scipy.optimize import least_squares, nnls
 
+from analysis.bootstrap import (
+    RESAMPLES,
+    Floats,
+    bootstrap,
+    flat,
+    of_arm,
+    paired_sample,
+    percentiles,
+)
 from paper_repro.errors import ConfigError
 from paper_repro.statistics import CONFIDENCE, Interval
-
-Floats = NDArray[np.float64]
 
 #: Residuals (nats) up to here count squared, larger ones linearly: twice what a seed usually
 #: shifts a loss (0.01). Fixed, so that an outlier cannot raise it.
@@ -56,9 +56,6 @@ _TOLERANCE = 1e-10
 
 #: Evaluations after which a fit ends anyway: it wanders in a valley where b hardly matters.
 _LONGEST_FIT = 100
-
-#: Enough that the ends of a 95 % interval are known to about 0.7 % of probability.
-RESAMPLES = 500
 
 #: E (nats) below which a fit has run into its bound, E = 0.
 _AT_BOUND = 1e-3
@@ -124,7 +121,7 @@ class ArmLaws:
         resamples = self.resampled_asymptotes
         if not (len(resamples[first]) and len(resamples[second])):
             return Interval(value, math.nan, math.nan)
-        return _percentiles(value, resamples[first] - resamples[second])
+        return percentiles(value, resamples[first] - resamples[second])
 
     def told_apart(self, first: str, second: str) -> bool:
         """Whether two asymptotes differ at this scale: both are identified, neither law is
@@ -135,18 +132,12 @@ class ArmLaws:
         ) and (difference.low > 0 or difference.high < 0)
 
     def table(self) -> pd.DataFrame:
-        """One row an arm: E, A and b with intervals, whether E is identified, and the misfit.
-
-        A has four digits: its interval spans decades, and further ones depend on the CPU.
-        """
+        """One row an arm: E, A and b with intervals, whether E is identified, and the misfit."""
         return pd.DataFrame(
             {
                 "arm": arm,
                 **fit.asymptote.columns("asymptote"),
-                **{
-                    name: float(f"{value:.4g}")
-                    for name, value in fit.amplitude.columns("amplitude").items()
-                },
+                **fit.amplitude.columns("amplitude"),
                 **fit.exponent.columns("exponent"),
                 "identified": fit.identified,
                 "misfit": fit.misfit,
@@ -214,81 +205,23 @@ def fit_law(tokens: ArrayLike, losses: ArrayLike) -> Law:
 def fit_arm_laws(losses: pd.DataFrame, resamples: int = RESAMPLES) -> ArmLaws:
     """Fit a law to every arm, with bootstrap intervals; the same losses give the same numbers.
 
-    So that arms stay paired, a seed that an arm lacks at a duration is left out there in all arms
-    that have the duration.
-
     Args:
         losses: one row a run: `arm`, `seed`, `tokens` and `loss` (nats, finite).
         resamples: how many bootstrap fits an interval is made of.
     """
-    blocks = _paired(losses)
-    arms = list(dict.fromkeys(losses["arm"]))
-    durations = {arm: [tokens for tokens, block in blocks.items() if arm in block] for arm in arms}
-    fitted = [arm for arm in arms if len(durations[arm]) >= FEWEST_DURATIONS]
-    laws = {arm: fit_law(*_runs(blocks, arm)) for arm in fitted}
-    resampled: dict[str, list[Law]] = {arm: [] for arm in fitted}
-    inflation = _inflation(blocks)
-    certain = [arm for arm in fitted if all(tokens in inflation for tokens in durations[arm])]
-    rng = np.random.default_rng(0)
-    for _ in range(resamples if certain else 0):
-        drawn = _resample(blocks, inflation, rng)
-        for arm in certain:
-            # A resample lies near the data, so starting at their law is enough.
-            resampled[arm].append(_fit(*_runs(drawn, arm), [laws[arm].exponent]))
+    sample = paired_sample(losses, "tokens", "loss")
+    found = {str(arm): of_arm(sample, str(arm)) for arm in losses["arm"].unique()}
+    fitted = {arm: runs for arm, runs in found.items() if len(runs) >= FEWEST_DURATIONS}
+    laws = {arm: fit_law(*flat(runs)) for arm, runs in fitted.items()}
+    # A resample lies near the data, so starting at their law is enough.
+    again = {arm: partial(_fit, starts=[law.exponent]) for arm, law in laws.items()}
+    resampled = bootstrap(sample, again, resamples)
     return ArmLaws(
-        fits={arm: _law_fit(laws[arm], resampled[arm], blocks, arm) for arm in fitted},
+        fits={arm: _law_fit(law, resampled[arm], fitted[arm]) for arm, law in laws.items()},
         resampled_asymptotes={
-            arm: np.array([law.asymptote for law in resampled[arm]]) for arm in fitted
+            arm: np.array([law.asymptote for law in others]) for arm, others in resampled.items()
         },
     )
-
-
-Blocks = Mapping[int, Mapping[str, Floats]]
-"""The losses at each duration by arm; all arms of a duration have the same seeds in one order."""
-
-
-def _paired(losses: pd.DataFrame) -> Blocks:
-    blocks = {}
-    for tokens, runs in losses.groupby("tokens"):
-        block = runs.pivot(index="seed", columns="arm", values="loss").dropna()
-        if len(block):
-            blocks[int(str(tokens))] = {str(arm): block[arm].to_numpy(dtype=float) for arm in block}
-    return blocks
-
-
-def _runs(blocks: Blocks, arm: str) -> tuple[Floats, Floats]:
-    """Tokens and losses of an arm's runs."""
-    found = {tokens: block[arm] for tokens, block in blocks.items() if arm in block}
-    tokens = np.repeat(np.array(list(found), float), [len(losses) for losses in found.values()])
-    return tokens, np.concatenate(list(found.values()))
-
-
-def _inflation(blocks: Blocks) -> Mapping[int, float]:
-    """The factors on deviations from the mean, by duration, that the module explains."""
-    counts = {tokens: len(next(iter(block.values()))) for tokens, block in blocks.items()}
-    tail = (1 + CONFIDENCE) / 2
-    student = stats.t.ppf(tail, sum(count - 1 for count in counts.values()))
-    uncertain_spread = float(student / stats.norm.ppf(tail))
-    return {
-        tokens: uncertain_spread * math.sqrt(count / (count - 1))
-        for tokens, count in counts.items()
-        if count > 1
-    }
-
-
-def _resample(
-    blocks: Blocks, inflation: Mapping[int, float], rng: np.random.Generator
-) -> dict[int, dict[str, Floats]]:
-    """Draw seeds at each duration that has several."""
-    drawn: dict[int, dict[str, Floats]] = {}
-    for tokens, factor in inflation.items():
-        count = len(next(iter(blocks[tokens].values())))
-        seeds = rng.integers(count, size=count)
-        drawn[tokens] = {
-            arm: losses.mean() + factor * (losses[seeds] - losses.mean())
-            for arm, losses in blocks[tokens].items()
-        }
-    return drawn
 
 
 def _fit(tokens: Floats, losses: Floats, starts: Sequence[float]) -> Law:
@@ -326,17 +259,20 @@ def _fit(tokens: Floats, losses: Floats, starts: Sequence[float]) -> Law:
     return Law(asymptote, amplitude * scale**exponent, exponent)
 
 
-def _law_fit(law: Law, resampled: list[Law], blocks: Blocks, arm: str) -> LawFit:
-    found = {tokens: block[arm] for tokens, block in blocks.items() if arm in block}
-    means = np.array([losses.mean() for losses in found.values()])
+def _law_fit(law: Law, resampled: list[Law], losses: Mapping[int, Floats]) -> LawFit:
+    means = np.array([runs.mean() for runs in losses.values()])
+
+    def interval(name: str) -> Interval:
+        return percentiles(getattr(law, name), np.array([getattr(r, name) for r in resampled]))
+
     return LawFit(
         law,
-        _percentiles(law.asymptote, np.array([other.asymptote for other in resampled])),
-        _percentiles(law.amplitude, np.array([other.amplitude for other in resampled])),
-        _percentiles(law.exponent, np.array([other.exponent for other in resampled])),
+        asymptote=interval("asymptote"),
+        amplitude=interval("amplitude"),
+        exponent=interval("exponent"),
         loss_range=float(means.max() - means.min()),
-        misfit=float(np.abs(means - law(list(found))).max()),
-        misfit_p=_lack_of_fit(law, found),
+        misfit=float(np.abs(means - law(list(losses))).max()),
+        misfit_p=_lack_of_fit(law, losses),
     )
 
 
@@ -362,10 +298,3 @@ def _why_unidentified(arm: str, fit: LawFit) -> str:
     if asymptote.low <= _AT_BOUND:
         return f"{found}it reaches the bound at 0"
     return f"{found}wider than the losses' own range of {fit.loss_range:.3f}"
-
-
-def _percentiles(value: float, resampled: Floats) -> Interval:
-    if len(resampled) == 0:
-        return Interval(value, math.nan, math.nan)
-    low, high = np.quantile(resampled, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
-    return Interval(value, float(low), float(high))

@@ -1,92 +1,160 @@
-"""Records of a sweep as tidy frames. The columns are described in `analysis/results/README.md`."""
+"""Results of a sweep as tidy frames. The columns are described in `analysis/results/README.md`."""
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_origin
+from typing import Any
 
 import pandas as pd
-import yaml
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
-from paper_repro.config import RunConfig, parse_run_config
-from paper_repro.errors import ConfigError
+from analysis.arms import ARM_COLUMNS, Arm
+from paper_repro.config import RunConfig
+from paper_repro.errors import ConfigError, explain
 from paper_repro.files import write_atomically
-from paper_repro.records import Record
-
-# libyaml reads ten times faster than the Python loader, which matters for thousands of records.
-# A record's config was written by this project, so the strictness for hand-written files is moot.
-_YamlLoader: type[Any] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+from paper_repro.records import MetricsLine, Record, RunInfo, Status
+from paper_repro.records.migrate import check_ids, is_current
 
 #: The committed results, a Parquet file a sweep; found also from where a notebook runs.
 COMMITTED_RESULTS = Path(__file__).parent / "results"
 
 #: What a frame takes from `run.json` beside its `data` section.
-_RUN_COLUMNS = ("parameters", "device", "code_hash", "git_revision")
+RUN_COLUMNS = ("parameters", "device", "code_hash", "git_revision")
+
+#: What of `status.json` is no result: its format, and a place on one machine.
+NO_RESULT = frozenset({"format", "log"})
+
+CURVE_COLUMNS = ("run_id", *MetricsLine.__annotations__)
+
+#: The end of the name of a file with the learning curves of a sweep.
+CURVES = "_curves"
 
 
-def load_sweep(runs_dir: Path, sweep: str) -> pd.DataFrame:
+@dataclass(frozen=True, eq=False)
+class Results:
+    """The results of a sweep."""
+
+    runs: pd.DataFrame
     """One row a run that has an outcome, ordered by run id.
 
-    Columns: `sweep`, `run_id`; every field of the config under its dotted path (`model.width`,
-    `hyperparameters.lr`; mappings and lists as JSON text); every plain value of `status.json`
-    (`status`, `val_loss`, `tokens_per_second`, ...) and of the data section of `run.json`
-    (`bigram_entropy`, `corpus_hash`, ...). The `val_loss` of a diverged run is +inf (nats).
+    Columns: `sweep`, `run_id`; `config`, the whole `RunConfig` as JSON; every field of it under its
+    dotted path (`model.width`, `hyperparameters.lr`; mappings and lists as JSON); every value of
+    `status.json` (`status`, `val_loss`, ...) and of the data section of `run.json`
+    (`bigram_entropy`, ...); and the arm by which the run is read (`analysis.arms.ARM_COLUMNS`).
+    The `val_loss` of a diverged run is +inf, that of a failed one NaN (nats).
+    """
+    curves: pd.DataFrame
+    """The learning curves of these runs, one row a line of `metrics.jsonl` (`CURVE_COLUMNS`);
+    empty for committed results whose figures need none."""
+
+
+def load_sweep(runs_dir: Path, sweep: str) -> Results:
+    """Read the records of a sweep.
 
     Raises:
-        ConfigError: if there is no such run, or a record is damaged.
+        ConfigError: if there is no run with an outcome, a record is damaged, or records have ids of
+            an earlier version.
     """
-    rows = []
+    check_ids(runs_dir / sweep)
+    rows, lines = [], []
     for record in _records(runs_dir, sweep):
         status = record.status()
         if status is None:
             continue
-        info = record.run_info()
-        run = info.model_dump() if info else {}
-        config = _flatten(_read_config(record))
-        details = {name: run.get(name) for name in _RUN_COLUMNS}
         identity = {"sweep": sweep, "run_id": record.directory.name}
-        outcome = _outcome(status.model_dump(exclude={"format"}))
-        rows.append(identity | config | outcome | _plain(run.get("data", {})) | details)
+        config = {"config": record.config().model_dump_json()}
+        rows.append(identity | config | _outcome(status) | _details(record.run_info()))
+        lines += [{"run_id": record.directory.name} | line for line in record.metrics()]
     if not rows:
         raise ConfigError(f"{runs_dir / sweep}: no run has an outcome yet (launch the sweep first)")
-    return pd.DataFrame(rows)
+    runs = _with_config_columns(pd.DataFrame(rows), runs_dir / sweep)
+    return Results(runs, pd.DataFrame(lines, columns=list(CURVE_COLUMNS)))
 
 
-def load_curves(runs_dir: Path, sweep: str) -> pd.DataFrame:
-    """The metrics of all runs, finished or not, one row a line: `run_id`, `step`, `tokens`, losses.
+def save_results(results: Results, path: Path, curves: bool = False) -> None:
+    """Write results as Parquet, atomically; the arm is left out, which is in the configuration.
 
-    Raises:
-        ConfigError: if the sweep has no records.
+    Args:
+        curves: whether to write the learning curves too, to `<sweep>_curves.parquet`.
     """
-    return pd.DataFrame(
-        {"run_id": record.directory.name} | line
-        for record in _records(runs_dir, sweep)
-        for line in record.metrics()
-    )
-
-
-def save_results(frame: pd.DataFrame, path: Path) -> None:
-    """Write a frame as Parquet, atomically."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, lambda temporary: frame.to_parquet(temporary, index=False))
+    frames = {path: results.runs.drop(columns=list(ARM_COLUMNS))}
+    if curves or curves_path(path).exists():  # older ones would not be of these runs
+        frames[curves_path(path)] = results.curves
+    for target, frame in frames.items():
+        write_atomically(target, lambda file, frame=frame: frame.to_parquet(file, index=False))  # type: ignore[misc]
 
 
-def load_results(path: Path) -> pd.DataFrame:
-    """Read what `save_results` wrote.
+def load_results(path: Path) -> Results:
+    """Read what `save_results` wrote, with the learning curves if they are there.
 
     Raises:
-        ConfigError: if the file is absent or is not Parquet.
+        ConfigError: if the file is absent, is not Parquet, or is of an earlier version.
     """
-    try:
-        return pd.read_parquet(path)
-    except FileNotFoundError:
-        raise ConfigError(f"{path}: no such results (pass --runs-dir to make them)") from None
-    except (OSError, ValueError) as error:  # pyarrow's errors are ValueErrors
-        raise ConfigError(f"{path}: not a readable Parquet file ({error})") from None
+    runs = _read_parquet(path)
+    if "config" not in runs or not runs["run_id"].map(is_current).all():
+        raise ConfigError(
+            f"{path}: results of an earlier version; carry them over: "
+            f"python -m paper_repro.records.migrate {path}"
+        )
+    curves = pd.DataFrame(columns=list(CURVE_COLUMNS))
+    if curves_path(path).exists():
+        curves = _read_parquet(curves_path(path))
+    return Results(_with_config_columns(runs, path), curves)
+
+
+def curves_path(path: Path) -> Path:
+    """Where the learning curves of a file of results are."""
+    return path.with_name(f"{path.stem}{CURVES}.parquet")
+
+
+def config_columns(config: BaseModel, prefix: str = "") -> dict[str, Any]:
+    """The fields of a config under their dotted paths.
+
+    Free mappings and lists stay one column, so that the columns are the same for every sweep.
+    """
+    columns: dict[str, Any] = {}
+    for name, value in config:
+        if isinstance(value, BaseModel):
+            columns |= config_columns(value, f"{prefix}{name}.")
+        elif isinstance(value, dict | list):
+            columns[prefix + name] = json.dumps(value, sort_keys=True)
+        else:
+            columns[prefix + name] = value
+    return columns
+
+
+def _with_config_columns(runs: pd.DataFrame, source: Path) -> pd.DataFrame:
+    """The columns that follow from `config`, computed once: also fields newer than a file."""
+    rows = []
+    for run_id, text in zip(runs["run_id"], runs["config"], strict=True):
+        try:
+            config = RunConfig.model_validate_json(text)
+        except ValidationError as error:
+            raise ConfigError(f"{source}: {run_id}: config: {explain(error)}") from None
+        rows.append(config_columns(config) | Arm.of(config).columns())
+    derived = pd.DataFrame(rows, index=runs.index)
+    identity = runs[["sweep", "run_id", "config"]]
+    others = runs.drop(columns=[*identity, *derived], errors="ignore")
+    fields = derived.drop(columns=list(ARM_COLUMNS))
+    return pd.concat([identity, fields, others, derived[list(ARM_COLUMNS)]], axis=1)
+
+
+def _outcome(status: Status) -> dict[str, Any]:
+    columns = status.model_dump(exclude=set(NO_RESULT))
+    if status.val_loss is None:
+        columns["val_loss"] = math.inf if status.status == "diverged" else math.nan
+    return columns
+
+
+def _details(info: RunInfo | None) -> dict[str, Any]:
+    if info is None:
+        return {}
+    return info.data.model_dump() | {name: getattr(info, name) for name in RUN_COLUMNS}
 
 
 def _records(runs_dir: Path, sweep: str) -> Iterator[Record]:
@@ -99,60 +167,10 @@ def _records(runs_dir: Path, sweep: str) -> Iterator[Record]:
             yield record
 
 
-def _read_config(record: Record) -> RunConfig:
+def _read_parquet(path: Path) -> pd.DataFrame:
     try:
-        content = yaml.load(record.config_path.read_bytes(), Loader=_YamlLoader)
-    except yaml.YAMLError:
-        raise ConfigError(f"{record.config_path}: not valid YAML") from None
-    return parse_run_config(content, str(record.config_path))
-
-
-def _flatten(config: BaseModel, prefix: str = "") -> dict[str, Any]:
-    """Sections become dotted names; free mappings and lists stay one column, so that the columns
-    are the same for every sweep."""
-    columns: dict[str, Any] = {}
-    for name, value in config:
-        if isinstance(value, BaseModel):
-            columns |= _flatten(value, f"{prefix}{name}.")
-        elif isinstance(value, dict | list):
-            columns[prefix + name] = json.dumps(value, sort_keys=True)
-        else:
-            columns[prefix + name] = value
-    return columns
-
-
-def config_of(row: Mapping[Any, Any]) -> RunConfig:
-    """The config of a row of a frame, from its columns.
-
-    Raises:
-        ConfigError: if they are not those of a config.
-    """
-    return parse_run_config(_unflatten(RunConfig, row), f"run {row['run_id']}")
-
-
-def _unflatten(
-    section: type[BaseModel], row: Mapping[Any, Any], prefix: str = ""
-) -> dict[str, Any]:
-    """The reverse of `_flatten`."""
-    content: dict[str, Any] = {}
-    for name, field in section.model_fields.items():
-        kind, value = field.annotation, row.get(prefix + name)
-        if isinstance(kind, type) and issubclass(kind, BaseModel):
-            content[name] = _unflatten(kind, row, f"{prefix}{name}.")
-        elif get_origin(kind) in (dict, list):
-            content[name] = json.loads(str(value))
-        else:
-            content[name] = None if pd.isna(value) else value
-    return content
-
-
-def _outcome(status: dict[str, Any]) -> dict[str, Any]:
-    columns = _plain(status)
-    columns.pop("log", None)  # a place on one machine, no result
-    if columns.get("val_loss") is None:
-        columns["val_loss"] = math.inf if columns["status"] == "diverged" else math.nan
-    return columns
-
-
-def _plain(content: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in content.items() if not isinstance(value, dict | list)}
+        return pd.read_parquet(path)
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: no such results (pass --runs-dir to make them)") from None
+    except (OSError, ValueError) as error:  # pyarrow's errors are ValueErrors
+        raise ConfigError(f"{path}: not a readable Parquet file ({error})") from None

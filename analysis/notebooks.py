@@ -1,7 +1,7 @@
 """Execute the notebooks of `analysis/` and keep their outputs.
 
-Command: `python -m analysis.notebooks [NAME ...]`, for all notebooks without a name. The same code
-and results give the same file: what differs from one execution to the next is not kept.
+Command: `python -m analysis.notebooks [NAME ...]`, for all notebooks without a name. What differs
+from one execution to the next (times, versions) is not kept.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import nbformat
-from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
+from nbconvert.preprocessors import ClearMetadataPreprocessor, ExecutePreprocessor
 from nbformat import NotebookNode
 from traitlets.config import Config
 
@@ -27,13 +27,21 @@ ROOT = DIRECTORY.parent
 #: Seconds after which a cell hangs: seconds of work can take minutes on a machine at work.
 CELL_TIMEOUT = 600
 
-#: All that is kept of a notebook's metadata: no versions, and a kernel that every machine has.
-METADATA = {
-    "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
-    "language_info": {"name": "python"},
-}
-#: What is kept of a cell's metadata: no times of execution.
-CELL_METADATA = ("tags",)
+#: The kernel that every machine has, under the name that every machine gives it.
+KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}
+
+SETTINGS = Config(
+    {
+        "ExecutePreprocessor": {
+            "timeout": CELL_TIMEOUT,
+            "kernel_name": KERNEL["name"],
+            "record_timing": False,
+        },
+        # Cells and outputs go over TCP; on a shared machine others need not be able to read along.
+        "KernelManager": {"transport_encryption": "auto"},
+        "ClearMetadataPreprocessor": {"preserve_cell_metadata_mask": {"tags"}},
+    }
+)
 
 
 class NotebookError(RuntimeError):
@@ -50,41 +58,25 @@ def execute(path: Path, directory: Path = ROOT) -> NotebookNode:
         NotebookError: a cell raised an error, took too long, or ended the kernel.
     """
     notebook = nbformat.read(path, as_version=4)  # type: ignore[no-untyped-call]
-    client = NotebookClient(
-        notebook,
-        kernel_name=METADATA["kernelspec"]["name"],
-        timeout=CELL_TIMEOUT,
-        record_timing=False,
-        # Cells and outputs go over TCP; on a shared machine others need not be able to read along.
-        config=Config({"KernelManager": {"transport_encryption": "auto"}}),
-        coalesce_streams=True,
-        resources={"metadata": {"path": str(directory)}},
-    )
+    resources = {"metadata": {"path": str(directory)}}
     try:
-        client.execute()
+        executor = ExecutePreprocessor(config=SETTINGS, coalesce_streams=True)  # type: ignore[no-untyped-call]
+        executor.preprocess(notebook, resources)
     except CellExecutionError as error:
+        failed = [
+            number
+            for number, cell in enumerate(notebook.cells, start=1)
+            if any(output.output_type == "error" for output in cell.get("outputs", []))
+        ]
         raise NotebookError(
-            f"{path.name}, {_failed_cell(notebook)}: {error.ename}: {_first_line(error.evalue)}"
+            f"{path.name}, cell {failed[0]}: {error.ename}: {_first_line(error.evalue)}"
         ) from None
     except (CellTimeoutError, DeadKernelError) as error:
         raise NotebookError(f"{path.name}: {_first_line(str(error))}") from None
-    return _reproducible(notebook)
-
-
-def _reproducible(notebook: NotebookNode) -> NotebookNode:
-    """The notebook without what differs from one execution to the next."""
-    notebook.metadata = nbformat.from_dict(METADATA)  # type: ignore[no-untyped-call]
-    for cell in notebook.cells:
-        kept = {key: cell.metadata[key] for key in CELL_METADATA if key in cell.metadata}
-        cell.metadata = nbformat.from_dict(kept)  # type: ignore[no-untyped-call]
-    return notebook
-
-
-def _failed_cell(notebook: NotebookNode) -> str:
-    for number, cell in enumerate(notebook.cells, start=1):
-        if any(output.output_type == "error" for output in cell.get("outputs", [])):
-            return f"cell {number}"
-    return "a cell"
+    cleared = ClearMetadataPreprocessor(config=SETTINGS)  # type: ignore[no-untyped-call]
+    notebook, _ = cleared.preprocess(notebook, resources)  # type: ignore[no-untyped-call]
+    notebook.metadata["kernelspec"] = KERNEL
+    return nbformat.from_dict(notebook)  # type: ignore[no-untyped-call, no-any-return]
 
 
 def _first_line(text: str) -> str:
@@ -92,11 +84,13 @@ def _first_line(text: str) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Exit code 1 if a notebook cannot be executed (it keeps its old outputs), 2 if none is so
-    called."""
-    options = _parser().parse_args(arguments)
+    """Exit code 1 if a notebook cannot be executed (it keeps its old outputs), 2 if there is no
+    notebook of that name."""
+    parser = argparse.ArgumentParser(prog="python -m analysis.notebooks", description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="NAME", help="a notebook; none: all of them")
+    names = parser.parse_args(arguments).names
     try:
-        for path in [_path(name) for name in options.names] or sorted(DIRECTORY.glob("*.ipynb")):
+        for path in [_path(name) for name in names] or sorted(DIRECTORY.glob("*.ipynb")):
             started = time.monotonic()
             notebook = execute(path)
             text: str = nbformat.writes(notebook) + "\n"  # type: ignore[no-untyped-call]
@@ -114,12 +108,6 @@ def _path(name: str) -> Path:
         there = ", ".join(sorted(path.stem for path in DIRECTORY.glob("*.ipynb")))
         raise ConfigError(f"no notebook {name!r}; there are {there}")
     return path
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m analysis.notebooks", description=__doc__)
-    parser.add_argument("names", nargs="*", metavar="NAME", help="a notebook; none: all of them")
-    return parser
 
 
 if __name__ == "__main__":

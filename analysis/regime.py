@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from analysis.axes import AXES, Axis
+from analysis.arms import AXES, ScaleAxis
 
 #: Nats below the bigram entropy at which a model surely uses longer contexts: well above the
 #: spread over seeds (about 0.01) and the error of a validation set of some 10^4 tokens.
@@ -41,7 +41,7 @@ class Regime:
         )
 
 
-def scales_on_plateau(frame: pd.DataFrame, axis: Axis) -> list[int]:
+def scales_on_plateau(frame: pd.DataFrame, axis: ScaleAxis) -> list[int]:
     """The scales at which no run is beyond the bigram plateau: their curves count for little."""
     if "bigram_entropy" not in frame:
         return []

@@ -1,4 +1,4 @@
-"""Transfer statistics as text: for the terminal and, without colours, for files."""
+"""Statistics as readable tables: numbers with intervals, few digits."""
 
 from __future__ import annotations
 
@@ -10,29 +10,83 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from analysis.arms import arms_of
-from analysis.axes import Axis
+from analysis.arms import ScaleAxis
 from analysis.regime import regime, scales_on_plateau
-from analysis.transfer import LR, drift_summary, transfer_summary
+from analysis.transfer import Transfer
 from paper_repro.statistics import Interval
 
+Tables = dict[str, pd.DataFrame]
+"""Readable tables by title. Cells are text; what names the rows is the index."""
 
-def print_transfer(
-    console: Console,
-    frame: pd.DataFrame,
-    axis: Axis,
-    hyperparameter: str = LR,
-) -> None:
-    """Print the optima, the drifts with their verdicts, and the regime of a sweep."""
-    labels = {name: arm.label for name, arm in arms_of(frame).items()}
-    optima = transfer_summary(frame, axis, hyperparameter).replace({"parameterization": labels})
-    drifts = drift_summary(frame, axis, hyperparameter).replace({"parameterization": labels})
-    console.print(_optima(optima, axis, hyperparameter))
-    console.print(_drifts(drifts, axis))
-    console.print(str(regime(frame)), highlight=False, soft_wrap=True)
-    if late := scales_on_plateau(frame, axis):
-        scales = ", ".join(axis.text(scale) for scale in late)
-        console.print(f"Not beyond the plateau: {axis.label} {scales}", highlight=False)
+
+def transfer_tables(transfer: Transfer, optima: pd.DataFrame, drifts: pd.DataFrame) -> Tables:
+    """The optima and the drifts of a sweep with their verdicts."""
+    axis = transfer.axis
+    return {
+        f"Optimal {transfer.hyperparameter} along {axis.label}": readable(
+            optima,
+            {
+                "": lambda row: row["label"],
+                axis.label: lambda row: axis.text(row["scale"]) + " base" * row["base"],
+                "seeds": lambda row: str(row["seeds"]),
+                "optimum (log2)": lambda row: (
+                    format_interval(row, "optimum", 2) if row["bracketed"] else "unbracketed"
+                ),
+                "loss (nats)": lambda row: format_interval(row, "loss", 3),
+                "regret (nats)": lambda row: format_interval(row, "regret", 3),
+            },
+            names=2,
+        ),
+        f"Drift of the optimum, octaves per doubling of {axis.label}": readable(
+            drifts,
+            {
+                "": lambda row: row["label"],
+                "scales": lambda row: scale_range(row, axis.text),
+                "seeds": lambda row: str(row["seeds"]),
+                "drift": lambda row: format_interval(row, "drift", 2),
+                "regret at largest": lambda row: format_interval(row, "regret", 3),
+                "bracketed": bracketed,
+                "verdict": lambda row: row["verdict"],
+            },
+        ),
+    }
+
+
+def regime_lines(runs: pd.DataFrame, axis: ScaleAxis) -> tuple[str, ...]:
+    """Whether the runs of a sweep are beyond the bigram plateau, and which scales are not."""
+    late = scales_on_plateau(runs, axis)
+    scales = ", ".join(axis.text(scale) for scale in late)
+    return (
+        str(regime(runs)),
+        *([f"Not beyond the plateau: {axis.label} {scales}"] if late else []),
+    )
+
+
+def print_tables(console: Console, tables: Tables, lines: tuple[str, ...] = ()) -> None:
+    """Print tables with their titles, and lines of text after them."""
+    for title, frame in tables.items():
+        table = Table(title=title, box=SIMPLE_HEAD, title_justify="left", pad_edge=False)
+        cells = frame.reset_index()
+        for index, name in enumerate(cells):
+            table.add_column(str(name), justify="right" if index else "left")
+        for row in cells.itertuples(index=False):
+            table.add_row(*map(str, row))
+        console.print(table)
+    for line in lines:
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+def readable(
+    frame: pd.DataFrame, columns: dict[str, Callable[[pd.Series], str]], names: int = 1
+) -> pd.DataFrame:
+    """A table of text, a column for each function of a row; the first `names` are the index."""
+    rows = [{name: cell(row) for name, cell in columns.items()} for _, row in frame.iterrows()]
+    return pd.DataFrame(rows, columns=list(columns)).set_index(list(columns)[:names])
+
+
+def bracketed(row: pd.Series) -> str:
+    """Whether the optimum of every scale is bracketed, of a summary's row."""
+    return "all" if row["bracketed"] else "not all"
 
 
 def format_interval(row: pd.Series, name: str, digits: int) -> str:
@@ -56,46 +110,3 @@ def interval_text(interval: Interval, form: str) -> str:
         return f"{interval.value:{form}} [?]"
     text = f"{interval.value:{form}} [{interval.low:{form}}, {interval.high:{form}}]"
     return text.replace("-", "−")
-
-
-def _optima(summary: pd.DataFrame, axis: Axis, hyperparameter: str) -> Table:
-    table = new_table(
-        f"Optimal {hyperparameter} along {axis.label}",
-        ("", axis.label, "seeds", "optimum (log2)", "loss (nats)", "regret (nats)"),
-    )
-    for _, row in summary.iterrows():
-        table.add_row(
-            row["parameterization"],
-            axis.text(row["scale"]) + " base" * row["base"],
-            str(row["seeds"]),
-            format_interval(row, "optimum", 2) if row["bracketed"] else "unbracketed",
-            format_interval(row, "loss", 3),
-            format_interval(row, "regret", 3),
-        )
-    return table
-
-
-def _drifts(summary: pd.DataFrame, axis: Axis) -> Table:
-    table = new_table(
-        f"Drift of the optimum, octaves per doubling of {axis.label}",
-        ("", "scales", "seeds", "drift", "regret at largest", "bracketed", "verdict"),
-    )
-    for _, row in summary.iterrows():
-        table.add_row(
-            row["parameterization"],
-            scale_range(row, axis.text),
-            str(row["seeds"]),
-            format_interval(row, "drift", 2),
-            format_interval(row, "regret", 3),
-            "all" if row["bracketed"] else "not all",
-            row["verdict"],
-        )
-    return table
-
-
-def new_table(title: str, columns: tuple[str, ...]) -> Table:
-    """An empty table: names to the left, numbers to the right."""
-    table = Table(title=title, box=SIMPLE_HEAD, title_justify="left", pad_edge=False)
-    for index, column in enumerate(columns):
-        table.add_column(column, justify="right" if index else "left")
-    return table

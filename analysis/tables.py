@@ -15,12 +15,12 @@ from pathlib import Path
 
 import pandas as pd
 
-from analysis.duration import effects, exponents
-from analysis.load import COMMITTED_RESULTS, load_results
-from analysis.loss_vs_tokens import duration_laws
-from analysis.report import format_interval, scale_range
-from analysis.studies import STUDIES, Study
-from analysis.transfer import drift_summary, transfer_summary
+from analysis.arms import STUDIES, Study
+from analysis.duration import effects, exponents, fit_conditions
+from analysis.final_losses import duration_laws
+from analysis.load import COMMITTED_RESULTS, CURVES, load_results
+from analysis.report import bracketed, format_interval, scale_range
+from analysis.transfer import fit_transfer
 from paper_repro.errors import ConfigError
 from paper_repro.files import write_atomically
 
@@ -38,7 +38,7 @@ def transfer_table(results_dir: Path) -> pd.DataFrame:
     an axis (`analysis.arms`); each has its row.
     """
     return _concat(
-        drift_summary(study.table_runs(runs), study.axis, study.hyperparameter, size)
+        fit_transfer(study.table_runs(runs), study.axis, study.hyperparameter).drifts(size)
         for study, size, runs in _results(results_dir)
     )
 
@@ -46,9 +46,9 @@ def transfer_table(results_dir: Path) -> pd.DataFrame:
 def optima_table(results_dir: Path) -> pd.DataFrame:
     """Optimum, loss, shift and regret of every study, size, arm of its figure, and scale."""
     return _concat(
-        transfer_summary(study.figure_runs(runs), study.axis, study.hyperparameter).assign(
-            sweep=study.sweep, size=size
-        )
+        fit_transfer(study.figure_runs(runs), study.axis, study.hyperparameter)
+        .optima()
+        .assign(sweep=study.sweep, size=size)
         for study, size, runs in _results(results_dir)
     )
 
@@ -67,35 +67,49 @@ def duration_tables(results_dir: Path) -> dict[str, pd.DataFrame]:
     parts: dict[str, list[pd.DataFrame]] = {name: [] for name in DURATION_TABLES}
     for study, size, runs in _results(results_dir):
         if study.sweep == "lr_duration":
-            _, laws = duration_laws(runs)
-            made = (exponents(runs), effects(runs), laws.table(), laws.differences())
+            conditions, (_, laws) = fit_conditions(runs), duration_laws(runs)
+            made = (exponents(conditions), effects(conditions), laws.table(), laws.differences())
             for name, table in zip(DURATION_TABLES, made, strict=True):
                 parts[name].append(table.assign(size=size))
     return {name: _concat(tables) for name, tables in parts.items() if tables}
 
 
 def markdown(table: pd.DataFrame) -> str:
-    """The table of transfer for README and notebooks: numbers with intervals, few digits."""
-    lines = [
-        "| axis | swept | parameterisation | scales | seeds | drift (octaves a doubling) |"
-        " regret (nats) | bracketed | verdict | size |",
-        "|---|---|---|---|---|---|---|---|---|---|",
-    ]
-    for _, row in table.iterrows():
-        cells = (
-            row["axis"],
-            str(row["hyperparameter"]).removeprefix("hyperparameters."),
-            f"`{row['parameterization']}`",
-            scale_range(row),
-            str(row["seeds"]),
-            format_interval(row, "drift", 2),
-            format_interval(row, "regret", 3),
-            "all" if row["bracketed"] else "not all",
-            row["verdict"],
-            row["size"],
-        )
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines) + "\n"
+    """The table of transfer for documents: numbers with intervals, few digits."""
+    columns: dict[str, Callable[[pd.Series], str]] = {
+        "axis": lambda row: row["axis"],
+        "swept": lambda row: row["hyperparameter"].removeprefix("hyperparameters."),
+        "arm": lambda row: row["label"],
+        "scales": scale_range,
+        "seeds": lambda row: str(row["seeds"]),
+        "drift (octaves per doubling)": lambda row: format_interval(row, "drift", 2),
+        "regret (nats)": lambda row: format_interval(row, "regret", 3),
+        "bracketed": bracketed,
+        "verdict": lambda row: row["verdict"],
+        "size": lambda row: row["size"],
+    }
+    rows = [[cell(row) for cell in columns.values()] for _, row in table.iterrows()]
+    lines = [list(columns), ["---"] * len(columns), *rows]
+    return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
+
+
+def read_table(results_dir: Path, name: str) -> pd.DataFrame:
+    """A table as it was written.
+
+    Raises:
+        ConfigError: if there is none.
+    """
+    try:
+        return pd.read_csv(results_dir / f"{name}.csv", keep_default_na=False, na_values=[""])
+    except FileNotFoundError:
+        raise ConfigError(
+            f"{results_dir / name}.csv: no such table (python -m analysis.tables makes it)"
+        ) from None
+
+
+def write_table(table: pd.DataFrame, path: Path) -> None:
+    """Write a table as CSV, atomically, with six significant digits."""
+    write_atomically(path, lambda file: table.to_csv(file, index=False, float_format="%.6g"))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -104,27 +118,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--results-dir", type=Path, default=COMMITTED_RESULTS, help="default: %(default)s"
     )
     parser.add_argument(
-        "--markdown", action="store_true", help="print the table of transfer as in the README"
+        "--markdown", action="store_true", help="print transfer_table.csv for a document"
     )
     options = parser.parse_args(arguments)
     directory = options.results_dir
     try:
         if options.markdown:
-            print(markdown(transfer_table(directory)), end="")
+            print(markdown(read_table(directory, "transfer_table")), end="")
             return 0
         tables = all_tables(directory)
     except ConfigError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     for name, table in tables.items():
-        path = directory / f"{name}.csv"
-        write_atomically(path, _writer(table))
-        print(f"wrote {path}")
+        write_table(table, directory / f"{name}.csv")
+        print(f"wrote {directory / name}.csv")
     return 0
-
-
-def _writer(table: pd.DataFrame) -> Callable[[Path], None]:
-    return lambda path: table.to_csv(path, index=False, float_format="%.5f")
 
 
 def _concat(tables: Iterable[pd.DataFrame]) -> pd.DataFrame:
@@ -141,8 +150,16 @@ def _results(results_dir: Path) -> Iterator[tuple[Study, str, pd.DataFrame]]:
         raise ConfigError(f"{results_dir}: no results there (python -m figures makes them)")
     for study in STUDIES.values():
         for path in sorted(results_dir.glob(f"{study.sweep}*.parquet")):
-            size = path.stem.removeprefix(study.sweep).removeprefix("_") or "cpu"
-            yield study, size, load_results(path)
+            if size := size_of(path.stem, study.sweep):
+                yield study, size, load_results(path).runs
+
+
+def size_of(stem: str, sweep: str) -> str | None:
+    """The size whose runs of a sweep are in a file (`lr_width_gpu`: gpu); None if none are."""
+    if stem.endswith(CURVES) or stem in STUDIES.keys() - {sweep}:
+        return None
+    name, _, size = stem.partition(f"{sweep}_")
+    return "cpu" if stem == sweep else size if not name and size else None
 
 
 if __name__ == "__main__":

@@ -10,21 +10,17 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import pandas as pd
 
-from analysis.arms import arms_of, select
-from analysis.axes import Axis
+from analysis.arms import CONFIG_SECTIONS, LR, Arm, ScaleAxis, arms_of, select
 from analysis.optimum import FittedCurve, fit_optimum
 from paper_repro.errors import ConfigError
 from paper_repro.statistics import UNKNOWN, Interval, over_seeds
 
-LR = "hyperparameters.lr"
-WEIGHT_DECAY = "hyperparameters.weight_decay"
-
-#: How the names of config columns begin (the seed aside).
-CONFIG_SECTIONS = ("model.", "data.", "train.", "scaling.", "hyperparameters.")
+TransferVerdict = Literal["holds", "fails", "not decided"]
 
 #: Octaves per doubling within which an optimum counts as stable: half of the smallest drift that
 #: theory gives Adam's hidden layers without transfer (width^-1/2 to width^-1, arXiv 2407.05872).
@@ -67,7 +63,97 @@ class ScaleFit:
 ScaleFits = dict[int, ScaleFit]
 
 
-def fit_arm(runs: pd.DataFrame, axis: Axis, hyperparameter: str = LR) -> ScaleFits:
+@dataclass(frozen=True, eq=False)
+class Transfer:
+    """The fitted loss curves of all arms of a sweep along one axis."""
+
+    runs: pd.DataFrame
+    axis: ScaleAxis
+    hyperparameter: str
+    """The column of the hyperparameter that was swept."""
+    base: int
+    """The scale at which hyperparameters are stated."""
+    arms: Mapping[Arm, ScaleFits]
+    """The curves by arm, in the order of print, and scale, ascending."""
+
+    @property
+    def scales(self) -> list[int]:
+        """The scales of any arm, ascending."""
+        return sorted({scale for fits in self.arms.values() for scale in fits})
+
+    def losses(self) -> pd.DataFrame:
+        """The loss curves themselves: one row an arm, scale, value of the hyperparameter and seed.
+
+        A run that diverged has the loss +inf; where there is no run, there is no row.
+        """
+        parts = [
+            fit.curves.reset_index()
+            .melt(id_vars="log2", var_name="seed", value_name="loss")
+            .dropna(subset="loss")
+            .assign(label=arm.label, scale=scale)
+            for arm, fits in self.arms.items()
+            for scale, fit in fits.items()
+        ]
+        columns = ["label", "scale", "log2", "seed", "loss"]
+        return pd.concat(parts, ignore_index=True)[columns]
+
+    def optima(self) -> pd.DataFrame:
+        """One row an arm and scale: the optimum, its shift from the base, and the regret.
+
+        Optima are log2 of the hyperparameter, shifts octaves, losses and regrets nats. Intervals
+        are NaN where unknown: one seed, or an optimum that is not bracketed.
+        """
+        return pd.DataFrame(
+            {
+                **arm.columns(),
+                "label": arm.label,
+                "axis": self.axis.name,
+                "hyperparameter": self.hyperparameter,
+                "scale": scale,
+                "base": scale == self.base,
+                "seeds": len(fit.seeds),
+                "bracketed": fit.mean.bracketed,
+                **fit.optimum.columns("optimum"),
+                **fit.loss.columns("loss"),
+                **shift(fits, self.base, scale).columns("shift"),
+                **regret(fits, self.base, scale).columns("regret"),
+            }
+            for arm, fits in self.arms.items()
+            for scale, fit in fits.items()
+        )
+
+    def drifts(self, size: str = "cpu") -> pd.DataFrame:
+        """One row an arm: drift over all bracketed scales, regret at the largest, and the verdict.
+
+        `scale_min` and `scale_max` are the bracketed scales that count, 0 if none does; `bracketed`
+        says whether they are all scales. `seeds` are those in the drift, `size` that of the sweep.
+        """
+        rows = []
+        for arm, fits in self.arms.items():
+            counted = [scale for scale, fit in fits.items() if fit.mean.bracketed]
+            slope = drift(fits)
+            cost = regret(fits, self.base, max(counted, default=self.base))
+            seeds, every = len(_shared_seeds(fits, counted)), len(counted) == len(fits)
+            rows.append(
+                {
+                    **arm.columns(),
+                    "label": arm.label,
+                    "axis": self.axis.name,
+                    "hyperparameter": self.hyperparameter,
+                    "scale_min": min(counted, default=0),
+                    "scale_max": max(counted, default=0),
+                    "seeds": seeds,
+                    **slope.columns("drift"),
+                    **cost.columns("regret"),
+                    "bracketed": every,
+                    "verdict": verdict(slope, cost, seeds, every),
+                    "size": size,
+                }
+            )
+        return pd.DataFrame(rows)
+
+
+def fit_arm(runs: pd.DataFrame, axis: ScaleAxis, hyperparameter: str = LR) -> ScaleFits:
     """Fit the loss curves of one arm at every scale of an axis, ascending.
 
     Raises:
@@ -89,21 +175,24 @@ def fit_arm(runs: pd.DataFrame, axis: Axis, hyperparameter: str = LR) -> ScaleFi
     return fits
 
 
-def fit_arms(frame: pd.DataFrame, axis: Axis, hyperparameter: str = LR) -> dict[str, ScaleFits]:
-    """`fit_arm` for each arm, by its name, in the order of print."""
-    return {
-        name: fit_arm(select(frame, arm), axis, hyperparameter)
-        for name, arm in arms_of(frame).items()
-    }
+def fit_transfer(runs: pd.DataFrame, axis: ScaleAxis, hyperparameter: str = LR) -> Transfer:
+    """Fit the loss curves of every arm at every scale of an axis.
+
+    Raises:
+        ConfigError: if runs of one arm differ in more than scale, hyperparameter and seed, or runs
+            do not agree on one base.
+    """
+    arms = {arm: fit_arm(select(runs, arm), axis, hyperparameter) for arm in arms_of(runs)}
+    return Transfer(runs, axis, hyperparameter, base_scale(runs, axis), arms)
 
 
-def base_scale(frame: pd.DataFrame, axis: Axis) -> int:
+def base_scale(runs: pd.DataFrame, axis: ScaleAxis) -> int:
     """The scale at which the hyperparameters of a sweep are stated.
 
     Raises:
         ConfigError: if its runs do not agree on one.
     """
-    bases = frame[axis.base_column].unique()
+    bases = runs[axis.base_column].unique()
     if len(bases) != 1:
         raise ConfigError(f"{axis.base_column}: expected one base in a sweep, got {sorted(bases)}")
     return int(bases[0])
@@ -147,72 +236,7 @@ def regret(fits: ScaleFits, base: int, scale: int) -> Interval:
     )
 
 
-def transfer_summary(frame: pd.DataFrame, axis: Axis, hyperparameter: str = LR) -> pd.DataFrame:
-    """One row an arm and scale: the optimum, its shift from the base, and the regret.
-
-    Optima are log2 of the hyperparameter, shifts octaves, losses and regrets nats. Intervals are
-    NaN where unknown: one seed, or an optimum that is not bracketed.
-    """
-    base = base_scale(frame, axis)
-    rows = []
-    for name, fits in fit_arms(frame, axis, hyperparameter).items():
-        for scale, fit in fits.items():
-            rows.append(
-                {
-                    "parameterization": name,
-                    "axis": axis.name,
-                    "hyperparameter": hyperparameter,
-                    "scale": scale,
-                    "base": scale == base,
-                    "seeds": len(fit.seeds),
-                    "bracketed": fit.mean.bracketed,
-                    **fit.optimum.columns("optimum"),
-                    **fit.loss.columns("loss"),
-                    **shift(fits, base, scale).columns("shift"),
-                    **regret(fits, base, scale).columns("regret"),
-                }
-            )
-    return pd.DataFrame(rows)
-
-
-def drift_summary(
-    frame: pd.DataFrame,
-    axis: Axis,
-    hyperparameter: str = LR,
-    size: str = "cpu",
-) -> pd.DataFrame:
-    """One row an arm: drift over all bracketed scales, regret at the largest, and the verdict.
-
-    `scale_min` and `scale_max` are the bracketed scales that count, 0 if none does; `bracketed`
-    says whether they are all scales. `seeds` are those in the drift, `size` that of the sweep.
-    """
-    base = base_scale(frame, axis)
-    rows = []
-    for name, fits in fit_arms(frame, axis, hyperparameter).items():
-        counted = [scale for scale, fit in fits.items() if fit.mean.bracketed]
-        largest = max(counted, default=base)
-        slope, cost = drift(fits), regret(fits, base, largest)
-        seeds = len(_shared_seeds(fits, counted))
-        every = len(counted) == len(fits)
-        rows.append(
-            {
-                "parameterization": name,
-                "axis": axis.name,
-                "hyperparameter": hyperparameter,
-                "scale_min": min(counted, default=0),
-                "scale_max": max(counted, default=0),
-                "seeds": seeds,
-                **slope.columns("drift"),
-                **cost.columns("regret"),
-                "bracketed": every,
-                "verdict": verdict(slope, cost, seeds, every),
-                "size": size,
-            }
-        )
-    return pd.DataFrame(rows)
-
-
-def verdict(drift: Interval, regret: Interval, seeds: int, bracketed: bool) -> str:
+def verdict(drift: Interval, regret: Interval, seeds: int, bracketed: bool) -> TransferVerdict:
     """`holds`, `fails` or `not decided`: whether the optimum transfers at the measured scale.
 
     Fails if the whole interval of the drift lies beyond `DRIFT_TOLERANCE`, or that of the regret

@@ -1,4 +1,9 @@
-"""Regenerate figures: `python -m figures [NAME ...] [--runs-dir DIR]`."""
+"""Regenerate figures: `python -m figures [NAME ...] [--runs-dir DIR [--commit]]`.
+
+Without options, from the committed results and into the folder of the committed figures. From fresh
+records (`--runs-dir`), results and figures are put beside these; `--commit` has them take the place
+of the committed ones.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +12,13 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import pandas as pd
 from rich.console import Console
 
-from analysis.load import load_results, load_sweep, save_results
-from figures.registry import FIGURES, find_figure
-from figures.style import save, style
+from analysis.load import COMMITTED_RESULTS, Results, load_results, load_sweep, save_results
+from analysis.report import print_tables
+from figures.made import COMMITTED_FIGURES, save
+from figures.registry import FIGURES, FigureEntry, find_figure
+from figures.style import style
 from paper_repro.errors import ConfigError
 
 
@@ -21,31 +27,56 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     console = Console(width=None if sys.stdout.isatty() else 140)
     try:
-        for name in options.names:  # all of them before the first is drawn
-            find_figure(name)
-        if options.sweep and len(options.names) != 1:
-            raise ConfigError("--sweep: needs the name of one figure")
+        _check(options)
     except ConfigError as error:
         return _wrong(error)
+    if options.check:
+        return 0
     code = 0
     for name in options.names or FIGURES:
-        sweep = options.sweep or FIGURES[name].sweep
-        path = options.results_dir / f"{sweep}.parquet"
-        if not options.names and not _available(sweep, path, options.runs_dir):
-            console.print(f"{name}: no results yet (sweep {sweep}), left out")
+        entry = FIGURES[name]
+        sweeps = tuple(options.sweep or entry.sweeps)
+        folder, output = _folders(options, sweeps)
+        if not options.names and not all(_available(s, folder, options.runs_dir) for s in sweeps):
+            console.print(f"{name}: no results yet (sweep {', '.join(sweeps)}), left out")
             continue
         try:
-            results = _results(sweep, path, options.runs_dir)
-            FIGURES[name].report(console, results)
+            results = [_results(sweep, entry, folder, options.runs_dir) for sweep in sweeps]
             with style():
-                figure = FIGURES[name].draw(results)
-                paths = save(figure, options.output_dir, _output(name, options.sweep))
+                made = entry.make(*results)
+                print_tables(console, made.tables, made.text)
+                written = save(made, output, _output_name(name, options.sweep))
         except ConfigError as error:  # the other figures are made all the same
             code = _wrong(error)
         else:
-            for written in paths:
-                print(f"wrote {written}")
+            for path in written:
+                print(f"wrote {path}")
     return code
+
+
+def _check(options: argparse.Namespace) -> None:
+    """Check what was asked for before anything is drawn."""
+    for name in options.names:
+        find_figure(name)
+    if options.sweep:
+        if len(options.names) != 1:
+            raise ConfigError("--sweep: needs the name of one figure")
+        needed = FIGURES[options.names[0]].sweeps
+        if len(options.sweep) != len(needed):
+            raise ConfigError(
+                f"--sweep: {options.names[0]} draws {len(needed)} sweeps (in place of "
+                f"{', '.join(needed)}), got {len(options.sweep)}"
+            )
+    if options.commit and not options.runs_dir:
+        raise ConfigError("--commit: needs --runs-dir, whose results it commits")
+
+
+def _folders(options: argparse.Namespace, sweeps: tuple[str, ...]) -> tuple[Path, Path]:
+    """Where results and figures go: what was asked for, or the place of both."""
+    results, output = COMMITTED_RESULTS, COMMITTED_FIGURES
+    if options.runs_dir and not options.commit:
+        results = output = options.runs_dir / sweeps[0]
+    return options.results_dir or results, options.output_dir or output
 
 
 def _wrong(error: ConfigError) -> int:
@@ -53,34 +84,57 @@ def _wrong(error: ConfigError) -> int:
     return 2
 
 
-def _output(name: str, sweep: str | None) -> str:
-    """The name of a figure's files; of another sweep its own, and a further figure says which."""
-    if sweep is None:
+def _output_name(name: str, sweeps: Sequence[str] | None) -> str:
+    """The name of a figure's files: of another sweep, its own; a further figure says which."""
+    if not sweeps:
         return name
-    return sweep if name == FIGURES[name].sweep else f"{sweep}_{name}"
+    return sweeps[0] if name == FIGURES[name].sweeps[0] else f"{sweeps[0]}_{name}"
 
 
-def _available(sweep: str, results: Path, runs_dir: Path | None) -> bool:
-    return (runs_dir / sweep).is_dir() if runs_dir else results.exists()
+def _available(sweep: str, folder: Path, runs_dir: Path | None) -> bool:
+    return (runs_dir / sweep).is_dir() if runs_dir else (folder / f"{sweep}.parquet").exists()
 
 
-def _results(sweep: str, path: Path, runs_dir: Path | None) -> pd.DataFrame:
-    """The results of a sweep; those of fresh runs are also written to `path`."""
-    if runs_dir:
-        save_results(load_sweep(runs_dir, sweep), path)
-        print(f"wrote {path}")
-    return load_results(path)
+def _results(sweep: str, entry: FigureEntry, folder: Path, runs_dir: Path | None) -> Results:
+    """The results of a sweep; those of fresh runs are also written to the folder."""
+    path = folder / f"{sweep}.parquet"
+    if runs_dir is None:
+        return load_results(path)
+    results = load_sweep(runs_dir, sweep)
+    save_results(results, path, entry.curves)
+    print(f"wrote {path}")
+    return results
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m figures", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"{', '.join(FIGURES)}; none: all")
+    parser.add_argument(
+        "--check", action="store_true", help="only say whether this can be asked for, by exit code"
+    )
     parser.add_argument("--runs-dir", type=Path, help="take fresh results from these records")
     parser.add_argument(
-        "--sweep", help="draw another sweep this way; outputs take its name (with one NAME)"
+        "--commit",
+        action="store_true",
+        help="with --runs-dir: replace the committed results and figures",
     )
-    parser.add_argument("--results-dir", type=Path, default=Path("analysis/results"))
-    parser.add_argument("--output-dir", type=Path, default=Path("figures"))
+    parser.add_argument(
+        "--sweep",
+        action="append",
+        help="draw another sweep this way; outputs take its name (with one NAME; once for each"
+        " sweep of the figure)",
+    )
+    parser.add_argument(
+        "--results-dir",
+        type=Path,
+        help="where results are read or, with --runs-dir, written (default: analysis/results,"
+        " with --runs-dir beside the records)",
+    )
+    parser.add_argument(
+        "--output-dir",
+        type=Path,
+        help="where figures are written (default: figures, with --runs-dir beside the records)",
+    )
     return parser
 
 

@@ -5,10 +5,20 @@ from __future__ import annotations
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from rich.console import Console
 
-from analysis.duration import BETAS, EVERYTHING, NOTHING, effects, exponents
-from analysis.report import format_interval, new_table
+from analysis.arms import rule_text
+from analysis.duration import (
+    BETAS,
+    DECAY,
+    EVERYTHING,
+    NOTHING,
+    effects,
+    exponents,
+    fit_conditions,
+)
+from analysis.load import Results
+from analysis.report import bracketed, format_interval, readable
+from figures.made import Made
 
 #: Exponents of the learning rate that others report, with their arXiv ids.
 PUBLISHED = {
@@ -16,51 +26,51 @@ PUBLISHED = {
     "Bjorck et al. (2409.19913)": 0.32,
     "2602.21472": 0.22,
 }
+#: What follows the duration, as a table has it and in print.
 _QUANTITIES = {
-    NOTHING: "λ, ε, β fixed",
-    "weight_decay": "λ follows",
-    BETAS: "β follows",
-    EVERYTHING: "λ, ε, β follow",
+    rule_text(NOTHING): "λ, ε, β fixed",
+    rule_text(DECAY): "λ follows",
+    rule_text(BETAS): "β follows",
+    rule_text(EVERYTHING): "λ, ε, β follow",
 }
 _COLOURS = dict(zip(_QUANTITIES, ("#0072B2", "#CC79A7", "#009E73", "#D55E00"), strict=True))
 _MARKERS = {"cosine": "o", "wsd": "s"}
 
 
-def draw(results: pd.DataFrame) -> Figure:
+def make_duration_exponents(results: Results) -> Made:
     """γ of each condition beside published values; below, the effect of each factor on γ."""
+    conditions = fit_conditions(results.runs)
+    gammas, changes = exponents(conditions), effects(conditions)
     figure = Figure((6.6, 6.0), layout="constrained")
     top, bottom = figure.subplots(2, 1, height_ratios=[10, 5])
-    _draw_exponents(top, exponents(results))
-    _draw_effects(bottom, effects(results))
-    return figure
-
-
-def report(console: Console, results: pd.DataFrame) -> None:
-    """Print both tables."""
-    conditions = new_table(
-        "η* ∝ D^−γ", ("schedule", "λ, ε, β", "QK norm", "tokens", "seeds", "γ", "bracketed")
-    )
-    for _, row in exponents(results).iterrows():
-        conditions.add_row(
-            row["schedule"],
-            _QUANTITIES.get(row["co_scaled"], row["co_scaled"]),
-            "yes" if row["qk_norm"] else "no",
-            f"{row['tokens_min']} … {row['tokens_max']}",
-            str(row["seeds"]),
-            format_interval(row, "gamma", 2),
-            "all" if row["bracketed"] else "not all",
-        )
-    changes = new_table("What moves γ", ("change", "pairs", "seeds", "effect on γ", "moves it"))
-    for _, row in effects(results).iterrows():
-        changes.add_row(
-            _change(row),
-            str(row["pairs"]),
-            str(row["seeds"]),
-            format_interval(row, "effect", 2),
-            row["moves"],
-        )
-    console.print(conditions)
-    console.print(changes)
+    _draw_exponents(top, gammas)
+    _draw_effects(bottom, changes)
+    tables = {
+        "η* ∝ D^−γ": readable(
+            gammas,
+            {
+                "schedule": lambda row: row["schedule"],
+                "λ, ε, β": _follows,
+                "QK norm": lambda row: "yes" if row["qk_norm"] else "no",
+                "tokens": lambda row: f"{row['tokens_min']} … {row['tokens_max']}",
+                "seeds": lambda row: str(row["seeds"]),
+                "γ": lambda row: format_interval(row, "gamma", 2),
+                "bracketed": bracketed,
+            },
+            names=3,
+        ),
+        "What moves γ": readable(
+            changes,
+            {
+                "change": _change,
+                "pairs": lambda row: str(row["pairs"]),
+                "seeds": lambda row: str(row["seeds"]),
+                "effect on γ": lambda row: format_interval(row, "effect", 2),
+                "moves it": lambda row: row["moves"],
+            },
+        ),
+    }
+    return Made(figure, {"exponents": gammas, "effects": changes}, tables)
 
 
 def _draw_exponents(panel: Axes, conditions: pd.DataFrame) -> None:
@@ -77,7 +87,7 @@ def _draw_exponents(panel: Axes, conditions: pd.DataFrame) -> None:
             markeredgecolor=colour,
         )
         norm = "QK norm" if row["qk_norm"] else "no QK norm"
-        labels.append(f"{row['schedule']}, {norm}, {_QUANTITIES[row['co_scaled']]}")
+        labels.append(f"{row['schedule']}, {norm}, {_follows(row)}")
     panel.set_yticks(range(len(labels)), labels)
     panel.invert_yaxis()
     panel.set_xlabel("γ of η* ∝ D$^{-γ}$ (95 % interval over seeds)")
@@ -94,6 +104,10 @@ def _draw_effects(panel: Axes, changes: pd.DataFrame) -> None:
     panel.set_ylim(len(changes) - 0.5, -0.5)
     panel.axvline(0, color="0.45", linewidth=1, zorder=0)
     panel.set_xlabel("change of γ, other factors averaged (95 % interval)")
+
+
+def _follows(row: pd.Series) -> str:
+    return str(_QUANTITIES.get(row["co_scaled"], row["co_scaled"]))
 
 
 def _change(row: pd.Series) -> str:

@@ -18,13 +18,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, NullFormatter, NullLocator
-from rich.console import Console
-from rich.table import Table
 
-from analysis.axes import AXES
+from analysis.arms import AXES
+from analysis.final_losses import TUNED, FinalLosses, duration_laws
 from analysis.laws import ArmLaws, LawFit
-from analysis.loss_vs_tokens import TUNED, FinalLosses, duration_laws
-from analysis.report import interval_text, new_table
+from analysis.load import Results
+from analysis.report import interval_text
+from figures.made import Made
 from figures.style import Colour
 from paper_repro.statistics import over_seeds
 
@@ -54,14 +54,21 @@ class Look:
     """Factor on the tokens at which its intervals stand."""
 
 
-def draw(results: pd.DataFrame) -> Figure:
-    """Draw the losses of a duration sweep, with their laws."""
-    return draw_losses(*duration_laws(results))
+def make_loss_vs_tokens(results: Results) -> Made:
+    """The losses of a duration sweep, with their laws."""
+    return make_losses(*duration_laws(results.runs))
 
 
-def report(console: Console, results: pd.DataFrame) -> None:
-    """Print the laws of a duration sweep, and whether their asymptotes can be told apart."""
-    report_laws(console, *duration_laws(results))
+def make_losses(losses: FinalLosses, laws: ArmLaws) -> Made:
+    """Losses with their laws, and of every two rules whether their asymptotes can be told apart."""
+    rules = [arm for arm in losses.arms if arm != TUNED]
+    lines = [losses.note(), *starmap(laws.statement, combinations(rules, 2))]
+    return Made(
+        draw_losses(losses, laws),
+        {"losses": losses.table, "laws": laws.table(), "differences": laws.differences()},
+        {"Laws L(D) = E + A·D^-b with 95 % intervals, losses in nats": _laws_table(losses, laws)},
+        tuple(filter(None, lines)),
+    )
 
 
 def draw_losses(losses: FinalLosses, laws: ArmLaws) -> Figure:
@@ -89,33 +96,25 @@ def draw_losses(losses: FinalLosses, laws: ArmLaws) -> Figure:
     return figure
 
 
-def report_laws(console: Console, losses: FinalLosses, laws: ArmLaws) -> None:
-    """Print the laws, and of every two rules whether their asymptotes can be told apart."""
-    console.print(_laws_table(losses, laws))
-    rules = [arm for arm in losses.arms if arm != TUNED]
-    lines = [losses.note(), *starmap(laws.statement, combinations(rules, 2))]
-    for line in filter(None, lines):
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
-
-
-def _laws_table(losses: FinalLosses, laws: ArmLaws) -> Table:
-    table = new_table(
-        "Laws L(D) = E + A·D^-b with 95 % intervals, losses in nats",
-        ("", "E", "A", "b", "misfit (p)"),
-    )
+def _laws_table(losses: FinalLosses, laws: ArmLaws) -> pd.DataFrame:
+    columns = ["", "E", "A", "b", "misfit (p)"]
+    rows = []
     for arm in losses.arms:
         if arm not in laws.fits:
-            table.add_row(arm, "too few durations")
+            rows.append([arm, "too few durations", "", "", ""])
             continue
         fit = laws.fits[arm]
-        table.add_row(
-            arm,
-            interval_text(fit.asymptote, ".3f") + ("" if fit.identified else " not identified"),
-            interval_text(fit.amplitude, ".3g"),
-            interval_text(fit.exponent, ".2f"),
-            f"{fit.misfit:.3f} ({fit.misfit_p:.2f})",
+        asymptote = interval_text(fit.asymptote, ".3f")
+        rows.append(
+            [
+                arm,
+                asymptote + ("" if fit.identified else " not identified"),
+                interval_text(fit.amplitude, ".3g"),
+                interval_text(fit.exponent, ".2f"),
+                f"{fit.misfit:.3f} ({fit.misfit_p:.2f})",
+            ]
         )
-    return table
+    return pd.DataFrame(rows, columns=columns).set_index("")
 
 
 def _looks(arms: list[str]) -> dict[str, Look]:
@@ -156,8 +155,7 @@ def _draw_law(panel: Axes, losses: FinalLosses, arm: str, fit: LawFit, look: Loo
     spans = {"-": (shortest, longest), "--": (longest, longest * EXTRAPOLATION)}
     for line, (start, end) in spans.items():
         tokens = np.geomspace(start, end, 100)
-        losses_drawn = fit.law(tokens).round(5)  # further digits depend on the CPU
-        panel.plot(tokens, losses_drawn, line, color=look.colour, linewidth=1.2, zorder=1.5)
+        panel.plot(tokens, fit.law(tokens), line, color=look.colour, linewidth=1.2, zorder=1.5)
 
 
 def _draw_distance(panel: Axes, losses: FinalLosses, arm: str, look: Look) -> None:

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import pandas as pd
 from matplotlib.figure import Figure
 
-from analysis.arms import arms_of
-from analysis.axes import Axis
-from analysis.transfer import LR, transfer_summary
+from analysis.transfer import Transfer
 from figures.style import distinct_palette, size_axis
 from paper_repro.errors import ConfigError
 
-#: Columns of `transfer_summary`, and what they are.
+#: Columns of `Transfer.optima`, and what they are.
 METRICS = {
     "optimum": "log2 of the optimum",
     "shift": "shift of the optimum from the base's (octaves)",
@@ -22,7 +19,7 @@ METRICS = {
 RELATIVE = ("shift", "regret")
 
 
-def draw_metric(runs: pd.DataFrame, axis: Axis, metric: str, hyperparameter: str = LR) -> Figure:
+def draw_metric(transfer: Transfer, metric: str) -> Figure:
     """A statistic against the scale with its 95 % interval over seeds, one line an arm.
 
     Scales whose optimum is not bracketed are left out, as they are from all statistics.
@@ -32,15 +29,15 @@ def draw_metric(runs: pd.DataFrame, axis: Axis, metric: str, hyperparameter: str
     """
     if metric not in METRICS:
         raise ConfigError(f"metric {metric!r}: expected one of {', '.join(METRICS)}")
-    summary = transfer_summary(runs, axis, hyperparameter)
+    axis, summary = transfer.axis, transfer.optima()
     summary = summary[summary["bracketed"]].copy()
     if metric in RELATIVE:
         summary.loc[summary["base"], [metric, f"{metric}_low", f"{metric}_high"]] = 0.0
     figure = Figure((5.4, 3.2), layout="constrained")
     panel = figure.subplots()
-    arms = arms_of(runs)
-    for offset, (name, colour) in enumerate(distinct_palette(list(arms)).items()):
-        rows = summary[summary["parameterization"] == name]
+    arms = [arm.label for arm in transfer.arms]
+    for offset, (label, colour) in enumerate(distinct_palette(arms).items()):
+        rows = summary[summary["label"] == label]
         places = rows["scale"] * 2 ** (0.06 * (offset - (len(arms) - 1) / 2))  # side by side
         panel.errorbar(
             places,
@@ -49,7 +46,7 @@ def draw_metric(runs: pd.DataFrame, axis: Axis, metric: str, hyperparameter: str
             marker="o",
             capsize=3,
             color=colour,
-            label=arms[name].label,
+            label=label,
         )
     if metric in RELATIVE:
         panel.axhline(0, color="0.55", linewidth=1, linestyle=":")

@@ -1,52 +1,37 @@
-"""All figures by name. A new figure is a module with `draw` and `report`, and a line here."""
+"""All figures by name: one for each study, and the special ones.
+
+A new figure is a function from the results of its sweeps to a `Made`, and a line here.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
-import pandas as pd
-from matplotlib.figure import Figure
-from rich.console import Console
-
-from figures import (
-    duration_exponents,
-    eps_fixes,
-    iso_steps,
-    loss_vs_tokens,
-    lr_batch,
-    lr_depth,
-    lr_duration,
-    lr_width,
-    no_qk_norm,
-    wd_batch,
-)
+from analysis.arms import STUDIES
+from figures.duration_exponents import make_duration_exponents
+from figures.loss_vs_tokens import make_loss_vs_tokens
+from figures.made import Made
+from figures.transfer import make_study
 from paper_repro.errors import ConfigError
 
 
 @dataclass(frozen=True)
 class FigureEntry:
-    """What the command needs to make one figure from the results of one sweep."""
+    """How one figure is made."""
 
-    sweep: str
-    draw: Callable[[pd.DataFrame], Figure]
-    report: Callable[[Console, pd.DataFrame], None]
-    """Prints the figure's numbers."""
+    make: Callable[..., Made]
+    """Takes the `Results` of each sweep, in their order."""
+    sweeps: tuple[str, ...]
+    curves: bool = False
+    """Whether it draws learning curves, so that results are kept with them."""
 
 
 FIGURES = {
-    "lr_width": FigureEntry("lr_width", lr_width.draw, lr_width.report),
-    "lr_depth": FigureEntry("lr_depth", lr_depth.draw, lr_depth.report),
-    "lr_batch": FigureEntry("lr_batch", lr_batch.draw, lr_batch.report),
-    "wd_batch": FigureEntry("wd_batch", wd_batch.draw, wd_batch.report),
-    "lr_duration": FigureEntry("lr_duration", lr_duration.draw, lr_duration.report),
-    "duration_exponents": FigureEntry(
-        "lr_duration", duration_exponents.draw, duration_exponents.report
-    ),
-    "loss_vs_tokens": FigureEntry("lr_duration", loss_vs_tokens.draw, loss_vs_tokens.report),
-    "iso_steps": FigureEntry("iso_steps", iso_steps.draw, iso_steps.report),
-    "no_qk_norm": FigureEntry("no_qk_norm", no_qk_norm.draw, no_qk_norm.report),
-    "eps_fixes": FigureEntry("eps_fixes", eps_fixes.draw, eps_fixes.report),
+    **{name: FigureEntry(partial(make_study, study), (name,)) for name, study in STUDIES.items()},
+    "duration_exponents": FigureEntry(make_duration_exponents, ("lr_duration",)),
+    "loss_vs_tokens": FigureEntry(make_loss_vs_tokens, ("lr_duration",)),
 }
 
 

@@ -1,21 +1,17 @@
-"""How all figures look, and how they become files that are the same every time."""
+"""How all figures look."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
 import seaborn as sns
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MultipleLocator
 
 Colour = tuple[float, float, float]
-
-FORMATS = ("svg", "png")
 
 _SETTINGS: dict[str, Any] = {
     "font.size": 9,
@@ -29,7 +25,7 @@ _SETTINGS: dict[str, Any] = {
     "axes.axisbelow": True,
     "lines.linewidth": 1.5,
     "savefig.dpi": 200,
-    "svg.hashsalt": "paper_repro",  # element ids that do not change from one drawing to the next
+    "svg.hashsalt": "paper_repro",  # element ids that do not change: small differences in git
 }
 
 
@@ -64,13 +60,3 @@ def log2_axis(axes: Axes) -> None:
     low, high = axes.get_xlim()
     axes.xaxis.set_major_locator(MultipleLocator(1 if high - low <= 8 else 2))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"$2^{{{value:g}}}$"))
-
-
-def save(figure: Figure, directory: Path, name: str) -> list[Path]:
-    """Write a figure in every format; the same figure gives the same bytes."""
-    directory.mkdir(parents=True, exist_ok=True)
-    paths = [directory / f"{name}.{suffix}" for suffix in FORMATS]
-    for path in paths:
-        date = {"Date": None} if path.suffix == ".svg" else None
-        figure.savefig(path, metadata=date)
-    return paths

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import textwrap
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -11,22 +12,13 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from rich.console import Console
 
-from analysis.arms import arms_of
-from analysis.axes import Axis
+from analysis.arms import LR, WEIGHT_DECAY, Arm, ScaleAxis, Study
+from analysis.load import Results
 from analysis.regime import scales_on_plateau
-from analysis.report import format_interval, print_transfer
-from analysis.studies import Study
-from analysis.transfer import (
-    LR,
-    WEIGHT_DECAY,
-    ScaleFit,
-    ScaleFits,
-    base_scale,
-    drift_summary,
-    fit_arms,
-)
+from analysis.report import interval_text, regime_lines, transfer_tables
+from analysis.transfer import ScaleFit, ScaleFits, Transfer, drift, fit_transfer
+from figures.made import Made
 from figures.style import Colour, log2_axis, sequential_palette
 
 PANEL_WIDTH, PANEL_HEIGHT = 3.3, 3.4  # inches
@@ -39,24 +31,31 @@ LABELS = {LR: "base learning rate", WEIGHT_DECAY: "base weight decay"}
 HEADROOM = 0.3
 
 
-def draw_study(study: Study, results: pd.DataFrame) -> Figure:
-    """Draw the panels of a study."""
-    return draw_transfer(study.figure_runs(results), study.axis, study.hyperparameter)
+def make_study(study: Study, results: Results) -> Made:
+    """The panels of a study."""
+    runs = study.figure_runs(results.runs)
+    return make_transfer(runs, study.axis, study.hyperparameter)
 
 
-def report_study(study: Study, console: Console, results: pd.DataFrame) -> None:
-    """Print the numbers of a study's panels."""
-    print_transfer(console, study.figure_runs(results), study.axis, study.hyperparameter)
+def make_transfer(runs: pd.DataFrame, axis: ScaleAxis, hyperparameter: str = LR) -> Made:
+    """The loss curves of runs along one axis, with their optima and drifts."""
+    transfer = fit_transfer(runs, axis, hyperparameter)
+    optima, drifts = transfer.optima(), transfer.drifts()
+    return Made(
+        draw_transfer(transfer),
+        {"losses": transfer.losses(), "optima": optima, "drifts": drifts},
+        transfer_tables(transfer, optima, drifts),
+        regime_lines(runs, axis),
+    )
 
 
-def draw_transfer(results: pd.DataFrame, axis: Axis, hyperparameter: str = LR) -> Figure:
+def draw_transfer(transfer: Transfer) -> Figure:
     """Draw the loss curves of a sweep along one axis, with their optima and drifts.
 
     Lines are means over seeds, bands reach from the lowest to the highest seed, dots are runs.
     """
-    arms = fit_arms(results, axis, hyperparameter)
-    drifts = drift_summary(results, axis, hyperparameter).set_index("parameterization")
-    scales = sorted({scale for fits in arms.values() for scale in fits})
+    results, axis, hyperparameter = transfer.runs, transfer.axis, transfer.hyperparameter
+    arms, scales = transfer.arms, transfer.scales
     palette = sequential_palette(scales)
     rows = math.ceil(len(arms) / PANELS_A_ROW)
     columns = math.ceil(len(arms) / rows)
@@ -65,11 +64,8 @@ def draw_transfer(results: pd.DataFrame, axis: Axis, hyperparameter: str = LR) -
     panels = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).flat
     limits = _loss_range(results, arms)
     grid = np.log2(results[hyperparameter].to_numpy(dtype=float))
-    labels = {name: arm.label for name, arm in arms_of(results).items()}
-    for (name, fits), panel in zip(arms.items(), panels, strict=False):
-        _draw_title(
-            panel, labels[name], format_interval(drifts[drifts.index == name].iloc[0], "drift", 2)
-        )
+    for (arm, fits), panel in zip(arms.items(), panels, strict=False):
+        _draw_title(panel, arm.label, interval_text(drift(fits), ".2f"))
         panel.set_ylim(*limits)
         panel.set_xlim(grid.min() - 0.4, grid.max() + 0.4)  # wide intervals leave the view
         for scale, fit in fits.items():
@@ -83,7 +79,7 @@ def draw_transfer(results: pd.DataFrame, axis: Axis, hyperparameter: str = LR) -
         panel.remove()
     for row in range(rows):
         figure.axes[row * columns].set_ylabel("final validation loss (nats)")
-    notes = {base_scale(results, axis): " (base)"}
+    notes = {transfer.base: " (base)"}
     notes |= dict.fromkeys(scales_on_plateau(results, axis), " (on the bigram plateau)")
     handles = _scale_handles(palette, axis, notes) + _marker_handles(arms)
     handles += _draw_bigram_entropy(figure, results)
@@ -91,7 +87,7 @@ def draw_transfer(results: pd.DataFrame, axis: Axis, hyperparameter: str = LR) -
     return figure
 
 
-def _loss_range(results: pd.DataFrame, arms: dict[str, ScaleFits]) -> tuple[float, float]:
+def _loss_range(results: pd.DataFrame, arms: Mapping[Arm, ScaleFits]) -> tuple[float, float]:
     """Limits that show every minimum and how the curves turn; worse losses leave the view."""
     best = [fit.mean.loss for fits in arms.values() for fit in fits.values()]
     highest = max((loss for loss in best if math.isfinite(loss)), default=1.0)
@@ -99,9 +95,9 @@ def _loss_range(results: pd.DataFrame, arms: dict[str, ScaleFits]) -> tuple[floa
     return lowest - 0.05 * (highest + HEADROOM - lowest), highest + HEADROOM
 
 
-def _draw_title(panel: Axes, label: str, drift: str) -> None:
+def _draw_title(panel: Axes, label: str, octaves: str) -> None:
     panel.set_title(textwrap.fill(label, 30), pad=18)
-    text = "drift unknown" if drift == "–" else f"drift {drift} octaves a doubling"
+    text = "drift unknown" if octaves == "–" else f"drift {octaves} octaves per doubling"
     panel.annotate(text, (0.5, 1), (0, 5), "axes fraction", "offset points", ha="center", size=8)
 
 
@@ -170,14 +166,16 @@ def _draw_bigram_entropy(figure: Figure, results: pd.DataFrame) -> list[Line2D]:
     return [Line2D([], [], label="bigram entropy", **look)]
 
 
-def _scale_handles(palette: dict[int, Colour], axis: Axis, notes: dict[int, str]) -> list[Line2D]:
+def _scale_handles(
+    palette: dict[int, Colour], axis: ScaleAxis, notes: dict[int, str]
+) -> list[Line2D]:
     return [
         Line2D([], [], color=colour, label=axis.text(scale) + notes.get(scale, ""))
         for scale, colour in palette.items()
     ]
 
 
-def _marker_handles(arms: dict[str, ScaleFits]) -> list[Line2D]:
+def _marker_handles(arms: Mapping[Arm, ScaleFits]) -> list[Line2D]:
     """Legend entries of the markers that occur."""
     fits = [fit for scales in arms.values() for fit in scales.values()]
     look: dict[str, Any] = {"color": "0.5", "linestyle": "none"}

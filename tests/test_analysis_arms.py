@@ -1,25 +1,32 @@
 """Arms: names, order, and the same trainings read under other rules."""
 
-import json
-
 import pandas as pd
 import pytest
 from support.synthetic_sweep import write_run
 
-from analysis.arms import COMPARED, Arm, arms_of, restated, select, with_equivalents
-from analysis.load import config_of, load_sweep
-from paper_repro.config import SDE_RULE, RunConfig
-from paper_repro.hyperparameters import training_numbers
-
-LR = "hyperparameters.lr"
-DECAY = "hyperparameters.weight_decay"
+from analysis.arms import (
+    COMPARED,
+    LR,
+    WEIGHT_DECAY,
+    Arm,
+    arms_of,
+    restated,
+    rule_quantities,
+    rule_text,
+    select,
+    with_equivalents,
+)
+from analysis.load import load_sweep
+from paper_repro.config import RunConfig
+from paper_repro.hyperparameters import resolve
+from paper_repro.parameterization import SDE_RULE
 
 
 def runs(tmp_path, *configs) -> pd.DataFrame:
     """The frame of these runs, each with a loss that tells which it is."""
     for index, config in enumerate(configs):
         write_run(tmp_path, "s", RunConfig.model_validate(config), val_loss=1 + index / 100)
-    return load_sweep(tmp_path, "s").sort_values("val_loss", ignore_index=True)
+    return load_sweep(tmp_path, "s").runs.sort_values("val_loss", ignore_index=True)
 
 
 def config(batch_size=16, depth=2, lr=2**-6, **scaling):
@@ -31,28 +38,27 @@ def config(batch_size=16, depth=2, lr=2**-6, **scaling):
     }
 
 
-def test_a_row_gives_its_config_back(tmp_path):
-    full = config(batch_size=4, sde_rule=["lr"], alpha=0.5)
-    full["hyperparameters"] |= {
-        "module_multipliers": {"query": {"lr": 2.0}},
-        "depth_multipliers": {"eps": [1.0, 2.0]},
+def test_columns_of_an_arm():
+    assert Arm("mup", 0.5, ("lr", "eps"), "wsd", False, 1e-3).columns() == {
+        "parameterization": "mup",
+        "alpha": 0.5,
+        "sde_rule": "lr eps",
+        "schedule": "wsd",
+        "qk_norm": False,
+        "eps": 1e-3,
     }
-    full["train"]["clip"] = 1.0
-    for content in (full, config()):
-        wanted = RunConfig.model_validate(content)
-        (row,) = runs(tmp_path / wanted.run_id, content).to_dict("records")
-        assert config_of(row) == wanted
-        assert config_of(row).run_id == row["run_id"]
+    for rule, text in ((SDE_RULE, "all"), ((), "none"), (("lr",), "lr")):
+        assert (rule_text(rule), rule_quantities(text)) == (text, rule)
 
 
-def test_names_and_labels():
-    assert Arm("complete_d").name == "complete_d"
-    assert Arm("complete_d", 0.5, ("lr",)).name == "complete_d_alpha_0.5:lr"
-    assert Arm("complete_d", sde_rule=()).name == "complete_d:none"
-    assert Arm("mup", schedule="wsd", qk_norm=False, eps=1e-3).name == (
-        "mup, wsd, no QK norm, eps 0.001"
+def test_labels():
+    assert Arm("complete_d", sde_rule=()).label == "no SDE rule"
+    assert Arm("mup", schedule="wsd", qk_norm=False, eps=1e-3).label == (
+        "μP, wsd, no QK norm, ε = 0.001"
     )
     assert Arm("complete_d", 0.5).label == "Complete(d)P, α = ½"
+    betas = [Arm("complete_d", sde_rule=(f"one_minus_beta{n}",)).label for n in (1, 2)]
+    assert betas == ["SDE rule on β₁", "SDE rule on β₂"]
     label = Arm("complete_d", sde_rule=("lr", "one_minus_beta1", "one_minus_beta2")).label
     assert label == "SDE rule on η, β"
 
@@ -62,8 +68,8 @@ def test_order_is_by_parameterisation_and_the_whole_rule_comes_last(tmp_path):
     frame = runs(
         tmp_path, *(config(sde_rule=part) for part in parts), config(parameterization="sp")
     )
-    names = ["sp", "complete_d:none", "complete_d:lr", "complete_d:lr+eps", "complete_d"]
-    assert list(arms_of(frame)) == names
+    labels = ["SP", "no SDE rule", "SDE rule on η", "SDE rule on η, ε", "Complete(d)P"]
+    assert [arm.label for arm in arms_of(frame)] == labels
 
 
 def test_no_rule_is_the_rule_on_the_rate_alone_at_another_stated_rate(tmp_path):
@@ -71,24 +77,46 @@ def test_no_rule_is_the_rule_on_the_rate_alone_at_another_stated_rate(tmp_path):
     frame = runs(tmp_path, config(64, lr=2**-5, sde_rule=[]))
     (row,) = restated(frame, Arm("complete_d", sde_rule=("lr",)), LR).to_dict("records")
     assert row[LR] == pytest.approx(2**-6)
-    assert json.loads(row["scaling.sde_rule"]) == ["lr"]
-    assert row["val_loss"] == frame.loc[0, "val_loss"]
-    was, becomes = config_of(frame.to_dict("records")[0]), config_of(row)
-    assert training_numbers(was) == pytest.approx(training_numbers(becomes))
+    assert row["sde_rule"] == "lr"
+    for same in ("val_loss", "run_id", "config"):
+        assert row[same] == frame.loc[0, same]
+    was, becomes = (
+        RunConfig.model_validate(config(64, lr=lr, sde_rule=rule))
+        for lr, rule in ((2**-5, []), (2**-6, ["lr"]))
+    )
+    assert resolve(was).numbers() == pytest.approx(resolve(becomes).numbers())
+
+
+def test_runs_of_several_scales_rates_and_seeds_are_restated_each_as_its_scale_has_it(tmp_path):
+    """And back again to what they were."""
+    frame = runs(
+        tmp_path,
+        *(
+            config(batch, lr=lr, sde_rule=[]) | {"seed": seed}
+            for batch in (16, 64)
+            for lr in (2**-6, 2**-5)
+            for seed in (0, 1)
+        ),
+    )
+    there = restated(frame, Arm("complete_d", sde_rule=("lr",)), LR)
+    factors = (there[LR] / frame[LR]).groupby(frame["train.batch_size"]).unique()
+    assert {size: list(factor) for size, factor in factors.items()} == {16: [1.0], 64: [0.5]}
+    back = restated(there, Arm("complete_d", sde_rule=()), LR)
+    pd.testing.assert_frame_equal(back, frame)
 
 
 def test_weight_decay_is_restated_where_it_is_what_is_swept(tmp_path):
     frame = runs(tmp_path, config(64, sde_rule=["lr"]))
     both = Arm("complete_d", sde_rule=("lr", "weight_decay"))
     assert restated(frame, both, LR) is None
-    (row,) = restated(frame, both, DECAY).to_dict("records")
-    assert (row[DECAY], row[LR]) == (pytest.approx(0.05), 2**-6)
+    (row,) = restated(frame, both, WEIGHT_DECAY).to_dict("records")
+    assert (row[WEIGHT_DECAY], row[LR]) == (pytest.approx(0.05), 2**-6)
 
 
 @pytest.mark.parametrize(
     "other",
     [Arm("complete_d"), Arm("complete_d", sde_rule=("lr", "eps")), Arm("sp", schedule="wsd")],
-    ids=lambda arm: arm.name,
+    ids=lambda arm: arm.label,
 )
 def test_other_trainings_are_refused(tmp_path, other):
     frame = runs(tmp_path, config(64, sde_rule=[]))
@@ -108,8 +136,8 @@ def test_decay_in_the_other_form_is_the_whole_rule_restated(tmp_path):
     """PyTorch's λ × √m_B with η × √m_B is η·λ × m_B: leaving λ alone states it twice as large."""
     frame = runs(tmp_path, config(64))
     all_but_decay = Arm("complete_d", sde_rule=tuple(q for q in SDE_RULE if q != "weight_decay"))
-    (row,) = restated(frame, all_but_decay, DECAY).to_dict("records")
-    assert row[DECAY] == pytest.approx(0.2)
+    (row,) = restated(frame, all_but_decay, WEIGHT_DECAY).to_dict("records")
+    assert row[WEIGHT_DECAY] == pytest.approx(0.2)
 
 
 def test_an_arm_whose_betas_are_out_of_bounds_is_no_training(tmp_path):
@@ -133,9 +161,10 @@ def test_arms_that_are_the_same_trainings_are_added_under_their_names(tmp_path):
         *(config(depth=depth, alpha=alpha) for depth in (2, 4) for alpha in (0.5, 1.0)),
     )
     added = with_equivalents(frame, LR)
-    assert set(arms_of(added)) == {arm.name for arm in COMPARED}
+    assert set(arms_of(added)) == set(COMPARED)
     assert {len(select(added, arm)) for arm in COMPARED} == {2}  # those trained are not doubled
-    losses = {arm.name: set(select(added, arm)["val_loss"]) for arm in COMPARED}
-    assert losses["sp"] == losses["mup"] != losses["complete_d"]
-    assert losses["completep_alpha_0.5"] == losses["complete_d_alpha_0.5"] != losses["completep"]
-    assert losses["completep"] == losses["complete_d"]
+    losses = {arm: set(select(added, arm)["val_loss"]) for arm in COMPARED}
+    sp, mup, completep, completep_half, complete_d, complete_d_half = losses.values()
+    assert sp == mup != complete_d
+    assert completep_half == complete_d_half != completep
+    assert completep == complete_d

@@ -1,18 +1,18 @@
 """Exponents of the learning rate in duration, and what moves them."""
 
 import itertools
-import json
 import math
 
 import numpy as np
 import pandas as pd
 import pytest
-from support.synthetic_sweep import write_run
 
-from analysis.duration import effects, exponents
-from analysis.load import load_sweep
-from paper_repro.config import SDE_RULE, RunConfig
+from analysis.arms import Arm
+from analysis.duration import effects, exponents, fit_conditions
+from analysis.load import config_columns
+from paper_repro.config import RunConfig
 from paper_repro.errors import ConfigError
+from paper_repro.parameterization import SDE_RULE
 
 BASE = 819_200
 DURATIONS = (BASE // 4, BASE, 4 * BASE)
@@ -23,12 +23,22 @@ def gamma_of(schedule, co_scaled, qk_norm):
     return 0.3 - 0.2 * co_scaled
 
 
+def exponents_of(runs):
+    return exponents(fit_conditions(runs))
+
+
+def effects_of(runs):
+    return effects(fit_conditions(runs))
+
+
+def row_of(config):
+    return {"config": config.model_dump_json()} | config_columns(config) | Arm.of(config).columns()
+
+
 @pytest.fixture(scope="module")
-def frame(tmp_path_factory) -> pd.DataFrame:
+def frame() -> pd.DataFrame:
     """Parabolas in log2 of the rate that trains, with their optimum at -6 - γ log2(D / base)."""
-    runs, rng = tmp_path_factory.mktemp("runs"), np.random.default_rng(0)
-    write_run(runs, "s", RunConfig(), val_loss=1.5)
-    (template,) = load_sweep(runs, "s").to_dict("records")
+    rng = np.random.default_rng(0)
     rows = []
     conditions = itertools.product(("cosine", "wsd"), (False, True), (True, False))
     for (schedule, co_scaled, qk_norm), tokens in itertools.product(conditions, DURATIONS):
@@ -36,23 +46,22 @@ def frame(tmp_path_factory) -> pd.DataFrame:
         best = -6 - gamma_of(schedule, co_scaled, qk_norm) * octaves
         for stated, seed in itertools.product(range(-9, -3), range(3)):
             trains = stated - 0.5 * octaves * co_scaled
-            rows.append(
-                template
-                | {
-                    "model.qk_norm": qk_norm,
-                    "train.tokens": tokens,
-                    "train.schedule": schedule,
-                    "scaling.sde_rule": json.dumps(SDE_RULE if co_scaled else []),
-                    "hyperparameters.lr": 2.0**stated,
+            config = RunConfig.model_validate(
+                {
+                    "model": {"qk_norm": qk_norm},
+                    "train": {"tokens": tokens, "schedule": schedule},
+                    "scaling": {"sde_rule": list(SDE_RULE) if co_scaled else []},
+                    "hyperparameters": {"lr": 2.0**stated},
                     "seed": seed,
-                    "val_loss": 1.5 + 0.05 * (trains - best) ** 2 + rng.normal(0, 0.001),
                 }
             )
+            loss = 1.5 + 0.05 * (trains - best) ** 2 + rng.normal(0, 0.001)
+            rows.append(row_of(config) | {"val_loss": loss})
     return pd.DataFrame(rows)
 
 
 def test_exponents_are_those_put_in_and_are_of_the_rate_that_trains(frame):
-    table = exponents(frame)
+    table = exponents_of(frame)
     assert len(table) == 8
     for _, row in table.iterrows():
         truth = gamma_of(row["schedule"], row["co_scaled"] != "none", row["qk_norm"])
@@ -63,7 +72,7 @@ def test_exponents_are_those_put_in_and_are_of_the_rate_that_trains(frame):
 
 
 def test_only_what_moves_the_exponent_is_said_to(frame):
-    table = effects(frame)
+    table = effects_of(frame)
     assert table["factor"].tolist() == ["schedule", "qk_norm", *["co_scaled"] * 3]
     assert table["pairs"].tolist() == [4, 4, 4, 0, 0]
     assert table.loc[2, "effect"] == pytest.approx(-0.2, abs=0.05)
@@ -74,15 +83,15 @@ def test_a_condition_that_is_not_bracketed_leaves_its_pairs_and_is_marked(frame)
     cut = (
         (frame["train.schedule"] == "wsd")
         & frame["model.qk_norm"]
-        & (frame["scaling.sde_rule"] == "[]")
+        & (frame["sde_rule"] == "none")
         & (frame["train.tokens"] == 4 * BASE)
         & (frame["hyperparameters.lr"] < 2**-6.5)
     )
-    table = exponents(frame[~cut])
+    table = exponents_of(frame[~cut])
     marked = table[~table["bracketed"]]
     assert marked[["schedule", "co_scaled", "qk_norm"]].values.tolist() == [["wsd", "none", True]]
     assert marked["durations"].tolist() == [2]
-    assert effects(frame[~cut])["pairs"].tolist() == [3, 3, 3, 0, 0]
+    assert effects_of(frame[~cut])["pairs"].tolist() == [3, 3, 3, 0, 0]
 
 
 def test_an_optimum_hidden_by_divergence_moves_nothing(frame):
@@ -93,21 +102,21 @@ def test_an_optimum_hidden_by_divergence_moves_nothing(frame):
         & (frame["hyperparameters.lr"] > 2**-6.5)
     )
     hidden = frame.assign(val_loss=frame["val_loss"].mask(cliff, math.inf))
-    table = effects(hidden).set_index("factor")
+    table = effects_of(hidden).set_index("factor")
     assert table.loc["schedule", "pairs"] == 0
     assert table.loc["schedule", "moves"] == "not decided"
 
 
 def test_without_a_rule_nothing_follows(frame):
-    none = frame[(frame["scaling.sde_rule"] == "[]")]
-    sp = none.assign(**{"scaling.parameterization": "sp", "scaling.sde_rule": json.dumps(SDE_RULE)})
-    assert set(exponents(sp)["co_scaled"]) == {"none"}
-    assert exponents(sp)["gamma"].tolist() == pytest.approx(exponents(none)["gamma"].tolist())
+    none = frame[(frame["sde_rule"] == "none")]
+    sp = none.assign(parameterization="sp", sde_rule="all")
+    assert set(exponents_of(sp)["co_scaled"]) == {"none"}
+    assert exponents_of(sp)["gamma"].tolist() == pytest.approx(exponents_of(none)["gamma"].tolist())
     with pytest.raises(ConfigError, match="its condition has another arm"):
-        exponents(pd.concat([none, sp]))
+        exponents_of(pd.concat([none, sp]))
 
 
 def test_one_seed_has_no_interval_and_decides_nothing(frame):
     one = frame[frame["seed"] == 0]
-    assert exponents(one)["gamma_low"].isna().all()
-    assert set(effects(one)["moves"]) == {"not decided"}
+    assert exponents_of(one)["gamma_low"].isna().all()
+    assert set(effects_of(one)["moves"]) == {"not decided"}

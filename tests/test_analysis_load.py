@@ -1,11 +1,12 @@
 import math
-from pathlib import Path
 
+import pandas as pd
 import pytest
 from support.synthetic_sweep import drifting, run_config, write_run, write_sweep
 
-import analysis
-from analysis.load import load_curves, load_results, load_sweep, save_results
+from analysis import dictionary
+from analysis.arms import ARM_COLUMNS
+from analysis.load import COMMITTED_RESULTS, curves_path, load_results, load_sweep, save_results
 from paper_repro.config import HyperparameterConfig, RunConfig
 from paper_repro.errors import ConfigError
 from paper_repro.records import Status, record_of
@@ -17,7 +18,7 @@ def test_a_row_has_config_outcome_and_data(tmp_path):
         seed=3,
     )
     write_run(tmp_path, "s", config, 1.5)
-    (row,) = load_sweep(tmp_path, "s").to_dict("records")
+    (row,) = load_sweep(tmp_path, "s").runs.to_dict("records")
     assert row["run_id"] == config.run_id
     assert row["sweep"] == "s"
     assert row["model.width"] == 64
@@ -26,6 +27,9 @@ def test_a_row_has_config_outcome_and_data(tmp_path):
     assert row["hyperparameters.init_std.embedding"] == config.hyperparameters.init_std.embedding
     assert row["hyperparameters.module_multipliers"] == '{"query": {"lr": 2.0}}'
     assert row["seed"] == 3
+    assert RunConfig.model_validate_json(row["config"]) == config
+    assert (row["parameterization"], row["alpha"], row["sde_rule"]) == ("complete_d", 1.0, "all")
+    assert (row["schedule"], row["qk_norm"], row["eps"]) == ("cosine", True, 1e-8)
     assert (row["status"], row["val_loss"], row["tokens_per_second"]) == ("done", 1.5, 9e4)
     assert (row["bigram_entropy"], row["corpus_hash"]) == (2.37, "0123456789ab")
     assert (row["device"], row["git_revision"]) == ("cpu", "abcdef0")
@@ -37,7 +41,7 @@ def test_diverged_is_infinite_failed_is_unknown_and_unfinished_is_absent(tmp_pat
     write_run(tmp_path, "s", run_config("sp", 64, -4, 0), 1.5, status="failed")
     unfinished = run_config("sp", 64, -5, 0)
     record_of(tmp_path, "s", unfinished).create(unfinished)
-    frame = load_sweep(tmp_path, "s").set_index("status")
+    frame = load_sweep(tmp_path, "s").runs.set_index("status")
     assert sorted(frame.index) == ["diverged", "done", "failed"]
     assert math.isinf(frame.loc["diverged", "val_loss"])
     assert math.isnan(frame.loc["failed", "val_loss"])
@@ -48,27 +52,60 @@ def test_a_run_that_failed_before_its_first_step_has_a_loss_column_too(tmp_path)
     record = record_of(tmp_path, "s", config)
     record.create(config)
     record.finish(Status(status="failed", error="RuntimeError: no memory"))
-    assert load_sweep(tmp_path, "s")["val_loss"].isna().tolist() == [True]
+    assert load_sweep(tmp_path, "s").runs["val_loss"].isna().tolist() == [True]
 
 
-def test_curves_are_long(tmp_path):
+def test_curves_are_long_and_kept_where_they_are_wanted(tmp_path):
     config = run_config("sp", 64, -6, 0)
     write_run(tmp_path, "s", config, 1.5)
-    curves = load_curves(tmp_path, "s")
+    results = load_sweep(tmp_path, "s")
+    curves = results.curves
     assert curves["run_id"].tolist() == [config.run_id] * 2
     assert curves["step"].tolist() == [200, 400]
     assert curves["val_loss"].tolist() == [2.1, 2.1]
+    path = tmp_path / "results" / "s.parquet"
+    save_results(results, path)
+    assert load_results(path).curves.empty
+    assert load_results(path).curves.columns.tolist() == curves.columns.tolist()
+    save_results(results, path, curves=True)
+    pd.testing.assert_frame_equal(load_results(path).curves, curves)
+    write_run(tmp_path, "s", run_config("sp", 64, -5, 0), 1.5)
+    save_results(load_sweep(tmp_path, "s"), path)  # curves of other runs would be left behind
+    assert pd.read_parquet(curves_path(path))["run_id"].nunique() == 2
 
 
 def test_parquet_keeps_everything(tmp_path):
     write_sweep(tmp_path, "s", {"sp": drifting(0)}, scales=(64,), cliff=-4)
-    frame = load_sweep(tmp_path, "s")
-    save_results(frame, tmp_path / "results" / "s.parquet")
-    again = load_results(tmp_path / "results" / "s.parquet")
-    assert again.to_dict("records")[0]["hyperparameters.lr"] == frame["hyperparameters.lr"][0]
-    assert again.columns.tolist() == frame.columns.tolist()
-    assert again["val_loss"].tolist() == frame["val_loss"].tolist()
+    results = load_sweep(tmp_path, "s")
+    save_results(results, tmp_path / "results" / "s.parquet")
+    again = load_results(tmp_path / "results" / "s.parquet").runs
+    pd.testing.assert_frame_equal(again, results.runs, check_exact=True)
     assert math.isinf(again["val_loss"].max())
+
+
+def test_a_field_newer_than_the_results_has_its_default(tmp_path):
+    write_run(tmp_path, "s", RunConfig(), 1.5)
+    frame = load_sweep(tmp_path, "s").runs.drop(columns=["model.qk_norm", *ARM_COLUMNS])
+    text = frame.loc[0, "config"].replace('"qk_norm":true,', "")
+    assert "qk_norm" not in text
+    frame.assign(config=text).to_parquet(tmp_path / "s.parquet")
+    assert load_results(tmp_path / "s.parquet").runs["model.qk_norm"].tolist() == [True]
+
+
+def test_results_of_an_earlier_version_are_refused_by_name(tmp_path):
+    write_run(tmp_path, "s", RunConfig(), 1.5)
+    frame = load_sweep(tmp_path, "s").runs
+    path = tmp_path / "s.parquet"
+    for old in (frame.drop(columns="config"), frame.assign(run_id="0123456789ab")):
+        old.to_parquet(path)
+        with pytest.raises(ConfigError, match=rf"records\.migrate {path}"):
+            load_results(path)
+    frame.assign(config='{"model": {"widht": 3}}').to_parquet(path)
+    with pytest.raises(ConfigError, match=r"s\.parquet: d1-\w+: config: model\.widht: unknown key"):
+        load_results(path)
+    record_of(tmp_path, "s", RunConfig()).directory.rename(tmp_path / "s" / "0123456789ab")
+    with pytest.raises(ConfigError, match=rf"records\.migrate {tmp_path}"):
+        load_sweep(tmp_path, "s")
 
 
 def test_missing_and_damaged_inputs_are_one_clear_line(tmp_path):
@@ -85,7 +122,7 @@ def test_missing_and_damaged_inputs_are_one_clear_line(tmp_path):
     config = run_config("sp", 64, -6, 0)
     write_run(tmp_path, "s", config, 1.5)
     record_of(tmp_path, "s", config).config_path.write_text("model: {width: 64")
-    with pytest.raises(ConfigError, match=r"config\.yaml: not valid YAML"):
+    with pytest.raises(ConfigError, match=r"config\.yaml.*: not valid YAML"):
         load_sweep(tmp_path, "s")
 
 
@@ -95,11 +132,17 @@ def test_the_log_of_a_failed_run_is_no_result(tmp_path):
     record_of(tmp_path, "s", config).finish(
         Status(status="failed", error="bad", log="/scratch/7_0_log.err")
     )
-    assert "log" not in load_sweep(tmp_path, "s").columns
+    assert "log" not in load_sweep(tmp_path, "s").runs.columns
 
 
 def test_every_column_is_in_the_data_dictionary(tmp_path):
     write_run(tmp_path, "s", run_config("sp", 64, -6, 0), 1.5)
-    columns = load_sweep(tmp_path, "s").columns
-    dictionary = (Path(analysis.__file__).parent / "results" / "README.md").read_text("utf-8")
-    assert [name for name in columns if f"| `{name}` |" not in dictionary] == []
+    columns = load_sweep(tmp_path, "s").runs.columns
+    page = (COMMITTED_RESULTS / "README.md").read_text("utf-8")
+    listed = [name for name in columns if f"| `{name}` |" in page]
+    assert listed == [name for name in columns if name not in ("sweep", "run_id", "config")]
+
+
+def test_the_data_dictionary_is_that_of_the_models():
+    """Renew: `python -m analysis.dictionary`."""
+    assert dictionary.main(["--check"]) == 0

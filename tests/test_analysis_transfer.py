@@ -3,16 +3,17 @@ import math
 import pytest
 from support.synthetic_sweep import CURVATURE, drifting, write_sweep
 
-from analysis.axes import AXES
+from analysis.arms import AXES, Arm
 from analysis.load import load_sweep
 from analysis.regime import regime, scales_on_plateau
-from analysis.transfer import drift_summary, fit_arms, regret, transfer_summary, verdict
+from analysis.transfer import fit_transfer, regret, verdict
 from paper_repro.errors import ConfigError
 from paper_repro.statistics import Interval
 
 WIDTH = AXES["width"]
 TRANSFER_TABLE = [
-    *("parameterization", "axis", "hyperparameter", "scale_min", "scale_max", "seeds"),
+    *("parameterization", "alpha", "sde_rule", "schedule", "qk_norm", "eps", "label"),
+    *("axis", "hyperparameter", "scale_min", "scale_max", "seeds"),
     *("drift", "drift_low", "drift_high", "regret", "regret_low", "regret_high"),
     *("bracketed", "verdict", "size"),
 ]
@@ -20,19 +21,19 @@ TRANSFER_TABLE = [
 
 @pytest.fixture(scope="module")
 def frame(tmp_path_factory):
-    """SP drifts by -0.6 octaves a doubling from -6 at width 64; Complete(d)P stays at -6."""
+    """SP drifts by -0.6 octaves per doubling from -6 at width 64; Complete(d)P stays at -6."""
     runs = tmp_path_factory.mktemp("runs")
     write_sweep(runs, "s", {"complete_d": drifting(0), "sp": drifting(-0.6)})
-    return load_sweep(runs, "s")
+    return load_sweep(runs, "s").runs
 
 
 def synthetic(tmp_path, **settings):
     write_sweep(tmp_path, "s", settings.pop("optima", {"sp": drifting(0)}), **settings)
-    return load_sweep(tmp_path, "s")
+    return load_sweep(tmp_path, "s").runs
 
 
 def test_optima_and_shifts_are_those_put_in(frame):
-    summary = transfer_summary(frame, WIDTH).set_index(["parameterization", "scale"])
+    summary = fit_transfer(frame, WIDTH).optima().set_index(["parameterization", "scale"])
     assert summary.index.tolist()[:4] == [("sp", width) for width in (32, 64, 128, 256)]
     assert summary["bracketed"].all()
     for (arm, width), row in summary.iterrows():
@@ -46,7 +47,7 @@ def test_optima_and_shifts_are_those_put_in(frame):
 
 
 def test_drift_regret_and_verdict(frame):
-    table = drift_summary(frame, WIDTH, size="gpu")
+    table = fit_transfer(frame, WIDTH).drifts(size="gpu")
     assert table.columns.tolist() == TRANSFER_TABLE
     table = table.set_index("parameterization")
     sp, complete_d = table.loc["sp"], table.loc["complete_d"]
@@ -64,18 +65,18 @@ def test_unbracketed_optima_are_flagged_and_left_out(tmp_path):
     frame = synthetic(
         tmp_path, optima={"sp": drifting(-1.2)}, log2_lrs=[*range(-8, 0)], noise=0.001
     )
-    summary = transfer_summary(frame, WIDTH).set_index("scale")
+    summary = fit_transfer(frame, WIDTH).optima().set_index("scale")
     assert summary["bracketed"].to_dict() == {32: True, 64: True, 128: True, 256: False}
     assert math.isnan(summary.loc[256, "optimum_low"])
     assert math.isnan(summary.loc[256, "regret"])
-    (row,) = drift_summary(frame, WIDTH).to_dict("records")
+    (row,) = fit_transfer(frame, WIDTH).drifts().to_dict("records")
     assert row["drift"] == pytest.approx(-1.2, abs=0.05)
     assert (row["scale_max"], row["bracketed"], row["verdict"]) == (128, False, "fails")
 
 
 def test_one_seed_decides_nothing(tmp_path):
     frame = synthetic(tmp_path, optima={"sp": drifting(-1)}, seeds=1, noise=0)
-    (row,) = drift_summary(frame, WIDTH).to_dict("records")
+    (row,) = fit_transfer(frame, WIDTH).drifts().to_dict("records")
     assert row["drift"] == pytest.approx(-1)
     assert math.isnan(row["drift_low"])
     assert row["verdict"] == "not decided"
@@ -85,11 +86,11 @@ def test_a_cliff_at_the_optimum_widens_the_interval(tmp_path):
     # Every width is best at its last stable rate, -5, with the same clipped fit: without slack the
     # drift would be exactly zero with a zero interval, and transfer would be said to hold.
     frame = synthetic(tmp_path, optima={"sp": drifting(0, base=-3)}, cliff=-5, noise=0)
-    summary = transfer_summary(frame, WIDTH)
+    summary = fit_transfer(frame, WIDTH).optima()
     assert summary["bracketed"].all()
     assert summary["optimum"].tolist() == [-5.0] * 4
     assert summary["optimum_high"].tolist() == pytest.approx([-4.0] * 4)
-    (row,) = drift_summary(frame, WIDTH).to_dict("records")
+    (row,) = fit_transfer(frame, WIDTH).drifts().to_dict("records")
     # Slope weights of four equally spaced scales: -0.3, -0.1, 0.1, 0.3.
     assert (row["drift_low"], row["drift_high"]) == pytest.approx((-0.4, 0.4))
     assert row["verdict"] == "not decided"
@@ -99,7 +100,7 @@ def test_a_rate_at_which_one_seed_diverged_is_a_diverged_rate(tmp_path):
     frame = synthetic(tmp_path, scales=(64, 128), noise=0)
     unlucky = (frame["seed"] == 0) & (frame["hyperparameters.lr"] == 2**-5)
     frame.loc[unlucky, "val_loss"] = math.inf
-    fits = fit_arms(frame, WIDTH)["sp"]
+    fits = fit_transfer(frame, WIDTH).arms[Arm("sp")]
     assert fits[64].mean.log2 <= -6
     assert fits[64].mean.window.cliff == 1
 
@@ -109,38 +110,38 @@ def test_regret_is_infinite_where_the_target_diverges(tmp_path):
     frame.loc[
         (frame["model.width"] == 256) & (frame["hyperparameters.lr"] > 2**-6.5), "val_loss"
     ] = math.inf
-    fits = fit_arms(frame, WIDTH)["sp"]
+    fits = fit_transfer(frame, WIDTH).arms[Arm("sp")]
     assert math.isinf(regret(fits, 64, 256).value)
-    assert drift_summary(frame, WIDTH)["verdict"].tolist() == ["fails"]
+    assert fit_transfer(frame, WIDTH).drifts()["verdict"].tolist() == ["fails"]
 
 
 def test_seeds_that_a_scale_lacks_are_left_out(tmp_path):
     frame = synthetic(tmp_path)
     frame = frame[~((frame["model.width"] == 256) & (frame["seed"] == 2))]
-    (row,) = drift_summary(frame, WIDTH).to_dict("records")
+    (row,) = fit_transfer(frame, WIDTH).drifts().to_dict("records")
     assert row["seeds"] == 2
 
 
 def test_failed_runs_leave_holes(tmp_path):
     frame = synthetic(tmp_path, scales=(64, 128))
     frame.loc[frame["hyperparameters.lr"] == 2**-5, "val_loss"] = math.nan
-    assert not transfer_summary(frame, WIDTH)["bracketed"].any()
+    assert not fit_transfer(frame, WIDTH).optima()["bracketed"].any()
 
 
 def test_a_hole_of_one_seed_is_a_hole_of_the_mean(tmp_path):
     """A mean over other seeds than its neighbours' would move the optimum by itself."""
     frame = synthetic(tmp_path, scales=(64, 128), noise=0)
     frame = frame[~((frame["seed"] == 0) & (frame["hyperparameters.lr"] == 2**-8))]
-    mean = fit_arms(frame, WIDTH)["sp"][64].mean
+    mean = fit_transfer(frame, WIDTH).arms[Arm("sp")][64].mean
     assert math.isnan(mean.losses[mean.log2_lr.tolist().index(-8)])
 
 
 def test_all_diverged_is_not_an_optimum(tmp_path):
     frame = synthetic(tmp_path, scales=(64, 128))
     frame.loc[frame["model.width"] == 128, "val_loss"] = math.inf
-    summary = transfer_summary(frame, WIDTH).set_index("scale")
+    summary = fit_transfer(frame, WIDTH).optima().set_index("scale")
     assert summary["bracketed"].to_dict() == {64: True, 128: False}
-    assert drift_summary(frame, WIDTH)["verdict"].tolist() == ["not decided"]
+    assert fit_transfer(frame, WIDTH).drifts()["verdict"].tolist() == ["not decided"]
 
 
 def test_mixed_arms_are_an_error_that_names_them(frame):
@@ -148,11 +149,11 @@ def test_mixed_arms_are_an_error_that_names_them(frame):
     mixed.loc[mixed["seed"] == 1, "hyperparameters.beta1"] = 0.5
     mixed["seed"] = mixed["seed"].replace(1, 0)
     with pytest.raises(ConfigError, match=r"differ in hyperparameters\.beta1; select one arm"):
-        transfer_summary(mixed, WIDTH)
+        fit_transfer(mixed, WIDTH).optima()
     two_bases = frame.copy()
     two_bases.loc[0, "scaling.base_width"] = 32
     with pytest.raises(ConfigError, match=r"scaling\.base_width: expected one base"):
-        transfer_summary(two_bases, WIDTH)
+        fit_transfer(two_bases, WIDTH).optima()
 
 
 @pytest.mark.parametrize(

@@ -3,12 +3,11 @@ them."""
 
 import pandas as pd
 import pytest
-from rich.table import Table
+from matplotlib.figure import Figure
 from support.synthetic_sweep import drifting, write_sweep
 
 from analysis import compare
-from analysis.arms import Arm
-from analysis.axes import AXES
+from analysis.arms import AXES, Arm
 from analysis.compare import (
     check_coordinates,
     compare_multipliers,
@@ -18,13 +17,21 @@ from analysis.compare import (
     load_runs,
 )
 from analysis.load import load_sweep, save_results
+from analysis.transfer import fit_transfer
 from figures import notebook
 from figures.coordinates import draw_coordinates
+from figures.made import Made
 from figures.metric import draw_metric
-from figures.notebook import NotebookConsole, picture, show, show_metric
+from figures.notebook import picture, show, show_made, show_metric
 from paper_repro.errors import ConfigError
-from paper_repro.parameterization import COLUMNS, RULE_QUANTITIES, TENSOR_CLASSES, multipliers
-from paper_repro.parameterization.factors import Ratios
+from paper_repro.parameterization import (
+    COLUMNS,
+    RULE_QUANTITIES,
+    TENSOR_CLASSES,
+    Ratios,
+    Scaling,
+    multipliers,
+)
 
 ARMS = {"complete_d": drifting(0), "sp": drifting(-0.6)}
 RATIOS = Ratios(N=4, L=2, B=8, D=16)
@@ -50,7 +57,7 @@ def _results(results, monkeypatch):
 def test_runs_of_the_arms_asked_for():
     arms = compared_arms(["sp", "mup"], 1.0)
     runs = load_runs("width", arms)
-    assert set(runs["scaling.parameterization"]) == {"sp"}
+    assert set(runs["parameterization"]) == {"sp"}
     counts = count_runs(runs, arms, AXES["width"])
     assert counts.loc["SP"].tolist() == [27, 27, 27]
     assert counts.loc["μP"].tolist() == [0, 0, 0]
@@ -62,7 +69,7 @@ def test_alpha_chooses_runs_only_where_it_changes_them():
     assert count_runs(along_width, halves, AXES["width"]).to_numpy().tolist() == [[27] * 3] * 2
     along_depth = load_runs("depth", halves)  # SP's rules have no α in them
     assert count_runs(along_depth, halves, AXES["depth"]).to_numpy().tolist() == [[18] * 3, [0] * 3]
-    with pytest.raises(ConfigError, match=r"lr_depth: no run of complete_d_alpha_0\.5"):
+    with pytest.raises(ConfigError, match=r"lr_depth: no run of Complete\(d\)P, α = ½"):
         load_runs("depth", halves[1:])
 
 
@@ -72,13 +79,13 @@ def test_wrong_axes_and_metrics_name_the_right_ones():
     with pytest.raises(ConfigError, match="axis 'batch': expected one of width, depth"):
         check_coordinates("batch", [Arm("sp")])
     with pytest.raises(ConfigError, match="metric 'drift': expected one of optimum, shift"):
-        draw_metric(load_runs("width", [Arm("sp")]), AXES["width"], "drift")
+        draw_metric(fit_transfer(load_runs("width", [Arm("sp")]), AXES["width"]), "drift")
 
 
 @pytest.mark.parametrize("name", COLUMNS)
 def test_multipliers_are_those_of_the_command(name):
     table = compare_multipliers([Arm(name, 0.75), Arm("sp_fan_in")], RATIOS).iloc[:, 0]
-    expected = multipliers(name, RATIOS, 0.75)
+    expected = multipliers(Scaling(name, RATIOS, 0.75)).as_json()
     assert table["forward"].to_dict() == expected["multipliers"]
     assert table["steps"].tolist() == [expected["iterations"]]
     for quantity in RULE_QUANTITIES:
@@ -122,7 +129,8 @@ def test_coordinates_are_drawn_relative_to_the_base():
 
 
 def test_a_metric_is_drawn_with_its_base_at_zero():
-    figure = draw_metric(load_runs("width", [Arm("sp"), Arm("complete_d")]), AXES["width"], "shift")
+    runs = load_runs("width", [Arm("sp"), Arm("complete_d")])
+    figure = draw_metric(fit_transfer(runs, AXES["width"]), "shift")
     (panel,) = figure.axes
     sp, complete_d = (container.lines[0].get_ydata() for container in panel.containers)
     assert list(sp) == pytest.approx([0.6, 0, -0.6], abs=0.15)
@@ -150,22 +158,18 @@ def test_show_says_what_is_missing(monkeypatch):
         show("lr_widht")
 
 
-def test_tables_of_the_terminal_become_frames(monkeypatch):
+def test_what_was_made_is_shown(monkeypatch):
     displayed = []
     monkeypatch.setattr(notebook, "display", displayed.append)
-    table = Table("", "width", "loss", title="[bold]Losses[/bold] < 2")
-    table.add_row("SP", "32", "1.8 [1.7, 1.9]")
-    table.add_row("SP", "64", "1.7 [?]")
-    NotebookConsole().print(table, "a < b", highlight=False)
-    caption, frame, paragraph = displayed
+    table = pd.DataFrame({"loss": ["1.8 [1.7, 1.9]"]}, index=pd.Index(["SP"], name=""))
+    show_made(lambda: Made(Figure(), {}, {"Losses < 2": table}, ("a < b",)))
+    image, caption, frame, paragraph = displayed
+    assert image.data.startswith(b"\x89PNG")
     assert caption.data == "<p><b>Losses &lt; 2</b></p>"
-    assert frame.index.tolist() == [("SP", "32"), ("SP", "64")]
-    assert frame["loss"].tolist() == ["1.8 [1.7, 1.9]", "1.7 [?]"]
+    assert frame is table
     assert paragraph.data == "<p>a &lt; b</p>"
 
 
-def test_the_same_picture_is_the_same_bytes():
-    runs = load_runs("width", [Arm("sp")])
-    image = picture(draw_metric, runs, AXES["width"], "optimum")
-    assert image.data.startswith(b"\x89PNG")
-    assert image.data == picture(draw_metric, runs, AXES["width"], "optimum").data
+def test_a_picture_is_a_png():
+    transfer = fit_transfer(load_runs("width", [Arm("sp")]), AXES["width"])
+    assert picture(draw_metric, transfer, "optimum").data.startswith(b"\x89PNG")

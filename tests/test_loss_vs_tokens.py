@@ -7,10 +7,12 @@ import pytest
 from matplotlib.colors import to_rgb
 from rich.console import Console
 
+from analysis.final_losses import TUNED, final_losses
 from analysis.laws import fit_arm_laws
-from analysis.loss_vs_tokens import TUNED, final_losses
-from figures.loss_vs_tokens import draw_losses, report_laws
-from figures.style import save, style
+from analysis.report import print_tables
+from figures.loss_vs_tokens import make_losses
+from figures.made import save
+from figures.style import style
 from paper_repro.errors import ConfigError
 
 BASE = 400_000
@@ -114,9 +116,14 @@ def compared():
 
 
 @pytest.fixture(scope="module")
-def figure(compared):
+def made(compared):
     with style():
-        return draw_losses(*compared)
+        return make_losses(*compared)
+
+
+@pytest.fixture(scope="module")
+def figure(made):
+    return made.figure
 
 
 def test_the_legend_has_every_arm_with_its_asymptote(figure):
@@ -143,7 +150,7 @@ def test_laws_are_solid_where_measured_and_dashed_beyond(figure, compared):
     assert ends["--"] == [pytest.approx((BASE * 4, BASE * 16))] * 3
     laws = compared[1].fits
     heights = [line.get_ydata()[-1] for line in above.lines if line.get_linestyle() == "--"]
-    expected = [round(float(fit.law(BASE * 16)), 5) for fit in laws.values()]
+    expected = [float(fit.law(BASE * 16)) for fit in laws.values()]
     assert heights == pytest.approx(expected)
 
 
@@ -161,14 +168,14 @@ def test_the_panel_below_shows_what_no_tuning_costs(figure):
 def test_without_any_law_the_losses_are_drawn(tmp_path):
     losses = final_losses({"rule": arm(ratios=(0.5, 1, 2))}, tuned_from="rule")
     with style():
-        save(draw_losses(losses, fit_arm_laws(losses.table)), tmp_path, "few")
+        save(make_losses(losses, fit_arm_laws(losses.table)), tmp_path, "few")
     assert (tmp_path / "few.png").exists()
 
 
-def test_the_report_has_the_laws_and_the_statement(compared):
+def test_the_report_has_the_laws_and_the_statement(made, compared):
     console = Console(width=110)
     with console.capture() as captured:
-        report_laws(console, *compared)
+        print_tables(console, made.tables, made.text)
     printed = captured.get()
     for arm_with_law in ("rule", "none", TUNED):
         numbers = r" +1\.\d{3} \[1\.\d{3}, 1\.\d{3}\]( not identified)? +\d"

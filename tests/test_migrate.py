@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from conftest import small_config, train
 
-from analysis.load import load_sweep, save_results
+from analysis.load import load_sweep
 from paper_repro.errors import ConfigError
 from paper_repro.records import Record
 from paper_repro.records.lease import take_lease
@@ -72,10 +72,11 @@ def test_a_run_in_training_and_a_name_that_is_taken_stay(runs_dir, capsys):
 
 def test_results_get_todays_ids_and_their_configs(runs_dir, tmp_path):
     path = tmp_path / "s.parquet"
-    rows = load_sweep(runs_dir, "s")
+    (runs_dir / "s" / OLD_ID).rename(tmp_path / OLD_ID)
+    rows = load_sweep(runs_dir, "s").runs
     old = rows.drop(columns="config", errors="ignore").assign(run_id=OLD_ID)
     old["train.clip"] = float("nan")  # as Parquet has a column of None
-    save_results(old.drop(columns="model.qk_norm"), path)  # a field that was not there yet
+    old.drop(columns="model.qk_norm").to_parquet(path)  # a field that was not there yet
     assert main([str(path)]) == 0
     (row,) = pd.read_parquet(path).to_dict("records")
     assert row["run_id"] == small_config(seed=1).run_id

@@ -1,27 +1,30 @@
 """The committed results are what they say: runs, tables, figures, and the README's copies."""
 
-import importlib
 import itertools
 import re
 from pathlib import Path
 
 import pandas as pd
 import pytest
+from support.numbers import ABSOLUTE, assert_same_numbers
 
+from analysis.arms import STUDIES
 from analysis.load import COMMITTED_RESULTS as RESULTS
-from analysis.load import config_of, load_results
+from analysis.load import Results, config_columns, load_results
 from analysis.report import format_interval
-from analysis.studies import STUDIES
-from analysis.tables import DURATION_TABLES, all_tables, markdown
+from analysis.tables import DURATION_TABLES, all_tables, markdown, read_table, size_of
+from analysis.transfer import DRIFT_TOLERANCE, REGRET_TOLERANCE
+from figures.made import COMMITTED_FIGURES, Made
 from figures.registry import FIGURES
+from figures.transfer import make_study
+from paper_repro.config import RunConfig
 from paper_repro.errors import ConfigError
 from sweeps.expand import read_sweep
 
 ROOT = Path(__file__).parent.parent
 START, END = "<!-- transfer: python -m analysis.tables --markdown -->\n", "<!-- /transfer -->"
+TABLES = ("transfer_table", "optima", *DURATION_TABLES)
 INTERVAL = re.compile(r"−?\d+\.\d+ \[−?\d+\.\d+, −?\d+\.\d+\]")
-
-figures = importlib.import_module("figures.__main__")
 
 
 @pytest.fixture(autouse=True)
@@ -31,6 +34,12 @@ def _at_the_root(monkeypatch):
 
 @pytest.fixture(scope="module")
 def tables() -> dict[str, pd.DataFrame]:
+    """The tables as they are committed."""
+    return {name: read_table(RESULTS, name) for name in TABLES}
+
+
+@pytest.fixture(scope="module")
+def made_again() -> dict[str, pd.DataFrame]:
     return all_tables(RESULTS)
 
 
@@ -46,25 +55,45 @@ def runs_of(path: Path) -> set[str]:
 @pytest.mark.parametrize("sweep", STUDIES)
 def test_runs_are_those_of_the_sweep_file(sweep):
     """Every run of the file, each with its result, and no other."""
-    runs = load_results(RESULTS / f"{sweep}.parquet")
+    runs = load_results(RESULTS / f"{sweep}.parquet").runs
     assert set(runs["run_id"]) == runs_of(Path("sweeps", f"{sweep}.yaml"))
     assert runs["status"].isin(["done", "diverged"]).all()
     assert runs["git_revision"].notna().all()
-    assert [config_of(row).run_id for row in runs.to_dict("records")] == list(runs["run_id"])
+    configs = [RunConfig.model_validate_json(text) for text in runs["config"]]
+    assert [config.run_id for config in configs] == list(runs["run_id"])
 
 
-@pytest.mark.parametrize("name", ["transfer_table", "optima", *DURATION_TABLES])
-def test_tables_are_those_of_the_runs(name, tables):
-    written = pd.read_csv(RESULTS / f"{name}.csv")
+@pytest.mark.parametrize("sweep", STUDIES)
+def test_columns_of_the_files_are_those_of_their_configs(sweep):
+    """For readers of the Parquet files themselves."""
+    stored = pd.read_parquet(RESULTS / f"{sweep}.parquet")
+    configs = map(RunConfig.model_validate_json, stored["config"])
+    expected = pd.DataFrame(config_columns(config) for config in configs)
+    there = [name for name in expected if name in stored]
     pd.testing.assert_frame_equal(
-        written, tables[name], check_dtype=False, rtol=0, atol=2e-5, obj="python -m analysis.tables"
+        stored[there].fillna(0.0), expected[there].fillna(0.0), check_dtype=False, check_exact=True
     )
 
 
-def test_the_readme_has_the_table_of_transfer(tables):
-    readme = Path("README.md").read_text(encoding="utf-8")
-    block = readme.partition(START)[2].partition(END)[0]
-    assert block == markdown(tables["transfer_table"]), "renew: the command beside the block"
+@pytest.mark.parametrize("name", TABLES)
+def test_tables_are_those_of_the_runs(name, tables, made_again):
+    """Renew: `python -m analysis.tables`."""
+    assert_same_numbers(tables[name], made_again[name])
+
+
+def test_a_document_has_the_table_of_transfer(tables):
+    """As it is rounded from the CSV file; renew: the command beside the block."""
+    pages = [Path("README.md"), *Path("docs").glob("*.md"), *Path("analysis").glob("*.md")]
+    texts = [page.read_text(encoding="utf-8") for page in pages]
+    (text,) = [text for text in texts if START in text]
+    assert text.partition(START)[2].partition(END)[0] == markdown(tables["transfer_table"])
+
+
+def test_sizes_are_read_from_the_names_of_files():
+    assert size_of("lr_width", "lr_width") == "cpu"
+    assert size_of("lr_width_gpu", "lr_width") == "gpu"
+    for other in ("lr_width_curves", "lr_width_gpu_curves", "lr_width2", "my_lr_width_gpu"):
+        assert size_of(other, "lr_width") is None
 
 
 def test_nothing_in_the_table_is_without_seeds_or_interval(tables):
@@ -77,12 +106,44 @@ def test_nothing_in_the_table_is_without_seeds_or_interval(tables):
 
 
 @pytest.mark.parametrize("name", FIGURES)
-def test_figures_come_again_from_the_committed_runs(name, tmp_path):
-    """Byte by byte, as SVG."""
-    assert figures.main([name, "--output-dir", str(tmp_path)]) == 0
-    drawn = (tmp_path / f"{name}.svg").read_bytes()
-    assert drawn == Path("figures", f"{name}.svg").read_bytes()
-    assert Path("figures", f"{name}.png").stat().st_size > 10_000
+def test_figures_come_again_from_the_committed_runs(name):
+    """Their numbers; renew: `python -m figures NAME`."""
+    made = make(name)
+    files = {path.name for path in COMMITTED_FIGURES.glob(f"data/{name}_*.csv")}
+    assert files == {f"{name}_{frame}.csv" for frame in made.frames}
+    for frame, numbers in made.frames.items():
+        assert_same_numbers(read_table(COMMITTED_FIGURES / "data", f"{name}_{frame}"), numbers)
+    for suffix in ("png", "svg"):
+        assert (COMMITTED_FIGURES / f"{name}.{suffix}").stat().st_size > 10_000
+
+
+def make(name: str) -> Made:
+    entry = FIGURES[name]
+    return entry.make(*(load_results(RESULTS / f"{sweep}.parquet") for sweep in entry.sweeps))
+
+
+@pytest.mark.parametrize("sweep", STUDIES)
+def test_a_change_of_any_run_is_seen_in_the_numbers(sweep):
+    """The loss of one run moves by 0.01 nats, or a run is missing."""
+    study, results = STUDIES[sweep], load_results(RESULTS / f"{sweep}.parquet")
+    before = make_study(study, results).frames
+    shown = study.figure_runs(results.runs)
+    best = results.runs["run_id"] == shown.loc[shown["val_loss"].idxmin(), "run_id"]
+    moved = results.runs.assign(val_loss=results.runs["val_loss"] + 0.01 * best)
+    for runs in (moved, results.runs[~best]):
+        after = make_study(study, Results(runs, results.curves)).frames
+        for frame in before:
+            with pytest.raises(AssertionError):
+                assert_same_numbers(before[frame], after[frame])
+
+
+def test_no_verdict_hangs_on_rounding(tables):
+    """Verdicts are compared exactly, so no number may be on a bound of theirs."""
+    table = tables["transfer_table"]
+    for name, bound in (("drift", DRIFT_TOLERANCE), ("regret", REGRET_TOLERANCE)):
+        for end in ("_low", "_high"):
+            distances = (table[name + end].abs() - bound).abs()
+            assert distances.min() > ABSOLUTE, table.loc[distances.idxmin()]
 
 
 def test_figures_of_the_documents_can_be_made():
@@ -92,7 +153,7 @@ def test_figures_of_the_documents_can_be_made():
 
 
 def test_intervals_in_the_claims_are_those_of_the_tables(tables):
-    """Every `value [low, high]` is a number of a table, as it is rounded there."""
+    """Every `value [low, high]` is a number of a table, as it is rounded from the CSV file."""
     known = set()
     for table in tables.values():
         names = [name for name in table if f"{name}_low" in table]

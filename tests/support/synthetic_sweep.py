@@ -108,7 +108,7 @@ def write_sweep(
 ) -> None:
     """Write a sweep along width or depth: one curve an arm, scale and seed.
 
-    The loss is `height` - 0.05 a doubling + CURVATURE·(log2 lr - optimum)², plus a shift that
+    The loss is `height` - 0.05 per doubling + CURVATURE·(log2 lr - optimum)², plus a shift that
     each seed has everywhere (paired data) and noise of each run; above `cliff` runs diverge.
     """
     rng = np.random.default_rng(0)

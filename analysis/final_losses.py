@@ -18,10 +18,9 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from analysis.axes import AXES
+from analysis.arms import AXES, NO_RULE, STUDIES, arms_of, select
 from analysis.laws import ArmLaws, fit_arm_laws
 from analysis.optimum import fit_optimum
-from analysis.studies import NO_RULE, duration_rules
 from analysis.transfer import ScaleFit, ScaleFits, base_scale, fit_arm
 from paper_repro.errors import ConfigError
 
@@ -31,7 +30,7 @@ TOKENS = AXES["tokens"]
 TUNED = "tuned at each duration"
 
 
-Row = tuple[str, int, int, float]
+LossRow = tuple[str, int, int, float]
 """Arm, seed, tokens and loss."""
 
 
@@ -57,16 +56,17 @@ class FinalLosses:
         return f"Left out (outside the grid, diverged or not bracketed): {', '.join(missing)}"
 
 
-def duration_laws(frame: pd.DataFrame) -> tuple[FinalLosses, ArmLaws]:
-    """The losses of a duration sweep under each rule that is compared, and their laws.
+def duration_laws(runs: pd.DataFrame) -> tuple[FinalLosses, ArmLaws]:
+    """The losses of a duration sweep under each rule that its figure compares, and their laws.
 
     Raises:
         ConfigError: as `final_losses`, or if the sweep has no run without a rule.
     """
-    rules = duration_rules(frame)
+    known = STUDIES["lr_duration"].figure_runs(runs)
+    rules = {arm.label: select(known, arm) for arm in arms_of(known)}
     if NO_RULE.label not in rules:
         raise ConfigError(
-            f"lr_duration: no run of {NO_RULE.name} yet, which is tuned at each duration"
+            f"lr_duration: no run of {NO_RULE.label!r} yet, which is tuned at each duration"
         )
     losses = final_losses(rules, tuned_from=NO_RULE.label)
     return losses, fit_arm_laws(losses.table)
@@ -88,7 +88,7 @@ def final_losses(arms: Mapping[str, pd.DataFrame], tuned_from: str) -> FinalLoss
         ConfigError: if an arm has no run at the base or its optimum there is not bracketed.
     """
     fits = {label: fit_arm(runs, TOKENS) for label, runs in arms.items()}
-    rows: list[Row] = []
+    rows: list[LossRow] = []
     for label, runs in arms.items():
         rows += _at_base_optimum(label, fits[label], base_scale(runs, TOKENS))
     rows += _tuned(fits[tuned_from])
@@ -98,7 +98,7 @@ def final_losses(arms: Mapping[str, pd.DataFrame], tuned_from: str) -> FinalLoss
     return FinalLosses(table[finite].reset_index(drop=True), dropped)
 
 
-def _at_base_optimum(label: str, fits: ScaleFits, base: int) -> Iterator[Row]:
+def _at_base_optimum(label: str, fits: ScaleFits, base: int) -> Iterator[LossRow]:
     if base not in fits or not fits[base].mean.bracketed:
         raise ConfigError(
             f"{label}: no bracketed optimum of the learning rate at the base, {base} tokens; "
@@ -111,7 +111,7 @@ def _at_base_optimum(label: str, fits: ScaleFits, base: int) -> Iterator[Row]:
             yield label, int(str(seed)), tokens, curve.at(optimum)
 
 
-def _tuned(fits: ScaleFits) -> Iterator[Row]:
+def _tuned(fits: ScaleFits) -> Iterator[LossRow]:
     for tokens, fit in fits.items():
         for seed in fit.curves:
             yield TUNED, int(str(seed)), tokens, _own_best(fit, int(str(seed)))
