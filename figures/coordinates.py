@@ -16,7 +16,7 @@ from paper_repro.coordinate_check.judge import BOUND
 PANEL_WIDTH, PANEL_HEIGHT = 1.9, 3.0  # inches
 PANELS_A_ROW = 4
 MARKERS = "osD^vP"
-"""Of the six activations: lines that lie on each other are told apart by more than colour."""
+"""One for each of the six activations: lines that lie on each other differ by more than colour."""
 
 
 def draw_coordinates(measurements: pd.DataFrame) -> Figure:

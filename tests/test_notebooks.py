@@ -125,13 +125,16 @@ def write(path, *sources):
 
 def test_command_writes_the_same_file_each_time(folder, capsys):
     path = folder / "small.ipynb"
-    write(path, "import os\nprint(os.path.exists('pyproject.toml'))", "1 + 1")
+    first_cell = (
+        "import os\nprint(os.path.exists('pyproject.toml'), flush=True)\nprint(2, flush=True)"
+    )
+    write(path, first_cell, "1 + 1")
     assert main([]) == 0
     first = path.read_bytes()
     assert main(["small"]) == 0
     assert path.read_bytes() == first
     streams, result = outputs(nbformat.read(path, as_version=4))
-    assert (streams.text, result.data["text/plain"]) == ("True\n", "2")
+    assert (streams.text, result.data["text/plain"]) == ("True\n2\n", "2")
     assert capsys.readouterr().out.count("wrote small.ipynb") == 2
 
 
