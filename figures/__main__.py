@@ -17,7 +17,8 @@ from rich.console import Console
 from analysis.load import COMMITTED_RESULTS, Results, load_results, load_sweep, save_results
 from analysis.report import print_tables
 from figures.made import COMMITTED_FIGURES, save
-from figures.registry import FIGURES, FigureEntry, find_figure
+from figures.names import check_name
+from figures.registry import FIGURES, FigureEntry
 from figures.style import style
 from paper_repro.errors import ConfigError
 
@@ -30,8 +31,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _check(options)
     except ConfigError as error:
         return _wrong(error)
-    if options.check:
-        return 0
     code = 0
     for name in options.names or FIGURES:
         entry = FIGURES[name]
@@ -57,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _check(options: argparse.Namespace) -> None:
     """Check what was asked for before anything is drawn."""
     for name in options.names:
-        find_figure(name)
+        check_name(name)
     if options.sweep:
         if len(options.names) != 1:
             raise ConfigError("--sweep: needs the name of one figure")
@@ -109,9 +108,6 @@ def _results(sweep: str, entry: FigureEntry, folder: Path, runs_dir: Path | None
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m figures", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"{', '.join(FIGURES)}; none: all")
-    parser.add_argument(
-        "--check", action="store_true", help="only say whether this can be asked for, by exit code"
-    )
     parser.add_argument("--runs-dir", type=Path, help="take fresh results from these records")
     parser.add_argument(
         "--commit",

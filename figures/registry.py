@@ -1,6 +1,7 @@
 """All figures by name: one for each study, and the special ones.
 
-A new figure is a function from the results of its sweeps to a `Made`, and a line here.
+A new figure is a function from the results of its sweeps to a `Made`, a line here, and its name in
+`figures.names`.
 """
 
 from __future__ import annotations
@@ -14,7 +15,6 @@ from figures.duration_exponents import make_duration_exponents
 from figures.loss_vs_tokens import make_loss_vs_tokens
 from figures.made import Made
 from figures.transfer import make_study
-from paper_repro.errors import ConfigError
 
 
 @dataclass(frozen=True)
@@ -33,14 +33,3 @@ FIGURES = {
     "duration_exponents": FigureEntry(make_duration_exponents, ("lr_duration",)),
     "loss_vs_tokens": FigureEntry(make_loss_vs_tokens, ("lr_duration",)),
 }
-
-
-def find_figure(name: str) -> FigureEntry:
-    """The figure of this name.
-
-    Raises:
-        ConfigError: if there is none.
-    """
-    if name not in FIGURES:
-        raise ConfigError(f"no figure {name!r}; there are {', '.join(FIGURES)}")
-    return FIGURES[name]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import signal
 import subprocess
 import sys
@@ -146,8 +145,13 @@ def _check_figure(sweep: Sweep) -> None:
     Raises:
         ConfigError: naming the sweep file and the key.
     """
-    if sweep.figure and importlib.util.find_spec(f"figures.{sweep.figure}") is None:
-        raise ConfigError(f"{sweep.path}: figure: there is no figure {sweep.figure!r}")
+    if sweep.figure is None:
+        return
+    command = [sys.executable, "-m", "figures.names", sweep.figure]
+    asked = subprocess.run(command, capture_output=True, text=True, check=False)
+    if asked.returncode:
+        reason = asked.stderr.strip().splitlines()[-1].removeprefix("error: ")
+        raise ConfigError(f"{sweep.path}: figure: {reason}")
 
 
 def _check_corpora(sweep: Sweep, dry_run: bool) -> list[str]:

@@ -1,5 +1,8 @@
 import importlib
 import math
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from matplotlib.colors import to_rgb
@@ -10,9 +13,12 @@ from analysis.load import COMMITTED_RESULTS, Results, curves_path, load_sweep, s
 from analysis.tables import read_table
 from figures import registry
 from figures.made import COMMITTED_FIGURES, Made, save
+from figures.names import NAMES
 from figures.registry import FIGURES, FigureEntry
 from figures.style import sequential_palette, style
 from figures.transfer import make_transfer
+
+ROOT = Path(__file__).parent.parent
 
 command = importlib.import_module("figures.__main__")
 main = command.main
@@ -191,11 +197,15 @@ def test_bad_requests_are_one_line_and_exit_code_2(tmp_path, capsys, arguments, 
     assert stderr.count("\n") == 1
 
 
-def test_a_name_can_be_checked_without_drawing(tmp_path, capsys):
-    assert run_main(tmp_path, "lr_width", "--check") == 0
-    assert capsys.readouterr().out == ""
-    assert run_main(tmp_path, "style", "--check") == 2  # a module, but no figure
-    assert capsys.readouterr().err.startswith("error: no figure 'style'; there are lr_width,")
+def test_a_name_can_be_checked_without_the_code_that_draws():
+    assert list(FIGURES) == list(NAMES)
+    code = "import sys, figures.names; print('pandas' in sys.modules)"
+    assert subprocess.check_output([sys.executable, "-c", code], text=True, cwd=ROOT) == "False\n"
+    for name, exit_code in (("lr_width", 0), ("style", 2)):  # a module, but no figure
+        command = [sys.executable, "-m", "figures.names", name]
+        asked = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
+        assert asked.returncode == exit_code
+    assert asked.stderr.startswith("error: no figure 'style'; there are lr_width,")
 
 
 def diamonds(panel):

@@ -100,6 +100,7 @@ def _work(rank: int, count: int, jobs: list[Any]) -> None:
             if processes.aborted:
                 return  # the leader, left alone
             dismiss(processes)
+        processes.gather_on_leader([])  # the store goes with the leader
         dist.destroy_process_group()
 
 

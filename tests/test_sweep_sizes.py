@@ -284,7 +284,7 @@ def test_a_launch_writes_and_draws_what_the_size_is_called(tmp_path, monkeypatch
     run = subprocess.run
 
     def draw(command: list[str], **options: Any) -> subprocess.CompletedProcess[str]:
-        if "figures" not in command:
+        if command[1:3] != ["-m", "figures"]:
             return run(command, **options)
         drawn.append(" ".join(command[1:]))
         return subprocess.CompletedProcess(command, 0)

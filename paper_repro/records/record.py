@@ -44,6 +44,7 @@ class Status(_File):
     """
 
     status: Literal["done", "diverged", "failed"]
+    """How the run ended."""
     val_loss: float | None = None
     """Final loss on the fixed validation sequences; None for a run that is not done."""
     train_loss: float | None = None
@@ -61,6 +62,7 @@ class Status(_File):
     wall_seconds: float | None = None
     """Time spent, over all attempts; runs that train at once share it."""
     tokens_per_second: float | None = None
+    """Training speed, over all attempts."""
     peak_memory_bytes: int | None = None
     """Largest memory in use, on the device that trained."""
     peak_host_memory_bytes: int | None = None
@@ -77,10 +79,13 @@ class DataInfo(BaseModel):
     model_config = ConfigDict(frozen=True, use_attribute_docstrings=True)
 
     corpus: str
+    """As `data.corpus` of the configuration."""
     tokenizer: str
+    """As `data.tokenizer` of the configuration."""
     corpus_hash: str
     """Content hash of the token files."""
     vocab_size: int
+    """Tokens in the vocabulary."""
     unigram_entropy: float
     """Entropy of a token of the corpus, in nats."""
     bigram_entropy: float

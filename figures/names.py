@@ -1,0 +1,50 @@
+"""`python -m figures.names NAME`: whether there is such a figure, by exit code.
+
+Known without the code that draws, so that a launch can ask before it trains.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from paper_repro.errors import ConfigError
+
+NAMES = (
+    "lr_width",
+    "lr_depth",
+    "lr_batch",
+    "wd_batch",
+    "lr_duration",
+    "iso_steps",
+    "no_qk_norm",
+    "eps_fixes",
+    "duration_exponents",
+    "loss_vs_tokens",
+)
+"""All figures (`figures.registry.FIGURES`), in the order in which they are made."""
+
+
+def check_name(name: str) -> None:
+    """Check that there is a figure of this name.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    if name not in NAMES:
+        raise ConfigError(f"no figure {name!r}; there are {', '.join(NAMES)}")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Exit code 0, or 2 for a name that no figure has."""
+    try:
+        for name in sys.argv[1:] if argv is None else argv:
+            check_name(name)
+    except ConfigError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
