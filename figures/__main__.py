@@ -17,8 +17,7 @@ from rich.console import Console
 from analysis.load import COMMITTED_RESULTS, Results, load_results, load_sweep, save_results
 from analysis.report import print_tables
 from figures.made import COMMITTED_FIGURES, save
-from figures.names import check_name
-from figures.registry import FIGURES, FigureEntry
+from figures.registry import FIGURES, FigureEntry, find_figure
 from figures.style import style
 from paper_repro.errors import ConfigError
 
@@ -56,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _check(options: argparse.Namespace) -> None:
     """Check what was asked for before anything is drawn."""
     for name in options.names:
-        check_name(name)
+        find_figure(name)
     if options.sweep:
         if len(options.names) != 1:
             raise ConfigError("--sweep: needs the name of one figure")

@@ -6,7 +6,7 @@ Known without the code that draws, so that a launch can ask before it trains.
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from paper_repro.errors import ConfigError
 
@@ -25,14 +25,14 @@ NAMES = (
 """All figures (`figures.registry.FIGURES`), in the order in which they are made."""
 
 
-def check_name(name: str) -> None:
-    """Check that there is a figure of this name.
+def check_name(name: str, names: Collection[str] = NAMES) -> None:
+    """Check that a name is among those of figures.
 
     Raises:
-        ConfigError: there is none.
+        ConfigError: it is not.
     """
-    if name not in NAMES:
-        raise ConfigError(f"no figure {name!r}; there are {', '.join(NAMES)}")
+    if name not in names:
+        raise ConfigError(f"no figure {name!r}; there are {', '.join(names)}")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

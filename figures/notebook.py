@@ -14,8 +14,7 @@ from analysis.load import COMMITTED_RESULTS, Results, load_results
 from analysis.transfer import fit_transfer
 from figures.made import Made
 from figures.metric import draw_metric
-from figures.names import check_name
-from figures.registry import FIGURES
+from figures.registry import find_figure
 from figures.style import style
 from paper_repro.errors import ConfigError
 
@@ -34,8 +33,7 @@ def show(name: str, sweep: str | None = None) -> None:
     Raises:
         ConfigError: if there is no such figure, or its results cannot be read.
     """
-    check_name(name)
-    entry = FIGURES[name]
+    entry = find_figure(name)
     results = [_results(found) for found in ((sweep,) if sweep else entry.sweeps)]
     if None not in results:
         show_made(entry.make, *results)

@@ -14,6 +14,7 @@ from analysis.arms import STUDIES
 from figures.duration_exponents import make_duration_exponents
 from figures.loss_vs_tokens import make_loss_vs_tokens
 from figures.made import Made
+from figures.names import check_name
 from figures.transfer import make_study
 
 
@@ -33,3 +34,13 @@ FIGURES = {
     "duration_exponents": FigureEntry(make_duration_exponents, ("lr_duration",)),
     "loss_vs_tokens": FigureEntry(make_loss_vs_tokens, ("lr_duration",)),
 }
+
+
+def find_figure(name: str) -> FigureEntry:
+    """The figure of this name.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    check_name(name, FIGURES)
+    return FIGURES[name]
