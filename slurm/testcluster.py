@@ -21,13 +21,11 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import NoReturn
-
-import psutil
 
 from paper_repro.errors import ConfigError
 
@@ -132,7 +130,7 @@ class PrivateCluster:
 
     def cut_power(self, node: str) -> None:
         """Kill all that runs on a node, at once; `start` brings it back."""
-        _kill_all({"SLURM_CONF": self.environment["SLURM_CONF"], NODE_VARIABLE: node})
+        _kill_all(f"SLURM_CONF={self.environment['SLURM_CONF']}", f"{NODE_VARIABLE}={node}")
         self.daemons[node].wait()
 
     def mend(self) -> None:
@@ -176,7 +174,7 @@ def private_cluster(nodes: int = 1) -> Iterator[PrivateCluster]:
             "PATH": os.pathsep.join([str(folder / "bin"), SEARCH_PATH]),
         }
         cluster = PrivateCluster(folder, environment, {})
-        stack.callback(_kill_all, {"SLURM_CONF": environment["SLURM_CONF"]})
+        stack.callback(_kill_all, f"SLURM_CONF={environment['SLURM_CONF']}")
         for name in ("slurmctld", *names):
             cluster.start(name)
         _wait_until_idle(cluster)
@@ -244,26 +242,36 @@ def _node_states(cluster: PrivateCluster) -> set[str]:
     return set(result.stdout.splitlines())
 
 
-def _kill_all(wanted: Mapping[str, str]) -> None:
-    """Kill whatever has these variables in its environment: daemons, steps, and processes of jobs.
+def _kill_all(*marks: str) -> None:
+    """Kill whatever has these lines in its environment: daemons, steps, and processes of jobs.
 
     Killed daemons cannot look after their jobs, so each process is found by itself.
     """
     deadline = time.monotonic() + STOP_SECONDS
-    while (found := _processes_with(wanted)) and time.monotonic() < deadline:
+    while (found := _processes_with(marks)) and time.monotonic() < deadline:
         for process in found:
-            with suppress(psutil.Error):
-                process.kill()
+            try:
+                os.kill(process, signal.SIGKILL)
+            except ProcessLookupError:
+                continue
         time.sleep(0.05)
 
 
-def _processes_with(wanted: Mapping[str, str]) -> list[psutil.Process]:
-    """Other processes of this user that were started with such variables."""
+def _processes_with(marks: Sequence[str]) -> list[int]:
+    """Ids of other processes of this user that were started with such lines in their environment.
+
+    Read as bytes: slurmstepd writes its title over the start of its environment, where psutil's
+    parser then stops.
+    """
     found = []
-    for process in psutil.process_iter():
-        with suppress(psutil.Error):  # gone, or another user's
-            if process.pid != os.getpid() and wanted.items() <= process.environ().items():
-                found.append(process)
+    wanted = {mark.encode() for mark in marks}
+    for directory in Path("/proc").glob("[0-9]*"):
+        try:
+            environment = (directory / "environ").read_bytes()
+        except OSError:  # gone, or another user's
+            continue
+        if wanted <= set(environment.split(b"\0")) and directory.name != str(os.getpid()):
+            found.append(int(directory.name))
     return found
 
 
