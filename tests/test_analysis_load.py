@@ -9,7 +9,7 @@ from analysis.arms import ARM_COLUMNS
 from analysis.load import COMMITTED_RESULTS, curves_path, load_results, load_sweep, save_results
 from paper_repro.config import HyperparameterConfig, RunConfig
 from paper_repro.errors import ConfigError
-from paper_repro.records import Status, record_of
+from paper_repro.records import Record, Status
 
 
 def test_a_row_has_config_outcome_and_data(tmp_path):
@@ -40,7 +40,7 @@ def test_diverged_is_infinite_failed_is_unknown_and_unfinished_is_absent(tmp_pat
     write_run(tmp_path, "s", run_config("sp", 64, -3, 0), math.inf)
     write_run(tmp_path, "s", run_config("sp", 64, -4, 0), 1.5, status="failed")
     unfinished = run_config("sp", 64, -5, 0)
-    record_of(tmp_path, "s", unfinished).create(unfinished)
+    Record(tmp_path / "s" / unfinished.run_id).create(unfinished)
     frame = load_sweep(tmp_path, "s").runs.set_index("status")
     assert sorted(frame.index) == ["diverged", "done", "failed"]
     assert math.isinf(frame.loc["diverged", "val_loss"])
@@ -49,7 +49,7 @@ def test_diverged_is_infinite_failed_is_unknown_and_unfinished_is_absent(tmp_pat
 
 def test_a_run_that_failed_before_its_first_step_has_a_loss_column_too(tmp_path):
     config = run_config("sp", 64, -6, 0)
-    record = record_of(tmp_path, "s", config)
+    record = Record(tmp_path / "s" / config.run_id)
     record.create(config)
     record.finish(Status(status="failed", error="RuntimeError: no memory"))
     assert load_sweep(tmp_path, "s").runs["val_loss"].isna().tolist() == [True]
@@ -103,7 +103,7 @@ def test_results_of_an_earlier_version_are_refused_by_name(tmp_path):
     frame.assign(config='{"model": {"widht": 3}}').to_parquet(path)
     with pytest.raises(ConfigError, match=r"s\.parquet: d1-\w+: config: model\.widht: unknown key"):
         load_results(path)
-    record_of(tmp_path, "s", RunConfig()).directory.rename(tmp_path / "s" / "0123456789ab")
+    Record(tmp_path / "s" / RunConfig().run_id).directory.rename(tmp_path / "s" / "0123456789ab")
     with pytest.raises(ConfigError, match=rf"records\.migrate {tmp_path}"):
         load_sweep(tmp_path, "s")
 
@@ -121,7 +121,7 @@ def test_missing_and_damaged_inputs_are_one_clear_line(tmp_path):
         load_results(tmp_path / "bad.parquet")
     config = run_config("sp", 64, -6, 0)
     write_run(tmp_path, "s", config, 1.5)
-    record_of(tmp_path, "s", config).config_path.write_text("model: {width: 64")
+    Record(tmp_path / "s" / config.run_id).config_path.write_text("model: {width: 64")
     with pytest.raises(ConfigError, match=r"config\.yaml.*: not valid YAML"):
         load_sweep(tmp_path, "s")
 
@@ -129,7 +129,7 @@ def test_missing_and_damaged_inputs_are_one_clear_line(tmp_path):
 def test_the_log_of_a_failed_run_is_no_result(tmp_path):
     config = run_config("sp", 64, -6, 0)
     write_run(tmp_path, "s", config, 1.5)
-    record_of(tmp_path, "s", config).finish(
+    Record(tmp_path / "s" / config.run_id).finish(
         Status(status="failed", error="bad", log="/scratch/7_0_log.err")
     )
     assert "log" not in load_sweep(tmp_path, "s").runs.columns

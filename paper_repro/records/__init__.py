@@ -6,7 +6,6 @@ from paper_repro.records.record import (
     Record,
     RunInfo,
     Status,
-    record_of,
 )
 
-__all__ = ["DataInfo", "MetricsLine", "Record", "RunInfo", "Status", "record_of"]
+__all__ = ["DataInfo", "MetricsLine", "Record", "RunInfo", "Status"]

@@ -135,7 +135,7 @@ def _record_failure(run: LeasedRun, error: Exception) -> None:
     record = run.record
     log.error("%s failed", record.directory, exc_info=error)
     try:
-        record.write_error("".join(traceback.format_exception(error)))
+        record.error_path.write_text("".join(traceback.format_exception(error)), "utf-8")
         message = f"{type(error).__name__}: {' '.join(str(error).split())}"
         record.finish(Status(status="failed", error=message, log=run.lease.log))
     except OSError:  # a full or read-only disk: the run stays without an outcome

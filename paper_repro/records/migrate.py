@@ -13,7 +13,7 @@ import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_origin
+from typing import Any, get_origin
 
 from pydantic import BaseModel
 
@@ -22,9 +22,6 @@ from paper_repro.errors import ConfigError
 from paper_repro.files import write_atomically
 from paper_repro.records.lease import is_leased
 from paper_repro.records.record import Record
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 _RUN_ID = re.compile(r"(?:d(\d+)-)?[0-9a-f]{12}")
 
@@ -94,12 +91,9 @@ def migrate_results(path: Path) -> int:
         texts = [config.model_dump_json() for config in configs]
         frame = frame.drop(columns="config", errors="ignore").assign(run_id=ids)
         frame.insert(2, "config", texts)
-        _write(frame.sort_values("run_id", ignore_index=True), path)
+        frame = frame.sort_values("run_id")
+        write_atomically(path, lambda temporary: frame.to_parquet(temporary, index=False))
     return changed
-
-
-def _write(frame: pd.DataFrame, path: Path) -> None:
-    write_atomically(path, lambda temporary: frame.to_parquet(temporary, index=False))
 
 
 def _config(row: Mapping[Any, Any], source: str) -> RunConfig:

@@ -14,7 +14,6 @@ The state of a run is what these files say; nothing else remembers it.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NotRequired, TypedDict, TypeVar
 
@@ -136,35 +135,17 @@ class MetricsLine(TypedDict):
 _AnyFile = TypeVar("_AnyFile", bound=_File)
 
 
-@dataclass(frozen=True)
 class Record:
     """The files of one run. Creating the object touches nothing on disk."""
 
-    directory: Path
-
-    @property
-    def config_path(self) -> Path:
-        return self.directory / "config.yaml"
-
-    @property
-    def metrics_path(self) -> Path:
-        return self.directory / "metrics.jsonl"
-
-    @property
-    def checkpoint_path(self) -> Path:
-        return self.directory / "checkpoint.pt"
-
-    @property
-    def status_path(self) -> Path:
-        return self.directory / "status.json"
-
-    @property
-    def run_path(self) -> Path:
-        return self.directory / "run.json"
-
-    @property
-    def error_path(self) -> Path:
-        return self.directory / "error.txt"
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.config_path = directory / "config.yaml"
+        self.run_path = directory / "run.json"
+        self.metrics_path = directory / "metrics.jsonl"
+        self.checkpoint_path = directory / "checkpoint.pt"
+        self.status_path = directory / "status.json"
+        self.error_path = directory / "error.txt"
 
     def create(self, config: RunConfig) -> None:
         """Make the directory and write `config.yaml`, unless they are there and whole."""
@@ -248,14 +229,6 @@ class Record:
         """Write `run.json`."""
         write_json(self.run_path, info.model_dump(mode="json"))
 
-    def write_error(self, text: str) -> None:
-        """Write `error.txt`."""
-        self.error_path.write_text(text, encoding="utf-8")
-
-    def clear_error(self) -> None:
-        """Remove `error.txt`, of an attempt before this one."""
-        self.error_path.unlink(missing_ok=True)
-
 
 def _read(path: Path, kind: type[_AnyFile]) -> _AnyFile | None:
     content = read_json(path)
@@ -269,8 +242,3 @@ def _read(path: Path, kind: type[_AnyFile]) -> _AnyFile | None:
         return kind.model_validate(content)
     except ValidationError:
         return None
-
-
-def record_of(runs_dir: Path, sweep: str, config: RunConfig) -> Record:
-    """Where the record of a run of a sweep lives."""
-    return Record(runs_dir / sweep / config.run_id)

@@ -52,7 +52,7 @@ class Recorder(Observer):
 
     def start(self, start: RunStart) -> None:
         self.record.rewind_metrics(start.step)
-        self.record.clear_error()
+        self.record.error_path.unlink(missing_ok=True)  # of an attempt before
         self._vocab_size = start.dataset.vocab_size
         first = start.index == 0
         table = groups_text(start.groups) if first else "groups like those of the first of these"

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from paper_repro.config import RunConfig
-from paper_repro.records import RunInfo, Status, record_of
+from paper_repro.records import Record, RunInfo, Status
 
 BIGRAM_ENTROPY = 2.37
 CURVATURE = 0.04
@@ -40,7 +40,7 @@ def write_run(
     runs_dir: Path, sweep: str, config: RunConfig, val_loss: float, status: str = "done"
 ) -> None:
     """One record with the files that a trained run leaves; an infinite loss is a diverged run."""
-    record = record_of(runs_dir, sweep, config)
+    record = Record(runs_dir / sweep / config.run_id)
     record.create(config)
     data = {
         "corpus": "sotu",
