@@ -34,8 +34,9 @@ from paper_repro.files import read_json
 from paper_repro.records.record import Record
 
 STALE_SECONDS = 300.0
-#: How far two readings of a process's start may differ: they depend on the clock of the host.
-CLOCK_SECONDS = 2.0
+#: How far two readings of a process's start may differ: they move with the clock of the host when
+#: that is set. Ids are not reused as fast as that.
+CLOCK_SECONDS = 60.0
 
 
 def _created(pid: int) -> float | None:
