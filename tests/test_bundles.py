@@ -7,7 +7,7 @@ import logging
 
 import pytest
 import torch
-from conftest import leased, small_config, train
+from support.runs import RATES, leased, small_config, train
 
 from paper_repro.config import Execution
 from paper_repro.records import Record
@@ -17,8 +17,6 @@ from paper_repro.training.single import SingleRun
 from paper_repro.training.stacked import StackedRuns
 
 STEPS = 60
-RATES = (2**-6, 1e20, 2**-7, 2**-5)
-"""Learning rates of the four runs; the second diverges."""
 
 
 def _configs():

@@ -11,8 +11,7 @@ import logging
 
 import pytest
 import torch
-from conftest import leased, small_config
-from test_bundles import RATES
+from support.runs import RATES, leased, small_config
 
 from paper_repro.config import Execution
 from paper_repro.records import Record

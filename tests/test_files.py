@@ -3,7 +3,7 @@
 import math
 
 import pytest
-from conftest import small_config
+from support.runs import small_config
 
 from paper_repro.config import DEFAULTS_VERSION, RunConfig
 from paper_repro.errors import ConfigError

@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import small_config
-from conftest import train as train_recorded
+from support.runs import small_config
+from support.runs import train as train_recorded
 
 import paper_repro
 from paper_repro import Execution, Observer, RunConfig, Trainer, train

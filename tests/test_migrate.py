@@ -6,7 +6,7 @@ import json
 
 import pandas as pd
 import pytest
-from conftest import small_config, train
+from support.runs import small_config, train
 
 from analysis.load import load_sweep
 from paper_repro.errors import ConfigError

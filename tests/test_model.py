@@ -4,8 +4,8 @@ import math
 
 import pytest
 import torch
-from conftest import small_config
 from support.models import adamw, initialised
+from support.runs import small_config
 
 from paper_repro.config import ModelConfig
 from paper_repro.cost import parameters

@@ -15,7 +15,7 @@ import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
-from conftest import small_config, train
+from support.runs import small_config, train
 
 from paper_repro.config import Execution, Parallel, RunConfig
 from paper_repro.files import read_json

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
-from conftest import small_config
 from support.models import adamw, initialised
+from support.runs import small_config
 
 from paper_repro.hyperparameters import resolve
 from paper_repro.model import GPT

@@ -6,8 +6,8 @@ from functools import partial
 
 import pytest
 import torch
-from conftest import small_config, train
 from support.models import adamw, initialised
+from support.runs import small_config, train
 
 from paper_repro.config import Execution, TrainConfig
 from paper_repro.data import load_dataset
