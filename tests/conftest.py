@@ -1,4 +1,4 @@
-"""What all tests share: token files in a temporary cache, and a SLURM cluster where one is asked for."""
+"""Token files in a temporary cache for all tests, and a SLURM cluster for those that ask for one."""
 
 from __future__ import annotations
 
