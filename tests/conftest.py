@@ -1,4 +1,4 @@
-"""Token files in a temporary cache for all tests, and a SLURM cluster for those that ask for one."""
+"""Token files in a temporary cache for all tests, and a SLURM cluster for those that want one."""
 
 from __future__ import annotations
 
