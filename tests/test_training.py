@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from functools import partial
 
 import pytest
@@ -18,6 +19,7 @@ from paper_repro.records.bundle import train_bundle
 from paper_repro.records.lease import LeasedRun, take_lease
 from paper_repro.records.provenance import code_files, hash_code
 from paper_repro.training import trainer
+from paper_repro.training.devices import compiler_problem
 from paper_repro.training.schedules import lr_scale
 
 
@@ -382,12 +384,30 @@ def test_compiled_equals_eager(tmp_path):
     assert compiled == pytest.approx(eager, abs=1e-3)
 
 
-def test_without_a_compiler_the_step_is_not_compiled(tmp_path, monkeypatch, caplog):
-    monkeypatch.setattr("paper_repro.training.devices.COMPILER", "no-such-compiler")
-    record = train(small_config(), tmp_path, Execution(device="cpu", compile=True))
+@pytest.mark.parametrize("problem", ["absent", "failing", "no headers"])
+def test_without_a_working_compiler_the_step_is_not_compiled(
+    problem, tmp_path, monkeypatch, caplog
+):
+    """One warning, and the record says so."""
+    told = {"absent": "No such file", "failing": "out of licences", "no headers": "Python.h"}
+    compiler = tmp_path / "c++"
+    if problem == "failing":
+        compiler.write_text("#!/bin/sh\necho 'error: out of licences' >&2\nexit 1\n")
+        compiler.chmod(0o755)
+    if problem == "no headers":
+        monkeypatch.setattr("sysconfig.get_path", lambda *_: str(tmp_path))
+    else:
+        monkeypatch.setattr("paper_repro.training.devices.COMPILER", str(compiler))
+    record = train(small_config(), tmp_path / "run", Execution(device="cpu", compile=True))
     assert record.status().status == "done"
     assert record.run_info().execution["compile"] is False
-    assert "no-such-compiler: not found" in caplog.text
+    (warning,) = [m for m in caplog.messages if "the training step is not compiled" in m]
+    assert told[problem] in warning
+
+
+def test_the_compiler_of_this_machine_works():
+    """Where it does not, runs are not compiled and take longer."""
+    assert shutil.which("g++") is None or compiler_problem() is None
 
 
 def test_autocast_stays_close_to_float32(tmp_path):

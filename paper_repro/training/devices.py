@@ -6,8 +6,9 @@ import logging
 import os
 import platform
 import resource
-import shutil
+import subprocess
 import sys
+import sysconfig
 from pathlib import Path
 
 import torch
@@ -20,16 +21,28 @@ COMPILER = os.environ.get("CXX", "g++")
 """What torch.compile compiles with."""
 
 
-def has_compiler() -> bool:
-    """Whether torch.compile can work here."""
-    return shutil.which(COMPILER) is not None
+def compiler_problem() -> str | None:
+    """Why torch.compile cannot work here; None if it can.
+
+    A compiler may be there and still not work: for want of Python's headers, say.
+    """
+    headers = sysconfig.get_path("include")
+    command = [COMPILER, "-x", "c++", "-fsyntax-only", f"-I{headers}", "-"]
+    try:
+        tried = subprocess.run(
+            command, input="#include <Python.h>\n", capture_output=True, text=True, check=False
+        )
+    except OSError as error:
+        return f"{COMPILER}: {error.strerror}"
+    lines = [line for line in tried.stderr.splitlines() if "error" in line] or ["it fails"]
+    return f"{COMPILER}: {lines[0].strip()}" if tried.returncode else None
 
 
 def compilable(execution: Execution) -> Execution:
-    """The execution, uncompiled where there is no compiler, with a warning."""
-    if not execution.compile or has_compiler():
+    """The execution, uncompiled where the compiler does not work, with a warning."""
+    if not execution.compile or (problem := compiler_problem()) is None:
         return execution
-    log.warning("%s: not found, so the training step is not compiled", COMPILER)
+    log.warning("the training step is not compiled: %s", problem)
     return execution.model_copy(update={"compile": False})
 
 

@@ -23,7 +23,7 @@ from paper_repro.data import Dataset, load_dataset
 from paper_repro.hyperparameters import resolve
 from paper_repro.model import GPT, Forward, losses
 from paper_repro.training.checkpoint import Checkpoint, Progress
-from paper_repro.training.devices import compilable, has_compiler, peak_memory
+from paper_repro.training.devices import compilable, compiler_problem, peak_memory
 from paper_repro.training.observer import LoggedStep, Observer, Outcome, RunLostError, RunStart
 from paper_repro.training.param_groups import describe_groups
 from paper_repro.training.processes import Processes
@@ -90,11 +90,8 @@ class Trainer:
         self.runs_at_once = self._choose_runs_at_once()
         self._loss = self._compiled(forward)
         # On a GPU always: one kernel, for all shapes, in place of ten.
-        self._update = (
-            torch.compile(adamw_update, dynamic=True)
-            if self.on_gpu and has_compiler()
-            else adamw_update
-        )
+        fused = self.on_gpu and compiler_problem() is None
+        self._update = torch.compile(adamw_update, dynamic=True) if fused else adamw_update
         batches = self.dataset.validation_batches(
             config.train.eval_sequences, config.train.batch_size
         )
