@@ -196,6 +196,18 @@ def test_metrics_damaged_before_the_checkpoint_start_anew(tmp_path):
     assert record.metrics_path.read_bytes() == whole.metrics_path.read_bytes()
 
 
+@pytest.mark.parametrize("damage", [b"\xff\xfe\n", b'{"loss": 1}\n', b"7\n", b'{"step": 9, "tra'])
+def test_what_is_no_line_of_metrics_ends_the_list(tmp_path, damage):
+    config = small_config()
+    whole = train(config, tmp_path / "whole")
+    record = train(config, tmp_path / "run", stop_after=6)
+    with record.metrics_path.open("ab") as file:
+        file.write(damage)
+    assert [line["step"] for line in record.metrics()] == [1, 2, 3, 4, 5, 6]
+    train(config, tmp_path / "run")
+    assert record.metrics_path.read_bytes() == whole.metrics_path.read_bytes()
+
+
 def test_a_step_written_by_two_owners_is_one_line(tmp_path):
     record = Record(tmp_path)
     lines = [{"step": step, "train_loss": 1.0 / step} for step in (1, 2, 3, 4)]
@@ -295,6 +307,18 @@ def test_a_run_from_the_start_has_no_earlier_code(tmp_path, monkeypatch):
     monkeypatch.setattr("paper_repro.records.provenance.code_hash", lambda: "other")
     run = json.loads(train(small_config(), tmp_path).run_path.read_text())
     assert (run["code_hash"], run["earlier_code"]) == ("other", [])
+
+
+def test_a_record_says_in_which_precisions_its_steps_were_taken(tmp_path, caplog):
+    ways = [Execution(device="cpu", dtype=dtype) for dtype in ("float32", "bfloat16", "bfloat16")]
+    for way in ways:
+        record = train(small_config(), tmp_path, way, stop_after=2)
+    info = record.run_info()
+    assert info.execution["dtype"] == "bfloat16"
+    assert [how["dtype"] for how in info.earlier_execution] == ["float32"]
+    assert caplog.text.count("several precisions") == 2
+    record.checkpoint_path.unlink()
+    assert train(small_config(), tmp_path, ways[1]).run_info().earlier_execution == []
 
 
 def test_code_that_the_record_no_longer_knows_is_not_hidden(tmp_path):

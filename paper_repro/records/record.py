@@ -106,6 +106,8 @@ class RunInfo(_File):
     """The model of the CPU or GPU."""
     execution: dict[str, Any] = {}
     """How it ran (`paper_repro.config.Execution`)."""
+    earlier_execution: list[dict[str, Any]] = []
+    """Other ways in which steps of the run were taken before, in order."""
     processes: int = 1
     """Number of processes that trained the run together."""
     runs_at_once: int = 1
@@ -188,7 +190,7 @@ class Record:
             self.status_path.unlink(missing_ok=True)
 
     def metrics(self) -> list[MetricsLine]:
-        """All whole lines of `metrics.jsonl`, by step; a line cut short by a crash ends the list.
+        """All whole lines of `metrics.jsonl`, by step; a damaged line ends the list.
 
         Of a step that was written twice, by an owner that was taken over in that moment and by the
         one that took over, there is the later line.
@@ -196,13 +198,13 @@ class Record:
         lines: dict[int, MetricsLine] = {}
         if not self.metrics_path.exists():
             return []
-        with self.metrics_path.open(encoding="utf-8") as file:
+        with self.metrics_path.open(encoding="utf-8", errors="replace") as file:
             for text in file:
                 try:
                     line = json.loads(text)
-                except ValueError:
+                    lines[line["step"]] = line
+                except (ValueError, KeyError, TypeError):
                     break
-                lines[line["step"]] = line
         return [lines[step] for step in sorted(lines)]
 
     def append_metrics(self, line: MetricsLine) -> None:

@@ -58,12 +58,19 @@ class Recorder(Observer):
         table = groups_text(start.groups) if first else "groups like those of the first of these"
         log.info("run %s\n%s", start.config.run_id, table)
         before = self.record.run_info()
+        execution = start.execution.model_dump(mode="json")
+        earlier = list(before.earlier_execution) if before and start.step else []
+        if before and start.step and before.execution != execution:
+            earlier.append(before.execution)
+        if len({(how.get("dtype"), how.get("device")) for how in (*earlier, execution)}) > 1:
+            log.warning("%s: its steps are of several precisions or devices", self.record.directory)
         self.record.write_run_info(
             RunInfo(
                 versions=versions(),
                 **describe_code(before, resumed=start.step > 0),
                 device=device_name(start.device),
-                execution=start.execution.model_dump(mode="json"),
+                execution=execution,
+                earlier_execution=earlier,
                 processes=start.processes,
                 runs_at_once=start.runs_at_once,
                 data=DataInfo.model_validate(start.dataset, from_attributes=True),
