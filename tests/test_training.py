@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -16,9 +17,9 @@ from paper_repro.files import write_json
 from paper_repro.parameterization import COLUMNS
 from paper_repro.records import Record
 from paper_repro.records.bundle import train_bundle
-from paper_repro.records.lease import LeasedRun, take_lease
+from paper_repro.records.lease import Identity, LeasedRun, take_lease
 from paper_repro.records.provenance import code_files, hash_code
-from paper_repro.training import trainer
+from paper_repro.training import RunLostError, trainer
 from paper_repro.training.devices import compiler_problem
 from paper_repro.training.schedules import lr_scale
 
@@ -257,6 +258,21 @@ def test_a_worker_that_was_taken_over_leaves_the_record_alone(tmp_path):
     assert record.status() is None
 
 
+def test_a_worker_that_its_own_requeued_job_took_over_ends(tmp_path):
+    """The cluster does not know of this process any more: it must take no other run."""
+    config, record = small_config(), Record(tmp_path)
+    record.create(config)
+    worker = Identity(host="n1", job="17")
+    lease = take_lease(tmp_path, identity=worker)
+
+    def requeue():
+        take_lease(tmp_path, identity=replace(worker, host="n2", restarts=1))
+        return False
+
+    with pytest.raises(RunLostError):
+        train_bundle([LeasedRun(config, record, lease)], Execution(device="cpu"), requeue)
+
+
 @pytest.mark.parametrize("taken_over", [False, True])
 def test_an_error_is_recorded_by_the_owner_only(tmp_path, taken_over):
     config, record = small_config(), Record(tmp_path)
@@ -318,7 +334,7 @@ def test_a_record_says_in_which_precisions_its_steps_were_taken(tmp_path, caplog
     assert [how["dtype"] for how in info.earlier_execution] == ["float32"]
     assert caplog.text.count("several precisions") == 2
     record.checkpoint_path.unlink()
-    assert train(small_config(), tmp_path, ways[1]).run_info().earlier_execution == []
+    assert train(small_config(), tmp_path, ways[0]).run_info().earlier_execution == []
 
 
 def test_code_that_the_record_no_longer_knows_is_not_hidden(tmp_path):
