@@ -8,20 +8,13 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
-from paper_repro.benchmark.measure import (
-    RUN_TOKENS,
-    Measurement,
-    Shape,
-    Variant,
-    measure,
-    peak_flops,
-)
+from paper_repro.benchmark.measure import RUN_TOKENS, Case, Variant, measure, peak_flops
 from paper_repro.config import Execution, RunConfig, parse_run_config
 from paper_repro.errors import ConfigError
 from paper_repro.files import write_json
@@ -50,6 +43,11 @@ VARIANTS: dict[Variant, str] = {
     "single": "this suite, one run at a time",
     "plain": "a plain loop: nn.Module, torch.optim.AdamW, eager",
 }
+HEADINGS = (
+    *("width", "depth", "variant", "over plain", "tokens/s", "runs/hour", "params"),
+    *("FLOPs/token", "MFU", "memory", "how"),
+)
+LEFT = ("variant", "how")
 LONG = 2**31
 """Tokens of a run that is not over before it is measured."""
 
@@ -73,27 +71,27 @@ def _run(arguments: argparse.Namespace) -> int:
         widths = [width for width in widths if width <= QUICK_WIDTH]
         if not widths:
             raise ConfigError(f"--widths: expected one up to {QUICK_WIDTH} with --quick")
-    study = [long_run({"model": {"width": width, "depth": arguments.depth}}) for width in widths]
-    tasks = [(config, variant) for config in study for variant in VARIANTS]
+    cases = [
+        _case(variant, {"model": {"width": width, "depth": arguments.depth}}, arguments, device)
+        for width in widths
+        for variant in VARIANTS
+    ]
     if device == "cuda" and not (arguments.widths or arguments.quick):
         large: tuple[Variant, ...] = ("single", "plain")
-        tasks += [(long_run(LARGE), variant) for variant in large]
-    shapes = [(variant, _shape(variant, config, arguments, device)) for config, variant in tasks]
-    dtypes = sorted({shape.execution.dtype for _, shape in shapes})
+        cases += [_case(variant, LARGE, arguments, device) for variant in large]
+    dtypes = sorted({case.execution.dtype for case in cases})
     peaks: dict[str, float] = {dtype: peak_flops(device, dtype) for dtype in dtypes}
-    measurements: list[Measurement] = []
-    for variant, shape in shapes:
-        config = shape.config
-        with progress.status(f"measuring {variant} at width {config.model.width} ..."):
-            measurements.append(measure(variant, shape, peaks[shape.execution.dtype]))
-        rows = [measurement.row() for measurement in measurements]
+    rows: list[dict[str, Any]] = []
+    for case in cases:
+        with progress.status(f"measuring {case.variant} at width {case.config.model.width} ..."):
+            rows.append(measure(case, peaks[case.execution.dtype]))
         if arguments.output:  # as they come: a GPU may be lent for minutes
             content = {**describe_code(), "versions": versions(), "peak_flops": peaks}
             write_json(arguments.output, content | {"rows": rows})
     if arguments.json:
         print(json.dumps(rows, indent=2))
     else:
-        console.print(table(measurements, peaks))
+        console.print(table(rows, peaks))
         for variant, meaning in VARIANTS.items():
             console.print(f"{variant}: {meaning}", highlight=False)
     return 0
@@ -113,21 +111,25 @@ def long_run(shape: Mapping[str, Mapping[str, int]]) -> RunConfig:
     return parse_run_config(content, "--widths, --depth")
 
 
-def _shape(
-    variant: Variant, config: RunConfig, arguments: argparse.Namespace, device: Device
-) -> Shape:
-    bundled, gpu = variant == "bundled", device == "cuda"
-    large = gpu and config == long_run(LARGE)
+def _case(
+    variant: Variant,
+    shape: Mapping[str, Mapping[str, int]],
+    arguments: argparse.Namespace,
+    device: Device,
+) -> Case:
+    config, bundled, gpu = long_run(shape), variant == "bundled", device == "cuda"
     cores = len(os.sched_getaffinity(0))
     usual: Dtype = "bfloat16" if gpu else "float32"
+    compiled = bundled or (shape is LARGE and variant == "single")
     execution = Execution(
         device=device,
         dtype=usual if variant == "plain" else arguments.dtype or usual,
-        compile=(bundled or (large and variant == "single")) and not arguments.quick,
+        compile=compiled and not arguments.quick,
         threads=1 if bundled else cores,
         checkpoint_seconds=3600,
     )
-    return Shape(
+    return Case(
+        variant,
         config,
         execution,
         workers=cores if bundled and not gpu else 1,
@@ -136,36 +138,32 @@ def _shape(
     )
 
 
-def table(measurements: Sequence[Measurement], peaks: Mapping[str, float]) -> Table:
+def table(rows: Sequence[Mapping[str, Any]], peaks: Mapping[str, float]) -> Table:
     """A row a measurement, its ratio over the plain loop first."""
-    plain = {(m.width, m.depth): m for m in measurements if m.variant == "plain"}
-    device, used = measurements[0].device, sorted({m.dtype for m in measurements})
+    plain = {(row["width"], row["depth"]): row for row in rows if row["variant"] == "plain"}
     result = Table(
-        title=f"{device}; runs of {RUN_TOKENS:,} tokens\nTFLOP/s at "
-        f"most: {', '.join(f'{dtype} {peaks[dtype] / 1e12:.3g}' for dtype in used)}",
+        *(Column(name, justify="left" if name in LEFT else "right") for name in HEADINGS),
+        title=f"{rows[0]['device']}; runs of {RUN_TOKENS:,} tokens\nTFLOP/s at "
+        f"most: {', '.join(f'{dtype} {peak / 1e12:.3g}' for dtype, peak in peaks.items())}",
         box=None,
         header_style="bold",
     )
-    for heading in ("width", "depth", "variant", "over plain", "tokens/s", "runs/hour", "params"):
-        result.add_column(heading, justify="left" if heading == "variant" else "right")
-    for heading in ("FLOPs/token", "MFU", "memory", "how"):
-        result.add_column(heading, justify="left" if heading == "how" else "right")
-    for m in measurements:
-        how = f"{m.workers} × {m.threads} thread{'s' * (m.threads > 1)}, {m.dtype}"
-        if m.runs_at_once > 1:
-            how = f"{m.runs_at_once} runs at once, {m.dtype}"
+    for row in rows:
+        how = "{workers} × {threads} thread{s}, {dtype}"
+        if row["runs_at_once"] > 1:
+            how = "{runs_at_once} runs at once, {dtype}"
         result.add_row(
-            str(m.width),
-            str(m.depth),
-            m.variant,
-            f"{m.tokens_per_s / plain[m.width, m.depth].tokens_per_s:.2f}×",
-            f"{m.tokens_per_s:,.0f}",
-            f"{m.runs_per_hour:,.0f}",
-            f"{m.parameters:,}",
-            f"{m.flops_per_token:.2g}",
-            f"{m.mfu:.0%}",
-            f"{m.peak_bytes / 2**20:,.0f} MiB",
-            f"{how}{', compiled' if m.compiled else ''}",
+            str(row["width"]),
+            str(row["depth"]),
+            row["variant"],
+            f"{row['tokens_per_s'] / plain[row['width'], row['depth']]['tokens_per_s']:.2f}×",
+            f"{row['tokens_per_s']:,.0f}",
+            f"{row['runs_per_hour']:,.0f}",
+            f"{row['parameters']:,}",
+            f"{row['flops_per_token']:.2g}",
+            f"{row['mfu']:.0%}",
+            f"{row['peak_bytes'] / 2**20:,.0f} MiB",
+            how.format(**row, s="s" * (row["threads"] > 1)) + ", compiled" * row["compiled"],
         )
     return result
 
@@ -182,28 +180,20 @@ def _parser() -> argparse.ArgumentParser:
         description="Tokens a second of this suite, bundled and one run at a time, and of a plain "
         "loop, on the text and shapes of sweeps/lr_width.yaml.",
     )
-    parser.add_argument(
-        "--widths",
-        metavar="N",
-        type=positive,
-        nargs="+",
-        help="default: 32 to 256, on a GPU to 2048",
-    )
-    parser.add_argument(
-        "--depth", metavar="N", type=positive, default=2, help="default: %(default)s"
-    )
-    parser.add_argument(
-        "--quick", action="store_true", help="widths up to 128, uncompiled, under a minute"
-    )
-    parser.add_argument("--device", choices=["cpu", "cuda"], help="default: a GPU if there is one")
-    parser.add_argument(
+    add = parser.add_argument
+    widths = "default: 32 to 256, on a GPU to 2048"
+    add("--widths", metavar="N", type=positive, nargs="+", help=widths)
+    add("--depth", metavar="N", type=positive, default=2, help="default: %(default)s")
+    add("--quick", action="store_true", help="widths up to 128, uncompiled, under a minute")
+    add("--device", choices=["cpu", "cuda"], help="default: a GPU if there is one")
+    add(
         "--dtype",
         choices=get_args(Dtype),
         help="of this suite's matrix products (default: bfloat16 on a GPU, else float32, as the "
         "plain loop has it)",
     )
-    parser.add_argument("--json", action="store_true", help="print a list of objects, not a table")
-    parser.add_argument("--output", metavar="FILE", type=Path, help="keep the results as JSON")
+    add("--json", action="store_true", help="print a list of objects, not a table")
+    add("--output", metavar="FILE", type=Path, help="keep the results as JSON")
     return parser
 
 
