@@ -12,7 +12,7 @@ from typing import Any, Literal, get_args
 
 import torch
 from rich.console import Console
-from rich.table import Column, Table
+from rich.table import Table
 
 from paper_repro.benchmark.measure import RUN_TOKENS, Case, Variant, measure, peak_flops
 from paper_repro.config import Execution, RunConfig, parse_run_config
@@ -43,11 +43,19 @@ VARIANTS: dict[Variant, str] = {
     "single": "this suite, one run at a time",
     "plain": "a plain loop: nn.Module, torch.optim.AdamW, eager",
 }
-HEADINGS = (
-    *("width", "depth", "variant", "over plain", "tokens/s", "runs/hour", "params"),
-    *("FLOPs/token", "MFU", "memory", "how"),
-)
-LEFT = ("variant", "how")
+COLUMNS = {
+    "width": "{width}",
+    "depth": "{depth}",
+    "variant": "{variant}",
+    "over plain": "{over_plain:.2f}×",
+    "tokens/s": "{tokens_per_s:,.0f}",
+    "runs/hour": "{runs_per_hour:,.0f}",
+    "params": "{parameters:,}",
+    "FLOPs/token": "{flops_per_token:.2g}",
+    "MFU": "{mfu:.0%}",
+    "memory": "{mebibytes:,.0f} MiB",
+    "how": "{how}, {dtype}{compilation}",
+}
 LONG = 2**31
 """Tokens of a run that is not over before it is measured."""
 
@@ -142,29 +150,22 @@ def table(rows: Sequence[Mapping[str, Any]], peaks: Mapping[str, float]) -> Tabl
     """A row a measurement, its ratio over the plain loop first."""
     plain = {(row["width"], row["depth"]): row for row in rows if row["variant"] == "plain"}
     result = Table(
-        *(Column(name, justify="left" if name in LEFT else "right") for name in HEADINGS),
         title=f"{rows[0]['device']}; runs of {RUN_TOKENS:,} tokens\nTFLOP/s at "
         f"most: {', '.join(f'{dtype} {peak / 1e12:.3g}' for dtype, peak in peaks.items())}",
         box=None,
         header_style="bold",
     )
+    for heading in COLUMNS:
+        result.add_column(heading, justify="left" if heading in ("variant", "how") else "right")
     for row in rows:
-        how = "{workers} × {threads} thread{s}, {dtype}"
-        if row["runs_at_once"] > 1:
-            how = "{runs_at_once} runs at once, {dtype}"
-        result.add_row(
-            str(row["width"]),
-            str(row["depth"]),
-            row["variant"],
-            f"{row['tokens_per_s'] / plain[row['width'], row['depth']]['tokens_per_s']:.2f}×",
-            f"{row['tokens_per_s']:,.0f}",
-            f"{row['runs_per_hour']:,.0f}",
-            f"{row['parameters']:,}",
-            f"{row['flops_per_token']:.2g}",
-            f"{row['mfu']:.0%}",
-            f"{row['peak_bytes'] / 2**20:,.0f} MiB",
-            how.format(**row, s="s" * (row["threads"] > 1)) + ", compiled" * row["compiled"],
-        )
+        how = f"{row['workers']} × {row['threads']} thread{'s' * (row['threads'] > 1)}"
+        derived = {
+            "over_plain": row["tokens_per_s"] / plain[row["width"], row["depth"]]["tokens_per_s"],
+            "mebibytes": row["peak_bytes"] / 2**20,
+            "how": how if row["runs_at_once"] == 1 else f"{row['runs_at_once']} runs at once",
+            "compilation": ", compiled" * row["compiled"],
+        }
+        result.add_row(*(form.format(**row, **derived) for form in COLUMNS.values()))
     return result
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import multiprocessing
 import time
+import timeit
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -121,17 +122,12 @@ def peak_flops(device_type: str, dtype: str) -> float:
     """FLOPs a second of the device: a data sheet's, else those of a large matrix product."""
     device = torch.device(device_type)
     if device.type == "cuda" and dtype == "bfloat16":
-        name = device_name(device)
-        for part, peak in PEAK_FLOPS.items():
-            if part in name:
-                return peak
+        known = [peak for part, peak in PEAK_FLOPS.items() if part in device_name(device)]
+        if known:
+            return known[0]
     matrix = torch.randn(2048, 2048, device=device, dtype=getattr(torch, dtype))
-    best = float("inf")
-    for _ in range(10):
-        started = time.perf_counter()
-        (matrix @ matrix).sum().item()
-        best = min(best, time.perf_counter() - started)
-    return 2 * 2048**3 / best
+    times = timeit.repeat(lambda: (matrix @ matrix).sum().item(), number=1, repeat=10)
+    return 2 * 2048**3 / min(times)
 
 
 def _work(case: Case, barrier: Barrier, worker: int) -> tuple[float, int, int]:

@@ -21,6 +21,7 @@ import math
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
+from functools import partial
 from statistics import fmean
 from typing import Any, Literal
 
@@ -192,19 +193,15 @@ def activations(model: GPT, tokens_BT: Tensor) -> dict[str, Tensor]:
     """The watched activations of a forward pass, those of blocks stacked along a first axis."""
     seen: dict[str, list[Tensor]] = defaultdict(list)
 
-    def watch(name: str, module: torch.nn.Module) -> None:
-        def keep(_module: object, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-            if name == "final_norm":
-                seen["residual"].append(inputs[0])
-            seen[name].append(output)
-
-        hooks.enter_context(module.register_forward_hook(keep))
+    def keep(name: str, _module: object, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        if name == "final_norm":
+            seen["residual"].append(inputs[0])
+        seen[name].append(output)
 
     with ExitStack() as hooks:
         for path, module in model.named_modules():
-            module_type = path.rpartition(".")[2]
-            if module_type in WATCHED:
-                watch(WATCHED[module_type], module)
+            if name := WATCHED.get(path.rpartition(".")[2]):
+                hooks.enter_context(module.register_forward_hook(partial(keep, name)))
         seen["logits"] = [model(tokens_BT)]
     return {name: torch.stack(seen[name]) for name in ACTIVATIONS}
 
