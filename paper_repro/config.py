@@ -251,14 +251,8 @@ class RunConfig(_Strict):
         Everything else (hyperparameters, scaling, schedule, clipping, z-loss, seed) is data.
         """
         train = self.train
-        return (
-            self.model,
-            self.data,
-            train.batch_size,
-            self.steps,
-            train.evaluations,
-            train.eval_sequences,
-        )
+        evaluated = (train.evaluations, train.eval_sequences)
+        return (self.model, self.data, train.batch_size, self.steps, *evaluated)
 
 
 def parse_run_config(content: object, source: str) -> RunConfig:
