@@ -12,14 +12,7 @@ import json
 from collections.abc import Hashable
 from typing import Annotated, Literal
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    ValidationError,
-    field_validator,
-    model_validator,
-)
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from paper_repro.errors import ConfigError, explain
 from paper_repro.parameterization import (

@@ -80,7 +80,7 @@ def resolve(config: RunConfig) -> ResolvedRun:
     residual = config.hyperparameters.residual
     return ResolvedRun(
         labels=labels,
-        parameters={name: resolve_parameter(config, labels[name], scaling) for name in labels},
+        parameters={name: resolve_parameter(config, labels[name]) for name in labels},
         residual_multipliers=tuple(
             tuple(
                 residual * _own(config, branch, block, "residual") * scaling.residual
@@ -92,18 +92,13 @@ def resolve(config: RunConfig) -> ResolvedRun:
     )
 
 
-def resolve_parameter(
-    config: RunConfig, label: Label, scaling: Scaling | None = None
-) -> ResolvedParameter:
+def resolve_parameter(config: RunConfig, label: Label) -> ResolvedParameter:
     """The hyperparameters of one parameter.
-
-    Args:
-        scaling: that of the config, where it is known already.
 
     Raises:
         ConfigError: a beta leaves (0, 1); the message names the limit and the way out.
     """
-    base, scaling = config.hyperparameters, scaling or scaling_of(config)
+    base, scaling = config.hyperparameters, scaling_of(config)
     own = partial(_own, config, label.module_type, label.block)
 
     def factor(quantity: SdeQuantity) -> float:

@@ -262,7 +262,7 @@ def test_command_passes_and_draws(capsys, tmp_path):
 
 def test_command_fails_sp_on_both_axes_by_default(capsys, monkeypatch):
     monkeypatch.setattr(
-        "paper_repro.coordinate_check.report.SIZES", {"width": (32, 64), "depth": (2, 4)}
+        "paper_repro.coordinate_check.judge.SIZES", {"width": (32, 64), "depth": (2, 4)}
     )
     assert main(["--parameterization", "sp", "--seeds", "1", "--steps", "2"]) == 1
     printed = capsys.readouterr().out

@@ -22,6 +22,7 @@ from paper_repro.records.provenance import describe_code, versions
 
 Device = Literal["cpu", "cuda"]
 Dtype = Literal["float32", "bfloat16"]
+Shape = Mapping[str, Mapping[str, int]]
 WIDTHS: dict[Device, tuple[int, ...]] = {
     "cpu": (32, 64, 128, 256),
     "cuda": (32, 64, 128, 256, 512, 1024, 2048),
@@ -32,7 +33,7 @@ QUICK_SECONDS = 2.0
 RUNS, RUNS_WIDTHS = 64, 2**15
 """Runs of a bundle, on a GPU: 64, which is about what shares a shape in `sweeps/lr_width.yaml` at
 size gpu, and above width 512 fewer, so that runs times width stays."""
-LARGE: dict[str, dict[str, int]] = {
+LARGE: Shape = {
     "model": {"width": 1024, "depth": 24, "head_dim": 64},
     "data": {"context": 1024},
     "train": {"batch_size": 32},
@@ -73,20 +74,20 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(arguments: argparse.Namespace) -> int:
     console = Console(width=None if sys.stdout.isatty() else 110)
     progress = Console(stderr=True)
-    device: Device = arguments.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    device: Device = arguments.device
     widths = arguments.widths or WIDTHS[device]
     if arguments.quick:
         widths = [width for width in widths if width <= QUICK_WIDTH]
         if not widths:
             raise ConfigError(f"--widths: expected one up to {QUICK_WIDTH} with --quick")
     cases = [
-        _case(variant, {"model": {"width": width, "depth": arguments.depth}}, arguments, device)
+        _case(variant, {"model": {"width": width, "depth": arguments.depth}}, arguments)
         for width in widths
         for variant in VARIANTS
     ]
     if device == "cuda" and not (arguments.widths or arguments.quick):
         large: tuple[Variant, ...] = ("single", "plain")
-        cases += [_case(variant, LARGE, arguments, device) for variant in large]
+        cases += [_case(variant, LARGE, arguments) for variant in large]
     dtypes = sorted({case.execution.dtype for case in cases})
     peaks: dict[str, float] = {dtype: peak_flops(device, dtype) for dtype in dtypes}
     rows: list[dict[str, Any]] = []
@@ -105,7 +106,7 @@ def _run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def long_run(shape: Mapping[str, Mapping[str, int]]) -> RunConfig:
+def long_run(shape: Shape) -> RunConfig:
     """A run of that shape that does not end while it is measured.
 
     Raises:
@@ -119,12 +120,8 @@ def long_run(shape: Mapping[str, Mapping[str, int]]) -> RunConfig:
     return parse_run_config(content, "--widths, --depth")
 
 
-def _case(
-    variant: Variant,
-    shape: Mapping[str, Mapping[str, int]],
-    arguments: argparse.Namespace,
-    device: Device,
-) -> Case:
+def _case(variant: Variant, shape: Shape, arguments: argparse.Namespace) -> Case:
+    device: Device = arguments.device
     config, bundled, gpu = long_run(shape), variant == "bundled", device == "cuda"
     cores = len(os.sched_getaffinity(0))
     usual: Dtype = "bfloat16" if gpu else "float32"
@@ -186,7 +183,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--widths", metavar="N", type=positive, nargs="+", help=widths)
     add("--depth", metavar="N", type=positive, default=2, help="default: %(default)s")
     add("--quick", action="store_true", help="widths up to 128, uncompiled, under a minute")
-    add("--device", choices=["cpu", "cuda"], help="default: a GPU if there is one")
+    there = "cuda" if torch.cuda.is_available() else "cpu"
+    add("--device", choices=["cpu", "cuda"], default=there, help="default: a GPU if there is one")
     add(
         "--dtype",
         choices=get_args(Dtype),

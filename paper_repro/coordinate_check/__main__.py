@@ -12,10 +12,9 @@ import pandas as pd
 from rich.console import Console
 from rich.table import Column, Table
 
-from paper_repro.coordinate_check.judge import BOUND, GradientSlope, Verdict, gradient_slopes
+from paper_repro.coordinate_check.judge import BOUND, GradientSlope, Verdict, check, gradient_slopes
 from paper_repro.coordinate_check.measure import Axis
 from paper_repro.coordinate_check.plot import plot
-from paper_repro.coordinate_check.report import check
 from paper_repro.errors import ConfigError
 from paper_repro.parameterization import COLUMNS
 
