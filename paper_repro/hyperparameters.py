@@ -15,7 +15,7 @@ from dataclasses import astuple, dataclass
 from functools import partial
 from itertools import chain
 from math import sqrt
-from typing import Literal, cast
+from typing import cast
 
 from paper_repro.config import ModelConfig, Quantity, RunConfig
 from paper_repro.errors import ConfigError
@@ -111,8 +111,8 @@ def resolve_parameter(config: RunConfig, label: Label) -> ResolvedParameter:
     return ResolvedParameter(
         lr=base.lr * factor("lr"),
         weight_decay=base.weight_decay * factor("weight_decay"),
-        beta1=_beta(config, scaling, label, "beta1"),
-        beta2=_beta(config, scaling, label, "beta2"),
+        beta1=_beta(config, scaling, label, "one_minus_beta1"),
+        beta2=_beta(config, scaling, label, "one_minus_beta2"),
         eps=base.eps * factor("eps"),
         init_std=init_std,
     )
@@ -184,8 +184,8 @@ def check(config: RunConfig) -> None:
     if not hyperparameters.depth_multipliers:
         model = model.model_copy(update={"depth": 1})  # the betas of other blocks are the same
     for label in parameter_labels(model).values():
-        _beta(config, scale, label, "beta1")
-        _beta(config, scale, label, "beta2")
+        _beta(config, scale, label, "one_minus_beta1")
+        _beta(config, scale, label, "one_minus_beta2")
 
 
 def interpolate(curve: list[float], block: int, depth: int) -> float:
@@ -210,11 +210,9 @@ def _own(config: RunConfig, module_type: str, block: int | None, quantity: Quant
     return module * interpolate(base.depth_multipliers[quantity], block, config.model.depth)
 
 
-def _beta(
-    config: RunConfig, scaling: Scaling, label: Label, name: Literal["beta1", "beta2"]
-) -> float:
+def _beta(config: RunConfig, scaling: Scaling, label: Label, quantity: BetaQuantity) -> float:
+    name = quantity.removeprefix("one_minus_")
     base: float = getattr(config.hyperparameters, name)
-    quantity: BetaQuantity = "one_minus_beta1" if name == "beta1" else "one_minus_beta2"
     own = _own(config, label.module_type, label.block, quantity)
     try:
         return scaling.beta(base, quantity, label.tensor_class, own)
