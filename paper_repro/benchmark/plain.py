@@ -32,9 +32,7 @@ class PlainBlock(nn.Module):
         q, k = rotate(self.query_norm(q), cos, sin), rotate(self.key_norm(k), cos, sin)
         y = F.scaled_dot_product_attention(q, k, v, is_causal=True)
         x = x + self.out(y.transpose(1, 2).reshape(batch, length, width))
-        y = self.down(F.gelu(self.up(self.norm2(x))))
-        z: Tensor = x + y
-        return z
+        return x + self.down(F.gelu(self.up(self.norm2(x))))
 
 
 class PlainGPT(nn.Module):
@@ -71,10 +69,8 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 
 def step(model: PlainGPT, optimizer: torch.optim.Optimizer, sequences: Tensor) -> Tensor:
     """One step on sequences (B, T + 1); the loss."""
-    inputs, targets = sequences[:, :-1], sequences[:, 1:]
-    with torch.autocast(
-        sequences.device.type, torch.bfloat16, enabled=sequences.device.type == "cuda"
-    ):
+    inputs, targets, device = sequences[:, :-1], sequences[:, 1:], sequences.device.type
+    with torch.autocast(device, torch.bfloat16, enabled=device == "cuda"):
         logits = model(inputs)
     loss = F.cross_entropy(logits.flatten(0, 1).float(), targets.flatten())
     optimizer.zero_grad()

@@ -107,9 +107,8 @@ def measure(
 
 
 def _resized(config: RunConfig, axis: Axis, size: int, seed: int) -> RunConfig:
-    content: dict[str, Any] = config.model_dump()
+    content: dict[str, Any] = config.model_dump() | {"seed": seed}
     content["model"][axis] = size
-    content["seed"] = seed
     content["train"] |= {
         "schedule": "constant",
         "warmup_fraction": 0.0,
