@@ -32,7 +32,9 @@ class PlainBlock(nn.Module):
         q, k = rotate(self.query_norm(q), cos, sin), rotate(self.key_norm(k), cos, sin)
         y = F.scaled_dot_product_attention(q, k, v, is_causal=True)
         x = x + self.out(y.transpose(1, 2).reshape(batch, length, width))
-        return x + self.down(F.gelu(self.up(self.norm2(x))))
+        y = self.down(F.gelu(self.up(self.norm2(x))))
+        z: Tensor = x + y
+        return z
 
 
 class PlainGPT(nn.Module):

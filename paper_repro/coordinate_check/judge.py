@@ -176,5 +176,5 @@ def fit(rows: pd.DataFrame) -> Interval:
     """Slope of log(value) against log(size), a line for each seed."""
     if not (np.isfinite(rows.value) & (rows.value > 0)).all():
         return UNKNOWN
-    lines = np.log(rows[["size", "value"]]).groupby(rows["seed"])
+    lines = rows[["size", "value"]].apply(np.log).groupby(rows["seed"])
     return over_seeds([float(np.polyfit(line["size"], line["value"], 1)[0]) for _, line in lines])
