@@ -12,14 +12,7 @@ import json
 from collections.abc import Hashable
 from typing import Annotated, Literal
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    ValidationError,
-    field_validator,
-    model_validator,
-)
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from paper_repro.errors import ConfigError, explain
 from paper_repro.parameterization import (
@@ -251,14 +244,8 @@ class RunConfig(_Strict):
         Everything else (hyperparameters, scaling, schedule, clipping, z-loss, seed) is data.
         """
         train = self.train
-        return (
-            self.model,
-            self.data,
-            train.batch_size,
-            self.steps,
-            train.evaluations,
-            train.eval_sequences,
-        )
+        evaluated = (train.evaluations, train.eval_sequences)
+        return (self.model, self.data, train.batch_size, self.steps, *evaluated)
 
 
 def parse_run_config(content: object, source: str) -> RunConfig:

@@ -35,20 +35,17 @@ def parameters(model: ModelConfig, vocab_size: int) -> int:
     return embeddings + matrix_parameters(model) + gains + biases + model.width
 
 
-def forward_flops_per_token(model: ModelConfig, context: int, vocab_size: int) -> float:
-    """FLOPs of the matrix products of a forward pass, for one token.
-
-    Two a weight that multiplies, and 4 · context · width a block for attention's two products
-    (the causal half is not discounted, as is usual).
-    """
-    weights = matrix_parameters(model) + vocab_size * model.width
-    return 2.0 * weights + 4.0 * model.depth * context * model.width
-
-
 def train_flops(config: RunConfig, vocab_size: int) -> float:
-    """FLOPs of a run's training steps; a backward pass counts as two forward passes."""
-    per_token = 3 * forward_flops_per_token(config.model, config.data.context, vocab_size)
-    return per_token * config.steps * config.tokens_per_step
+    """FLOPs of the matrix products of a run's training steps.
+
+    A forward pass has, for one token, two a weight that multiplies, and 4 · context · width a block
+    for attention's two products (the causal half is not discounted, as is usual). A backward pass
+    counts as two forward passes.
+    """
+    model = config.model
+    weights = matrix_parameters(model) + vocab_size * model.width
+    forward = 2.0 * weights + 4.0 * model.depth * config.data.context * model.width
+    return 3 * forward * config.steps * config.tokens_per_step
 
 
 def estimated_cpu_seconds(config: RunConfig, vocab_size: int) -> float:

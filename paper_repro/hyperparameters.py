@@ -10,13 +10,14 @@ numbers. Free of torch: plans of thousands of runs are checked with it.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import astuple, dataclass
+from functools import partial
 from itertools import chain
-from typing import Literal, cast
+from math import sqrt
+from typing import cast
 
-from paper_repro.config import InitStd, ModelConfig, Quantity, RunConfig
+from paper_repro.config import ModelConfig, Quantity, RunConfig
 from paper_repro.errors import ConfigError
 from paper_repro.parameterization import (
     BRANCHES,
@@ -75,47 +76,45 @@ def resolve(config: RunConfig) -> ResolvedRun:
     Raises:
         ConfigError: a beta leaves (0, 1); the message names the limit and the way out.
     """
-    labels = parameter_labels(config.model)
-    scaling = scaling_of(config)
-    known: dict[Label, ResolvedParameter] = {}
-    for label in labels.values():
-        if label not in known:
-            known[label] = resolve_parameter(config, label, scaling)
+    labels, scaling = parameter_labels(config.model), scaling_of(config)
+    residual = config.hyperparameters.residual
     return ResolvedRun(
         labels=labels,
-        parameters={name: known[label] for name, label in labels.items()},
+        parameters={name: resolve_parameter(config, labels[name]) for name in labels},
         residual_multipliers=tuple(
-            tuple(_residual_multiplier(config, scaling, branch, block) for branch in BRANCHES)
+            tuple(
+                residual * _own(config, branch, block, "residual") * scaling.residual
+                for branch in BRANCHES
+            )
             for block in range(config.model.depth)
         ),
         logits_multiplier=scaling.logits,
     )
 
 
-def resolve_parameter(
-    config: RunConfig, label: Label, scaling: Scaling | None = None
-) -> ResolvedParameter:
+def resolve_parameter(config: RunConfig, label: Label) -> ResolvedParameter:
     """The hyperparameters of one parameter.
-
-    Args:
-        scaling: that of the config, where it is known already.
 
     Raises:
         ConfigError: a beta leaves (0, 1); the message names the limit and the way out.
     """
-    base, scaling = config.hyperparameters, scaling or scaling_of(config)
+    base, scaling = config.hyperparameters, scaling_of(config)
+    own = partial(_own, config, label.module_type, label.block)
 
     def factor(quantity: SdeQuantity) -> float:
-        own = _module_and_depth(config, label.module_type, label.block, quantity)
-        return own * scaling.factor(quantity, label.tensor_class)
+        return own(quantity) * scaling.factor(quantity, label.tensor_class)
 
+    init_std = 0.0
+    if label.tensor_class in DRAWN:
+        variance = scaling.factor("init_variance", label.tensor_class)
+        init_std = getattr(base.init_std, label.tensor_class) * own("init_std") * sqrt(variance)
     return ResolvedParameter(
         lr=base.lr * factor("lr"),
         weight_decay=base.weight_decay * factor("weight_decay"),
-        beta1=_beta(config, scaling, label, "beta1"),
-        beta2=_beta(config, scaling, label, "beta2"),
+        beta1=_beta(config, scaling, label, "one_minus_beta1"),
+        beta2=_beta(config, scaling, label, "one_minus_beta2"),
         eps=base.eps * factor("eps"),
-        init_std=_init_std(config, scaling, label),
+        init_std=init_std,
     )
 
 
@@ -138,18 +137,16 @@ def scaling_of(config: RunConfig) -> Scaling:
 
 def parameter_labels(model: ModelConfig) -> dict[str, Label]:
     """What every parameter of a GPT is, by its name in `paper_repro.model.gpt.GPT`."""
-    return dict(_labels(model))
-
-
-def _labels(model: ModelConfig) -> Iterator[tuple[str, Label]]:
+    labels = {}
     for module_type in module_types(model):
         module = MODULES[module_type]
         blocks: Iterable[int | None] = range(model.depth) if module.in_block else [None]
         for block in blocks:
             path = module_type if block is None else f"blocks.{block}.{module_type}"
-            yield f"{path}.weight", Label(module.tensor_class, module_type, block)
+            labels[f"{path}.weight"] = Label(module.tensor_class, module_type, block)
             if model.biases and module.tensor_class == "hidden_weight":
-                yield f"{path}.bias", Label("hidden_bias", module_type, block)
+                labels[f"{path}.bias"] = Label("hidden_bias", module_type, block)
+    return labels
 
 
 def module_types(model: ModelConfig) -> list[ModuleType]:
@@ -183,27 +180,12 @@ def check(config: RunConfig) -> None:
             )
         if "init_std" in factors and not MODULES[module].drawn:
             raise ConfigError(f"{key}.init_std: norm gains start at 1 and have no init_std")
-    _check_betas(config, modules)
-
-
-def _check_betas(config: RunConfig, modules: list[ModuleType]) -> None:
-    """Raise ConfigError if a beta of any parameter leaves (0, 1)."""
-    hyperparameters, scaling = config.hyperparameters, scaling_of(config)
-    varied = {
-        *hyperparameters.depth_multipliers,
-        *chain(*hyperparameters.module_multipliers.values()),
-    }
-    if not varied & {"one_minus_beta1", "one_minus_beta2"}:
-        # Betas without multipliers of their own differ at most between tensor classes.
-        modules = list({MODULES[module].tensor_class: module for module in modules}.values())
-    depth = config.model.depth if hyperparameters.depth_multipliers else 1
-    for module_type in modules:
-        module = MODULES[module_type]
-        blocks: Iterable[int | None] = range(depth) if module.in_block else [None]
-        for block in blocks:
-            label = Label(module.tensor_class, module_type, block)
-            _beta(config, scaling, label, "beta1")
-            _beta(config, scaling, label, "beta2")
+    model, scale = config.model, scaling_of(config)
+    if not hyperparameters.depth_multipliers:
+        model = model.model_copy(update={"depth": 1})  # the betas of other blocks are the same
+    for label in parameter_labels(model).values():
+        _beta(config, scale, label, "one_minus_beta1")
+        _beta(config, scale, label, "one_minus_beta2")
 
 
 def interpolate(curve: list[float], block: int, depth: int) -> float:
@@ -219,9 +201,7 @@ def interpolate(curve: list[float], block: int, depth: int) -> float:
     return curve[left] + (position - left) * (curve[left + 1] - curve[left])
 
 
-def _module_and_depth(
-    config: RunConfig, module_type: str, block: int | None, quantity: Quantity
-) -> float:
+def _own(config: RunConfig, module_type: str, block: int | None, quantity: Quantity) -> float:
     """Module-type multiplier × depth multiplier."""
     base = config.hyperparameters
     module = base.module_multipliers.get(cast(ModuleType, module_type), {}).get(quantity, 1.0)
@@ -230,19 +210,10 @@ def _module_and_depth(
     return module * interpolate(base.depth_multipliers[quantity], block, config.model.depth)
 
 
-def _residual_multiplier(
-    config: RunConfig, scaling: Scaling, branch: ModuleType, block: int
-) -> float:
-    own = _module_and_depth(config, branch, block, "residual")
-    return config.hyperparameters.residual * own * scaling.residual
-
-
-def _beta(
-    config: RunConfig, scaling: Scaling, label: Label, name: Literal["beta1", "beta2"]
-) -> float:
+def _beta(config: RunConfig, scaling: Scaling, label: Label, quantity: BetaQuantity) -> float:
+    name = quantity.removeprefix("one_minus_")
     base: float = getattr(config.hyperparameters, name)
-    quantity: BetaQuantity = "one_minus_beta1" if name == "beta1" else "one_minus_beta2"
-    own = _module_and_depth(config, label.module_type, label.block, quantity)
+    own = _own(config, label.module_type, label.block, quantity)
     try:
         return scaling.beta(base, quantity, label.tensor_class, own)
     except ValueError as error:
@@ -250,12 +221,3 @@ def _beta(
             f"hyperparameters.{name}: of {label.module_type}, {error}; use a smaller batch ratio, "
             f"a larger {name}, or scaling.beta_rule: exponential"
         ) from None
-
-
-def _init_std(config: RunConfig, scaling: Scaling, label: Label) -> float:
-    if label.tensor_class not in DRAWN:
-        return 0.0
-    stds: InitStd = config.hyperparameters.init_std
-    own = _module_and_depth(config, label.module_type, label.block, "init_std")
-    variance = scaling.factor("init_variance", label.tensor_class)
-    return float(getattr(stds, label.tensor_class)) * own * math.sqrt(variance)

@@ -21,6 +21,14 @@ class Interval:
     low: float
     high: float
 
+    @property
+    def half_width(self) -> float:
+        return (self.high - self.low) / 2
+
+    def __str__(self) -> str:
+        half_width = "?" if math.isnan(self.half_width) else f"{self.half_width:.2f}"
+        return f"{self.value:+.2f} ± {half_width}"
+
     def widened(self, below: float, above: float) -> Interval:
         """The interval with `below` and `above` (both at least 0) added to its ends."""
         return Interval(self.value, self.low - below, self.high + above)

@@ -19,6 +19,7 @@ from paper_repro.coordinate_check import (
     measure,
 )
 from paper_repro.coordinate_check.__main__ import EPS, LARGE_EPS, main
+from paper_repro.coordinate_check.judge import SIZES as SIZES_OF_THE_COMMAND
 from paper_repro.coordinate_check.judge import fit
 from paper_repro.coordinate_check.measure import activations
 from paper_repro.errors import ConfigError
@@ -261,9 +262,8 @@ def test_command_passes_and_draws(capsys, tmp_path):
 
 
 def test_command_fails_sp_on_both_axes_by_default(capsys, monkeypatch):
-    monkeypatch.setattr(
-        "paper_repro.coordinate_check.report.SIZES", {"width": (32, 64), "depth": (2, 4)}
-    )
+    monkeypatch.setitem(SIZES_OF_THE_COMMAND, "width", (32, 64))
+    monkeypatch.setitem(SIZES_OF_THE_COMMAND, "depth", (2, 4))
     assert main(["--parameterization", "sp", "--seeds", "1", "--steps", "2"]) == 1
     printed = capsys.readouterr().out
     assert re.search(r"width +│ update +│ hidden_weight .* FAIL", printed)

@@ -8,20 +8,13 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 from rich.console import Console
 from rich.table import Table
 
-from paper_repro.benchmark.measure import (
-    RUN_TOKENS,
-    Measurement,
-    Shape,
-    Variant,
-    measure,
-    peak_flops,
-)
+from paper_repro.benchmark.measure import RUN_TOKENS, Case, Variant, measure, peak_flops
 from paper_repro.config import Execution, RunConfig, parse_run_config
 from paper_repro.errors import ConfigError
 from paper_repro.files import write_json
@@ -29,6 +22,7 @@ from paper_repro.records.provenance import describe_code, versions
 
 Device = Literal["cpu", "cuda"]
 Dtype = Literal["float32", "bfloat16"]
+Shape = Mapping[str, Mapping[str, int]]
 WIDTHS: dict[Device, tuple[int, ...]] = {
     "cpu": (32, 64, 128, 256),
     "cuda": (32, 64, 128, 256, 512, 1024, 2048),
@@ -39,7 +33,7 @@ QUICK_SECONDS = 2.0
 RUNS, RUNS_WIDTHS = 64, 2**15
 """Runs of a bundle, on a GPU: 64, which is about what shares a shape in `sweeps/lr_width.yaml` at
 size gpu, and above width 512 fewer, so that runs times width stays."""
-LARGE: dict[str, dict[str, int]] = {
+LARGE: Shape = {
     "model": {"width": 1024, "depth": 24, "head_dim": 64},
     "data": {"context": 1024},
     "train": {"batch_size": 32},
@@ -49,6 +43,19 @@ VARIANTS: dict[Variant, str] = {
     "bundled": "this suite, as it trains a study",
     "single": "this suite, one run at a time",
     "plain": "a plain loop: nn.Module, torch.optim.AdamW, eager",
+}
+COLUMNS = {
+    "width": "{width}",
+    "depth": "{depth}",
+    "variant": "{variant}",
+    "over plain": "{over_plain:.2f}×",
+    "tokens/s": "{tokens_per_s:,.0f}",
+    "runs/hour": "{runs_per_hour:,.0f}",
+    "params": "{parameters:,}",
+    "FLOPs/token": "{flops_per_token:.2g}",
+    "MFU": "{mfu:.0%}",
+    "memory": "{mebibytes:,.0f} MiB",
+    "how": "{how}, {dtype}{compilation}",
 }
 LONG = 2**31
 """Tokens of a run that is not over before it is measured."""
@@ -67,39 +74,39 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(arguments: argparse.Namespace) -> int:
     console = Console(width=None if sys.stdout.isatty() else 110)
     progress = Console(stderr=True)
-    device: Device = arguments.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    device: Device = arguments.device
     widths = arguments.widths or WIDTHS[device]
     if arguments.quick:
         widths = [width for width in widths if width <= QUICK_WIDTH]
         if not widths:
             raise ConfigError(f"--widths: expected one up to {QUICK_WIDTH} with --quick")
-    study = [long_run({"model": {"width": width, "depth": arguments.depth}}) for width in widths]
-    tasks = [(config, variant) for config in study for variant in VARIANTS]
+    cases = [
+        _case(variant, {"model": {"width": width, "depth": arguments.depth}}, arguments)
+        for width in widths
+        for variant in VARIANTS
+    ]
     if device == "cuda" and not (arguments.widths or arguments.quick):
         large: tuple[Variant, ...] = ("single", "plain")
-        tasks += [(long_run(LARGE), variant) for variant in large]
-    shapes = [(variant, _shape(variant, config, arguments, device)) for config, variant in tasks]
-    dtypes = sorted({shape.execution.dtype for _, shape in shapes})
+        cases += [_case(variant, LARGE, arguments) for variant in large]
+    dtypes = sorted({case.execution.dtype for case in cases})
     peaks: dict[str, float] = {dtype: peak_flops(device, dtype) for dtype in dtypes}
-    measurements: list[Measurement] = []
-    for variant, shape in shapes:
-        config = shape.config
-        with progress.status(f"measuring {variant} at width {config.model.width} ..."):
-            measurements.append(measure(variant, shape, peaks[shape.execution.dtype]))
-        rows = [measurement.row() for measurement in measurements]
+    rows: list[dict[str, Any]] = []
+    for case in cases:
+        with progress.status(f"measuring {case.variant} at width {case.config.model.width} ..."):
+            rows.append(measure(case, peaks[case.execution.dtype]))
         if arguments.output:  # as they come: a GPU may be lent for minutes
             content = {**describe_code(), "versions": versions(), "peak_flops": peaks}
             write_json(arguments.output, content | {"rows": rows})
     if arguments.json:
         print(json.dumps(rows, indent=2))
     else:
-        console.print(table(measurements, peaks))
+        console.print(table(rows, peaks))
         for variant, meaning in VARIANTS.items():
             console.print(f"{variant}: {meaning}", highlight=False)
     return 0
 
 
-def long_run(shape: Mapping[str, Mapping[str, int]]) -> RunConfig:
+def long_run(shape: Shape) -> RunConfig:
     """A run of that shape that does not end while it is measured.
 
     Raises:
@@ -113,21 +120,21 @@ def long_run(shape: Mapping[str, Mapping[str, int]]) -> RunConfig:
     return parse_run_config(content, "--widths, --depth")
 
 
-def _shape(
-    variant: Variant, config: RunConfig, arguments: argparse.Namespace, device: Device
-) -> Shape:
-    bundled, gpu = variant == "bundled", device == "cuda"
-    large = gpu and config == long_run(LARGE)
+def _case(variant: Variant, shape: Shape, arguments: argparse.Namespace) -> Case:
+    device: Device = arguments.device
+    config, bundled, gpu = long_run(shape), variant == "bundled", device == "cuda"
     cores = len(os.sched_getaffinity(0))
     usual: Dtype = "bfloat16" if gpu else "float32"
+    compiled = bundled or (shape is LARGE and variant == "single")
     execution = Execution(
         device=device,
         dtype=usual if variant == "plain" else arguments.dtype or usual,
-        compile=(bundled or (large and variant == "single")) and not arguments.quick,
+        compile=compiled and not arguments.quick,
         threads=1 if bundled else cores,
         checkpoint_seconds=3600,
     )
-    return Shape(
+    return Case(
+        variant,
         config,
         execution,
         workers=cores if bundled and not gpu else 1,
@@ -136,37 +143,26 @@ def _shape(
     )
 
 
-def table(measurements: Sequence[Measurement], peaks: Mapping[str, float]) -> Table:
+def table(rows: Sequence[Mapping[str, Any]], peaks: Mapping[str, float]) -> Table:
     """A row a measurement, its ratio over the plain loop first."""
-    plain = {(m.width, m.depth): m for m in measurements if m.variant == "plain"}
-    device, used = measurements[0].device, sorted({m.dtype for m in measurements})
+    plain = {(row["width"], row["depth"]): row for row in rows if row["variant"] == "plain"}
     result = Table(
-        title=f"{device}; runs of {RUN_TOKENS:,} tokens\nTFLOP/s at "
-        f"most: {', '.join(f'{dtype} {peaks[dtype] / 1e12:.3g}' for dtype in used)}",
+        title=f"{rows[0]['device']}; runs of {RUN_TOKENS:,} tokens\nTFLOP/s at "
+        f"most: {', '.join(f'{dtype} {peak / 1e12:.3g}' for dtype, peak in peaks.items())}",
         box=None,
         header_style="bold",
     )
-    for heading in ("width", "depth", "variant", "over plain", "tokens/s", "runs/hour", "params"):
-        result.add_column(heading, justify="left" if heading == "variant" else "right")
-    for heading in ("FLOPs/token", "MFU", "memory", "how"):
-        result.add_column(heading, justify="left" if heading == "how" else "right")
-    for m in measurements:
-        how = f"{m.workers} × {m.threads} thread{'s' * (m.threads > 1)}, {m.dtype}"
-        if m.runs_at_once > 1:
-            how = f"{m.runs_at_once} runs at once, {m.dtype}"
-        result.add_row(
-            str(m.width),
-            str(m.depth),
-            m.variant,
-            f"{m.tokens_per_s / plain[m.width, m.depth].tokens_per_s:.2f}×",
-            f"{m.tokens_per_s:,.0f}",
-            f"{m.runs_per_hour:,.0f}",
-            f"{m.parameters:,}",
-            f"{m.flops_per_token:.2g}",
-            f"{m.mfu:.0%}",
-            f"{m.peak_bytes / 2**20:,.0f} MiB",
-            f"{how}{', compiled' if m.compiled else ''}",
-        )
+    for heading in COLUMNS:
+        result.add_column(heading, justify="left" if heading in ("variant", "how") else "right")
+    for row in rows:
+        how = f"{row['workers']} × {row['threads']} thread{'s' * (row['threads'] > 1)}"
+        derived = {
+            "over_plain": row["tokens_per_s"] / plain[row["width"], row["depth"]]["tokens_per_s"],
+            "mebibytes": row["peak_bytes"] / 2**20,
+            "how": how if row["runs_at_once"] == 1 else f"{row['runs_at_once']} runs at once",
+            "compilation": ", compiled" * row["compiled"],
+        }
+        result.add_row(*(form.format(**row, **derived) for form in COLUMNS.values()))
     return result
 
 
@@ -182,28 +178,21 @@ def _parser() -> argparse.ArgumentParser:
         description="Tokens a second of this suite, bundled and one run at a time, and of a plain "
         "loop, on the text and shapes of sweeps/lr_width.yaml.",
     )
-    parser.add_argument(
-        "--widths",
-        metavar="N",
-        type=positive,
-        nargs="+",
-        help="default: 32 to 256, on a GPU to 2048",
-    )
-    parser.add_argument(
-        "--depth", metavar="N", type=positive, default=2, help="default: %(default)s"
-    )
-    parser.add_argument(
-        "--quick", action="store_true", help="widths up to 128, uncompiled, under a minute"
-    )
-    parser.add_argument("--device", choices=["cpu", "cuda"], help="default: a GPU if there is one")
-    parser.add_argument(
+    add = parser.add_argument
+    widths = "default: 32 to 256, on a GPU to 2048"
+    add("--widths", metavar="N", type=positive, nargs="+", help=widths)
+    add("--depth", metavar="N", type=positive, default=2, help="default: %(default)s")
+    add("--quick", action="store_true", help="widths up to 128, uncompiled, under a minute")
+    there = "cuda" if torch.cuda.is_available() else "cpu"
+    add("--device", choices=["cpu", "cuda"], default=there, help="default: a GPU if there is one")
+    add(
         "--dtype",
         choices=get_args(Dtype),
         help="of this suite's matrix products (default: bfloat16 on a GPU, else float32, as the "
         "plain loop has it)",
     )
-    parser.add_argument("--json", action="store_true", help="print a list of objects, not a table")
-    parser.add_argument("--output", metavar="FILE", type=Path, help="keep the results as JSON")
+    add("--json", action="store_true", help="print a list of objects, not a table")
+    add("--output", metavar="FILE", type=Path, help="keep the results as JSON")
     return parser
 
 

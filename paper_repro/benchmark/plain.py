@@ -71,10 +71,8 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 
 def step(model: PlainGPT, optimizer: torch.optim.Optimizer, sequences: Tensor) -> Tensor:
     """One step on sequences (B, T + 1); the loss."""
-    inputs, targets = sequences[:, :-1], sequences[:, 1:]
-    with torch.autocast(
-        sequences.device.type, torch.bfloat16, enabled=sequences.device.type == "cuda"
-    ):
+    inputs, targets, device = sequences[:, :-1], sequences[:, 1:], sequences.device.type
+    with torch.autocast(device, torch.bfloat16, enabled=device == "cuda"):
         logits = model(inputs)
     loss = F.cross_entropy(logits.flatten(0, 1).float(), targets.flatten())
     optimizer.zero_grad()

@@ -8,10 +8,16 @@ shows as a slope in log-log.
 `python -m paper_repro.coordinate_check [--parameterization P] [--axis width|depth]`.
 """
 
-from paper_repro.coordinate_check.judge import GradientSlope, Verdict, gradient_slopes, judge
+from paper_repro.coordinate_check.judge import (
+    GradientSlope,
+    Report,
+    Verdict,
+    check,
+    gradient_slopes,
+    judge,
+)
 from paper_repro.coordinate_check.measure import Axis, check_config, measure
 from paper_repro.coordinate_check.plot import plot
-from paper_repro.coordinate_check.report import Report, check
 
 __all__ = [
     "Axis",

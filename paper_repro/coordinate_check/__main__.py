@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import argparse
 import sys
+from itertools import groupby
 from pathlib import Path
 from typing import get_args
 
 import pandas as pd
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
-from paper_repro.coordinate_check.judge import BOUND, GradientSlope, Verdict, gradient_slopes
+from paper_repro.coordinate_check.judge import BOUND, GradientSlope, Verdict, check, gradient_slopes
 from paper_repro.coordinate_check.measure import Axis
 from paper_repro.coordinate_check.plot import plot
-from paper_repro.coordinate_check.report import Report, check
 from paper_repro.errors import ConfigError
 from paper_repro.parameterization import COLUMNS
 
@@ -48,7 +48,11 @@ def _run(options: argparse.Namespace, console: Console) -> int:
     if options.sizes and not options.axis:
         raise ConfigError("--sizes: needs --axis width or --axis depth")
     title = f"{options.parameterization}, α = {options.alpha:g}, ε = {options.eps:g}"
-    reports = [_check(options, axis, console) for axis in axes]
+    reports = []
+    for axis in axes:
+        with console.status(f"training at growing {axis} ..."):
+            rules = (options.parameterization, options.alpha, options.eps)
+            reports.append(check(axis, options.sizes, *rules, range(options.seeds), options.steps))
     measurements = pd.concat([report.measurements for report in reports])
     verdicts = [verdict for report in reports for verdict in report.verdicts]
     console.print(_verdict_table(verdicts, title))
@@ -66,54 +70,30 @@ def _run(options: argparse.Namespace, console: Console) -> int:
     return 1 if failed else 0
 
 
-def _check(options: argparse.Namespace, axis: Axis, console: Console) -> Report:
-    with console.status(f"training at growing {axis} ..."):
-        return check(
-            axis,
-            options.sizes,
-            options.parameterization,
-            options.alpha,
-            options.eps,
-            range(options.seeds),
-            options.steps,
-        )
-
-
 def _verdict_table(verdicts: list[Verdict], title: str) -> Table:
-    table = Table(title=f"{title}\nslope of log RMS against log size, mean over seeds ± 95 %")
-    for heading in ("axis", "RMS of", "quantity"):
-        table.add_column(heading)
-    for heading in ("slope", "bound"):
-        table.add_column(heading, justify="right")
-    table.add_column("verdict")
-    previous = None
-    for verdict in verdicts:
-        check, place = verdict.check, (verdict.axis, verdict.check)
-        if previous not in (None, place):
-            table.add_section()
-        previous = place
-        table.add_row(
-            verdict.axis,
-            check.name,
-            verdict.quantity,
-            str(verdict.slope),
-            f"{'≤ ' if verdict.may_shrink else '±'}{BOUND:g}",
-            "pass" if verdict.passed else "FAIL",
-        )
+    table = Table(
+        *("axis", "RMS of", "quantity"),
+        *(Column(heading, justify="right") for heading in ("slope", "bound")),
+        "verdict",
+        title=f"{title}\nslope of log RMS against log size, mean over seeds ± 95 %",
+    )
+    for (axis, judged), group in groupby(verdicts, lambda verdict: (verdict.axis, verdict.check)):
+        for verdict in group:
+            bound = f"{'≤ ' if verdict.may_shrink else '±'}{BOUND:g}"
+            result = "pass" if verdict.passed else "FAIL"
+            table.add_row(axis, judged.name, verdict.quantity, str(verdict.slope), bound, result)
+        table.add_section()
     return table
 
 
 def _gradient_table(slopes: list[GradientSlope], title: str) -> Table:
-    table = Table(title=f"{title}\nslope of gradient RMS; NO: not the exponent of the ε row")
-    for heading in ("axis", "tensor class"):
-        table.add_column(heading)
-    for heading in ("ε row", "at the start", "at the end"):
-        table.add_column(heading, justify="right")
+    table = Table(
+        *("axis", "tensor class"),
+        *(Column(heading, justify="right") for heading in ("ε row", "at the start", "at the end")),
+        title=f"{title}\nslope of gradient RMS; NO: not the exponent of the ε row",
+    )
     for slope in slopes:
-        measured = (
-            f"{'' if slope.agrees(measured) else 'NO '}{measured}"
-            for measured in (slope.start, slope.end)
-        )
+        measured = (f"{'' if slope.agrees(at) else 'NO '}{at}" for at in (slope.start, slope.end))
         table.add_row(slope.axis, slope.tensor_class, f"{slope.row:+g}", *measured)
     return table
 
@@ -132,13 +112,12 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m paper_repro.coordinate_check",
         description="Train a few steps at growing sizes; PASS if nothing grows or vanishes.",
     )
-    parser.add_argument("--parameterization", choices=COLUMNS, default="complete_d")
-    parser.add_argument("--axis", choices=get_args(Axis), help="default: both")
-    parser.add_argument(
-        "--sizes", type=int, nargs="+", metavar="N", help="of the axis; the smallest is the base"
-    )
-    parser.add_argument("--alpha", type=float, default=1.0, help="depth exponent α, default 1")
-    parser.add_argument(
+    add = parser.add_argument
+    add("--parameterization", choices=COLUMNS, default="complete_d")
+    add("--axis", choices=get_args(Axis), help="default: both")
+    add("--sizes", type=int, nargs="+", metavar="N", help="of the axis; the smallest is the base")
+    add("--alpha", type=float, default=1.0, help="depth exponent α, default 1")
+    add(
         "--eps",
         type=float,
         nargs="?",
@@ -146,12 +125,10 @@ def _parser() -> argparse.ArgumentParser:
         const=LARGE_EPS,
         help=f"ε at the base, default {EPS:g}; without a number {LARGE_EPS:g}, to show the ε rows",
     )
-    parser.add_argument("--seeds", type=int, default=3, help="number of seeds, default 3")
-    parser.add_argument("--steps", type=int, default=6, help="AdamW steps, default 6")
-    parser.add_argument(
-        "--gradients", action="store_true", help="also compare gradients with the ε rows"
-    )
-    parser.add_argument("--plot", type=_plot_path, metavar="FILE", help="a .png, .svg or .pdf")
+    add("--seeds", type=int, default=3, help="number of seeds, default 3")
+    add("--steps", type=int, default=6, help="AdamW steps, default 6")
+    add("--gradients", action="store_true", help="also compare gradients with the ε rows")
+    add("--plot", type=_plot_path, metavar="FILE", help="a .png, .svg or .pdf")
     return parser
 
 

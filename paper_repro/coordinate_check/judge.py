@@ -1,23 +1,34 @@
-"""Slopes in log-log of what was measured, and whether they are within their bounds."""
+"""Slopes in log-log of what was measured, and whether they are within their bounds.
+
+`check` measures and judges our GPT in one call.
+"""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
-from paper_repro.coordinate_check.measure import ACTIVATIONS, BRANCHES, Axis, Kind
+from paper_repro.coordinate_check.measure import (
+    ACTIVATIONS,
+    BRANCHES,
+    Axis,
+    Kind,
+    check_config,
+    measure,
+)
 from paper_repro.parameterization import TENSOR_CLASSES, Parameterization, TensorClass, rule
+from paper_repro.statistics import UNKNOWN, Interval, over_seeds
 
 #: The exponents of the rules are multiples of 1/2, so a wrong rule shifts the slope of what it
 #: governs by 1/2 or more: the bound is half way. Measured with three seeds at the command's sizes,
 #: right rules stay within 0.15, while SP on width and SP and μP on depth reach 0.9 and more.
 BOUND = 0.25
-CONFIDENCE = 0.95
+SIZES: dict[Axis, tuple[int, ...]] = {"width": (32, 64, 128, 256), "depth": (2, 4, 8, 16)}
 
 
 @dataclass(frozen=True)
@@ -43,28 +54,14 @@ CHECKS = (
 
 
 @dataclass(frozen=True)
-class Slope:
-    """Mean over seeds of d log(value) / d log(size), and half its 95 % t-interval.
-
-    The half-width is NaN with one seed; both are NaN where a value is zero or not finite.
-    """
-
-    value: float
-    half_width: float
-
-    def __str__(self) -> str:
-        half_width = "?" if math.isnan(self.half_width) else f"{self.half_width:.2f}"
-        return f"{self.value:+.2f} ± {half_width}"
-
-
-@dataclass(frozen=True)
 class Verdict:
     """The slope of one quantity against its bound."""
 
     axis: Axis
     check: Check
     quantity: str
-    slope: Slope
+    slope: Interval
+    """Mean over seeds of d log(value) / d log(size); NaN where a value is zero or not finite."""
 
     @property
     def may_shrink(self) -> bool:
@@ -87,12 +84,56 @@ class GradientSlope:
     tensor_class: TensorClass
     row: float
     """Exponent of m_N (or m_L) in the ε row."""
-    start: Slope
-    end: Slope
+    start: Interval
+    end: Interval
 
-    def agrees(self, measured: Slope) -> bool:
+    def agrees(self, measured: Interval) -> bool:
         """Whether a measured exponent is the row's, within the bound."""
         return abs(measured.value - self.row) <= BOUND
+
+
+@dataclass(frozen=True, eq=False)
+class Report:
+    """What a coordinate check found."""
+
+    measurements: pd.DataFrame
+    """The rows of `paper_repro.coordinate_check.measure`."""
+    verdicts: list[Verdict]
+    """The slope of each quantity against its bound."""
+
+    @property
+    def passed(self) -> bool:
+        """Whether nothing grows or vanishes."""
+        return all(verdict.passed for verdict in self.verdicts)
+
+
+def check(
+    axis: Axis,
+    sizes: Sequence[int] | None = None,
+    parameterization: Parameterization = "complete_d",
+    alpha: float = 1.0,
+    eps: float = 1e-8,
+    seeds: Sequence[int] = (0, 1, 2),
+    steps: int = 6,
+) -> Report:
+    """Train our GPT a few steps at growing sizes and judge what a parameterisation keeps stable.
+
+    Takes seconds on a CPU. Source of the check: arXiv 2203.03466, appendix D.1.
+
+    Args:
+        axis: what grows.
+        sizes: widths, or depths in blocks; the smallest is the base. None: `SIZES`.
+        alpha: depth exponent α.
+        eps: Adam's ε at the base; above the size of the gradients it shows wrong ε rows.
+        steps: updates of AdamW, at a constant learning rate.
+
+    Raises:
+        ConfigError: fewer than two sizes, or one that makes no model.
+    """
+    chosen = sorted(sizes or SIZES[axis])
+    config = check_config(parameterization, axis, chosen[0], alpha, eps)
+    measurements = measure(config, axis, chosen, seeds, steps)
+    return Report(measurements, judge(measurements))
 
 
 def judge(measurements: pd.DataFrame) -> list[Verdict]:
@@ -124,25 +165,16 @@ def gradient_slopes(
 
 def _slopes(
     measurements: pd.DataFrame, axis: Axis, kind: Kind, when: Literal["start", "end"]
-) -> dict[str, Slope]:
+) -> dict[str, Interval]:
     chosen = measurements[(measurements.axis == axis) & (measurements.kind == kind)]
     step = chosen.step.min() if when == "start" else chosen.step.max()
-    at_step = chosen[chosen.step == step]
-    return {
-        quantity: fit(at_step[at_step.quantity == quantity])
-        for quantity in at_step.quantity.unique()
-    }
+    groups = chosen[chosen.step == step].groupby("quantity", sort=False)
+    return {str(quantity): fit(rows) for quantity, rows in groups}
 
 
-def fit(rows: pd.DataFrame) -> Slope:
+def fit(rows: pd.DataFrame) -> Interval:
     """Slope of log(value) against log(size), a line for each seed."""
     if not (np.isfinite(rows.value) & (rows.value > 0)).all():
-        return Slope(math.nan, math.nan)
-    slopes = [
-        float(np.polyfit(np.log(seed["size"]), np.log(seed["value"]), 1)[0])
-        for _, seed in rows.groupby("seed")
-    ]
-    if len(slopes) == 1:
-        return Slope(slopes[0], math.nan)
-    quantile = float(stats.t.ppf((1 + CONFIDENCE) / 2, len(slopes) - 1))
-    return Slope(float(np.mean(slopes)), quantile * float(stats.sem(slopes)))
+        return UNKNOWN
+    lines = rows[["size", "value"]].apply(np.log).groupby(rows["seed"])
+    return over_seeds([float(np.polyfit(line["size"], line["value"], 1)[0]) for _, line in lines])

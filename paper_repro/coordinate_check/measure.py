@@ -19,8 +19,9 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
+from functools import partial
 from statistics import fmean
 from typing import Any, Literal
 
@@ -106,9 +107,8 @@ def measure(
 
 
 def _resized(config: RunConfig, axis: Axis, size: int, seed: int) -> RunConfig:
-    content: dict[str, Any] = config.model_dump()
+    content: dict[str, Any] = config.model_dump() | {"seed": seed}
     content["model"][axis] = size
-    content["seed"] = seed
     content["train"] |= {
         "schedule": "constant",
         "warmup_fraction": 0.0,
@@ -147,32 +147,24 @@ class _Probe(Observer):
         """Whether the last step was measured."""
 
     def gradients(self, model: GPT, step: int) -> None:
+        seen, weights = activations(model, self._probe_BT), dict(model.named_parameters())
         if step == 0:
-            self._first = activations(model, self._probe_BT)
-            self._weights = {name: w.detach().clone() for name, w in model.named_parameters()}
-        self.rows += self._measure(model, step)
+            self._first = seen
+            self._weights = {name: weight.detach().clone() for name, weight in weights.items()}
+        tensors: dict[tuple[Kind, str], list[Tensor]] = defaultdict(list)
+        for name, value in seen.items():
+            tensors["activation", name] = [value]
+            tensors["change", name] = [value - self._first[name]]
+        for name, weight in weights.items():
+            tensor_class = self._resolved.labels[name].tensor_class
+            update = (weight.detach() - self._weights[name]) * self._reach(name, weight)
+            tensors["update", tensor_class].append(update)
+            if weight.grad is not None:
+                tensors["gradient", tensor_class].append(weight.grad)
+        for (kind, quantity), parts in tensors.items():
+            if step or kind in ("activation", "gradient"):  # nothing has changed at step 0
+                self.rows.append((step, kind, quantity, _rms(parts)))
         self.ended = step == self._steps
-
-    def _measure(self, model: GPT, step: int) -> Iterator[Measured]:
-        for quantity, value in activations(model, self._probe_BT).items():
-            yield step, "activation", quantity, _rms([value])
-            if step:
-                yield step, "change", quantity, _rms([value - self._first[quantity]])
-        for tensor_class, weights in self._by_class(model).items():
-            gradients = [weight.grad for weight in weights.values() if weight.grad is not None]
-            yield step, "gradient", tensor_class, _rms(gradients)
-            if step:
-                updates = (
-                    (weight.detach() - self._weights[name]) * self._reach(name, weight)
-                    for name, weight in weights.items()
-                )
-                yield step, "update", tensor_class, _rms(updates)
-
-    def _by_class(self, model: GPT) -> dict[TensorClass, dict[str, Tensor]]:
-        classes: dict[TensorClass, dict[str, Tensor]] = defaultdict(dict)
-        for name, weight in model.named_parameters():
-            classes[self._resolved.labels[name].tensor_class][name] = weight
-        return classes
 
     def _reach(self, name: str, weight: Tensor) -> float:
         """The reach of a parameter's update (see the module's docstring)."""
@@ -192,26 +184,19 @@ def activations(model: GPT, tokens_BT: Tensor) -> dict[str, Tensor]:
     """The watched activations of a forward pass, those of blocks stacked along a first axis."""
     seen: dict[str, list[Tensor]] = defaultdict(list)
 
-    def watch(name: str, module: torch.nn.Module) -> None:
-        def keep(_module: object, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-            if name == "final_norm":
-                seen["residual"].append(inputs[0])
-            seen[name].append(output)
-
-        hooks.enter_context(module.register_forward_hook(keep))
+    def keep(name: str, _module: object, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        if name == "final_norm":
+            seen["residual"].append(inputs[0])
+        seen[name].append(output)
 
     with ExitStack() as hooks:
         for path, module in model.named_modules():
-            module_type = path.rpartition(".")[2]
-            if module_type in WATCHED:
-                watch(WATCHED[module_type], module)
+            if name := WATCHED.get(path.rpartition(".")[2]):
+                hooks.enter_context(module.register_forward_hook(partial(keep, name)))
         seen["logits"] = [model(tokens_BT)]
     return {name: torch.stack(seen[name]) for name in ACTIVATIONS}
 
 
-def _rms(tensors: Iterable[Tensor]) -> float:
-    squares, count = 0.0, 0
-    for tensor in tensors:
-        squares += tensor.double().square().sum().item()
-        count += tensor.numel()
-    return float((squares / count) ** 0.5)
+def _rms(tensors: list[Tensor]) -> float:
+    squares = sum(tensor.double().square().sum().item() for tensor in tensors)
+    return float((squares / sum(tensor.numel() for tensor in tensors)) ** 0.5)

@@ -2,47 +2,44 @@
 
 from __future__ import annotations
 
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
-from paper_repro.coordinate_check.judge import CHECKS, judge
+from paper_repro.coordinate_check.judge import judge
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-
-#: Rows of panels: what is judged at the end (an activation's lightest line is its start).
-ROWS = tuple(check for check in CHECKS if check.when == "end")
 
 
 def plot(measurements: pd.DataFrame, path: Path, title: str) -> None:
     """Draw all axes of `measure`'s rows into a file (its suffix says the format).
 
-    One panel a quantity: mean over seeds of log2(value) at each size, lines from light (first
-    step) to dark (last). A panel's title has the slope at the last step, and FAIL where it is out
-    of bounds.
+    One panel a quantity, of what is judged at the end (an activation's lightest line is its start):
+    mean over seeds of log2(value) at each size, lines from light (first step) to dark (last). A
+    panel's title has the slope at the last step, and FAIL where it is out of bounds.
     """
     from matplotlib.figure import Figure  # here: only those who plot wait for it
 
-    verdicts = {(v.axis, v.check.name, v.quantity): v for v in judge(measurements)}
-    rows = [(axis, check) for axis in measurements.axis.unique() for check in ROWS]
-    columns = max(sum(key[:2] == (axis, check.name) for key in verdicts) for axis, check in rows)
+    measured = measurements.groupby(["axis", "kind", "quantity"])
+    judged = groupby(judge(measurements), lambda verdict: (verdict.axis, verdict.check))
+    rows = [list(verdicts) for (_, check), verdicts in judged if check.when == "end"]
+    columns = max(map(len, rows))
     figure = Figure(figsize=(1.9 * columns, 2.1 * len(rows) + 0.5), layout="constrained")
     panels = figure.subplots(len(rows), columns, squeeze=False, sharex="row")
-    for (axis, check), row in zip(rows, panels, strict=True):
-        chosen = measurements[(measurements.axis == axis) & (measurements.kind == check.kind)]
-        quantities = list(chosen.quantity.unique())
-        row[0].set_ylabel(f"{check.name} (RMS)")
-        for panel in row[len(quantities) :]:
+    for verdicts, row in zip(rows, panels, strict=True):
+        row[0].set_ylabel(f"{verdicts[0].check.name} (RMS)")
+        for panel in row[len(verdicts) :]:
             panel.set_axis_off()
-        for panel, quantity in zip(row, quantities, strict=False):
-            verdict = verdicts[axis, check.name, quantity]
-            _draw(panel, chosen[chosen.quantity == quantity])
+        for panel, verdict in zip(row, verdicts, strict=False):
+            place = (verdict.axis, verdict.check.kind, verdict.quantity)
+            _draw(panel, measured.get_group(place))
             failed = "" if verdict.passed else "  FAIL"
-            panel.set_title(f"{quantity}\n{verdict.slope.value:+.2f}{failed}", fontsize=9)
-            panel.set_xlabel(axis)
+            panel.set_title(f"{verdict.quantity}\n{verdict.slope.value:+.2f}{failed}", fontsize=9)
+            panel.set_xlabel(verdict.axis)
     figure.suptitle(f"{title}: a line a step, light to dark; slope at the last step")
     figure.savefig(path, dpi=150)
 

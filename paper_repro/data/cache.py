@@ -33,6 +33,8 @@ FORMAT = 1
 """Raise it when the same corpus gives other tokens or the manifest other keys."""
 ENTROPY_TOKENS = 2**24
 """Entropies are measured on this many training tokens (documents lie in random order)."""
+MEASURED = ("vocab_size", "corpus_hash", "unigram_entropy", "bigram_entropy")
+"""Keys of the manifest that a dataset has."""
 
 log = logging.getLogger(__name__)
 
@@ -49,18 +51,24 @@ def load_dataset(config: DataConfig, cache_dir: Path | None = None) -> Dataset:
     """
     bpe_size(config.tokenizer)
     corpus = open_corpus(config.corpus)
-    entry = (cache_dir or _default_cache_dir()) / _entry_name(config, corpus)
-    while (dataset := _open(config, entry)) is None:
+    if cache_dir is None:
+        configured = os.environ.get("PAPER_REPRO_CACHE")
+        cache_dir = Path(configured or Path.home() / ".cache" / "paper_repro")
+    entry = cache_dir / _entry_name(config, corpus)
+    while (manifest := _manifest_if_whole(entry)) is None:
         log.info("tokenising %s with %s ...", config.corpus, config.tokenizer)
         try:
             _build(config, corpus, entry)
         except OSError as error:
             raise ConfigError(f"data cache {entry}: cannot be written ({error})") from error
-    return dataset
-
-
-def _default_cache_dir() -> Path:
-    return Path(os.environ.get("PAPER_REPRO_CACHE") or Path.home() / ".cache" / "paper_repro")
+    return Dataset(
+        train=_tokens(entry / "train.bin"),
+        validation=_tokens(entry / "validation.bin"),
+        corpus=config.corpus,
+        tokenizer=config.tokenizer,
+        context=config.context,
+        **{name: manifest[name] for name in MEASURED},
+    )
 
 
 def _entry_name(config: DataConfig, corpus: Corpus) -> str:
@@ -70,32 +78,12 @@ def _entry_name(config: DataConfig, corpus: Corpus) -> str:
     return f"{kind}-{config.tokenizer.replace(':', '')}-{digest}"
 
 
-def _open(config: DataConfig, entry: Path) -> Dataset | None:
-    """The dataset in a cache entry, or None if the entry is absent or damaged."""
-    manifest = _manifest_if_whole(entry)
-    if manifest is None:
-        return None
-    return Dataset(
-        train=_tokens(entry / "train.bin"),
-        validation=_tokens(entry / "validation.bin"),
-        vocab_size=manifest["vocab_size"],
-        corpus=config.corpus,
-        tokenizer=config.tokenizer,
-        corpus_hash=manifest["corpus_hash"],
-        context=config.context,
-        unigram_entropy=manifest["unigram_entropy"],
-        bigram_entropy=manifest["bigram_entropy"],
-    )
-
-
 def _tokens(path: Path) -> Tokens:
     return np.memmap(path, TOKEN_DTYPE, "r")
 
 
 def _manifest_if_whole(entry: Path) -> dict[str, Any] | None:
-    manifest = read_json(entry / "manifest.json")
-    if manifest is None:
-        return None
+    manifest = read_json(entry / "manifest.json") or {}
     sizes: dict[str, int] = manifest.get("file_bytes", {"": 0})
     paths = [(entry / name, size) for name, size in sizes.items()]
     whole = all(path.is_file() and path.stat().st_size == size for path, size in paths)

