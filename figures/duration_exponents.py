@@ -6,16 +6,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analysis.arms import rule_text
-from analysis.duration import (
-    BETAS,
-    DECAY,
-    EVERYTHING,
-    NOTHING,
-    effects,
-    exponents,
-    fit_conditions,
-)
+from analysis.duration import BETAS, DECAY, EVERYTHING, NOTHING, effects, exponents, fit_conditions
 from analysis.load import Results
 from analysis.report import bracketed, format_interval, readable
 from figures.made import Made
@@ -28,10 +19,10 @@ PUBLISHED = {
 }
 #: What follows the duration, as a table has it and in print.
 _QUANTITIES = {
-    rule_text(NOTHING): "λ, ε, β fixed",
-    rule_text(DECAY): "λ follows",
-    rule_text(BETAS): "β follows",
-    rule_text(EVERYTHING): "λ, ε, β follow",
+    NOTHING: "λ, ε, β fixed",
+    DECAY: "λ follows",
+    BETAS: "β follows",
+    EVERYTHING: "λ, ε, β follow",
 }
 _COLOURS = dict(zip(_QUANTITIES, ("#0072B2", "#CC79A7", "#009E73", "#D55E00"), strict=True))
 _MARKERS = {"cosine": "o", "wsd": "s"}
