@@ -6,7 +6,6 @@ says whether the page is out of date. A test holds the page to it.
 
 from __future__ import annotations
 
-import argparse
 import json
 from collections.abc import Iterator
 from typing import Any
@@ -14,7 +13,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from paper_repro.config import Execution, RunConfig
-from paper_repro.parameterization.page import update
+from paper_repro.parameterization.page import render
 
 TYPES = {
     "integer": "integer",
@@ -82,13 +81,8 @@ def _one_line(text: str | None) -> str:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        prog="python docs/configuration.py",
-        description="Render the tables of docs/configuration.md in place.",
-    )
-    parser.add_argument("--check", action="store_true", help="only compare; exit code 1 if old")
     blocks = [("docs/configuration.md", "configuration", tables)]
-    return update(blocks, parser.parse_args(arguments).check)
+    return render("python docs/configuration.py", blocks, arguments)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from analysis.duration import BETAS, DECAY, EVERYTHING, NOTHING, effects, exponents, fit_conditions
 from analysis.load import Results
-from analysis.report import bracketed, format_interval, readable
+from analysis.report import bracketed, readable
 from figures.made import Made
 
 #: Exponents of the learning rate that others report, with their arXiv ids.
@@ -40,12 +40,12 @@ def make_duration_exponents(results: Results) -> Made:
         "η* ∝ D^−γ": readable(
             gammas,
             {
-                "schedule": lambda row: row["schedule"],
+                "schedule": "schedule",
                 "λ, ε, β": _follows,
                 "QK norm": lambda row: "yes" if row["qk_norm"] else "no",
                 "tokens": lambda row: f"{row['tokens_min']} … {row['tokens_max']}",
-                "seeds": lambda row: str(row["seeds"]),
-                "γ": lambda row: format_interval(row, "gamma", 2),
+                "seeds": "seeds",
+                "γ": ("gamma", 2),
                 "bracketed": bracketed,
             },
             names=3,
@@ -54,10 +54,10 @@ def make_duration_exponents(results: Results) -> Made:
             changes,
             {
                 "change": _change,
-                "pairs": lambda row: str(row["pairs"]),
-                "seeds": lambda row: str(row["seeds"]),
-                "effect on γ": lambda row: format_interval(row, "effect", 2),
-                "moves it": lambda row: row["moves"],
+                "pairs": "pairs",
+                "seeds": "seeds",
+                "effect on γ": ("effect", 2),
+                "moves it": "moves",
             },
         ),
     }

@@ -6,7 +6,6 @@ every duration.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from itertools import combinations, starmap
 from typing import Any
@@ -17,9 +16,9 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter, NullFormatter, NullLocator
 
 from analysis.arms import AXES
+from analysis.bootstrap import flat
 from analysis.final_losses import TUNED, FinalLosses, duration_laws
 from analysis.laws import ArmLaws, LawFit
 from analysis.load import Results
@@ -79,12 +78,13 @@ def draw_losses(losses: FinalLosses, laws: ArmLaws) -> Figure:
     figure = Figure(SIZE, layout="constrained")
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=(2, 1))
     looks = _looks(losses.arms)
+    runs = losses.table.pivot(index=["tokens", "seed"], columns="arm", values="loss")
     for arm, look in looks.items():
-        _draw_losses(above, losses, arm, look)
+        _draw_losses(above, runs[arm].dropna(), look)
         if arm in laws.fits:
-            _draw_law(above, losses, arm, laws.fits[arm], look)
-        if arm != TUNED and TUNED in losses.arms:
-            _draw_distance(below, losses, arm, look)
+            _draw_law(above, runs[arm].dropna(), laws.fits[arm], look)
+        if arm != TUNED and TUNED in looks:
+            _draw_distance(below, (runs[arm] - runs[TUNED]).dropna(), look)
     below.axhline(0, color="0.3", linewidth=1)
     above.set_ylabel("final validation loss (nats)")
     below.set_ylabel("above the tuned arm\n(nats, 95 % interval)")
@@ -92,29 +92,23 @@ def draw_losses(losses: FinalLosses, laws: ArmLaws) -> Figure:
     handles = [_handle(arm, look, laws) for arm, look in looks.items()]
     title = "lines: L(D) = E + A·D$^{-b}$, E with 95 % interval; hollow: means; dots: runs"
     figure.legend(handles=handles, title=title, loc="outside upper left", alignment="left")
-    _tokens_axis(below, losses)
+    _tokens_axis(below, sorted(losses.table["tokens"].unique()))
     return figure
 
 
 def _laws_table(losses: FinalLosses, laws: ArmLaws) -> pd.DataFrame:
-    columns = ["", "E", "A", "b", "misfit (p)"]
-    rows = []
+    rows = {}
     for arm in losses.arms:
-        if arm not in laws.fits:
-            rows.append([arm, "too few durations", "", "", ""])
-            continue
-        fit = laws.fits[arm]
-        asymptote = interval_text(fit.asymptote, ".3f")
-        rows.append(
-            [
-                arm,
-                asymptote + ("" if fit.identified else " not identified"),
-                interval_text(fit.amplitude, ".3g"),
-                interval_text(fit.exponent, ".2f"),
+        rows[arm] = ["too few durations", "", "", ""]
+        if fit := laws.fits.get(arm):
+            rows[arm] = [
+                interval_text(fit.asymptote, ".3f") + " not identified" * (not fit.identified),
+                interval_text(fit.interval("amplitude"), ".3g"),
+                interval_text(fit.interval("exponent"), ".2f"),
                 f"{fit.misfit:.3f} ({fit.misfit_p:.2f})",
             ]
-        )
-    return pd.DataFrame(rows, columns=columns).set_index("")
+    columns = ["E", "A", "b", "misfit (p)"]
+    return pd.DataFrame.from_dict(rows, "index", columns=columns).rename_axis("")
 
 
 def _looks(arms: list[str]) -> dict[str, Look]:
@@ -142,40 +136,32 @@ def _handle(arm: str, look: Look, laws: ArmLaws) -> Line2D:
     return handle
 
 
-def _draw_losses(panel: Axes, losses: FinalLosses, arm: str, look: Look) -> None:
-    runs = losses.table[losses.table["arm"] == arm]
-    panel.plot(runs["tokens"], runs["loss"], ".", color=look.colour, markersize=3)
-    means = runs.groupby("tokens")["loss"].mean()
+def _draw_losses(panel: Axes, losses: pd.Series, look: Look) -> None:
+    panel.plot(*flat(losses), ".", color=look.colour, markersize=3)
+    means = losses.groupby("tokens").mean()
     panel.plot(means.index, means, look.marker, color=look.colour, **HOLLOW)
 
 
-def _draw_law(panel: Axes, losses: FinalLosses, arm: str, fit: LawFit, look: Look) -> None:
-    measured = losses.table.loc[losses.table["arm"] == arm, "tokens"]
-    shortest, longest = measured.min(), measured.max()
+def _draw_law(panel: Axes, losses: pd.Series, fit: LawFit, look: Look) -> None:
+    tokens = losses.index.get_level_values("tokens")
+    shortest, longest = tokens.min(), tokens.max()
     spans = {"-": (shortest, longest), "--": (longest, longest * EXTRAPOLATION)}
     for line, (start, end) in spans.items():
         tokens = np.geomspace(start, end, 100)
         panel.plot(tokens, fit.law(tokens), line, color=look.colour, linewidth=1.2, zorder=1.5)
 
 
-def _draw_distance(panel: Axes, losses: FinalLosses, arm: str, look: Look) -> None:
+def _draw_distance(panel: Axes, distances: pd.Series, look: Look) -> None:
     """Means and intervals over seeds of the loss minus the tuned arm's loss of the same seed."""
-    runs = losses.table.pivot(index=["tokens", "seed"], columns="arm", values="loss")
-    distance = (runs[arm] - runs[TUNED]).dropna()
-    for tokens, values in distance.groupby("tokens"):
-        mean = over_seeds(values.tolist())
+    for tokens, mean in distances.groupby("tokens").agg(over_seeds).items():
         x = float(str(tokens)) * look.dodge
-        if not math.isnan(mean.low):
-            panel.plot([x, x], [mean.low, mean.high], "-", color=look.colour, linewidth=1.2)
+        panel.plot([x, x], [mean.low, mean.high], "-", color=look.colour, linewidth=1.2)
         panel.plot(x, mean.value, look.marker, color=look.colour, **HOLLOW)
 
 
-def _tokens_axis(axes: Axes, losses: FinalLosses) -> None:
+def _tokens_axis(axes: Axes, durations: list[int]) -> None:
     """Ticks at the durations that were trained, in plain words (`1.6M`)."""
-    durations = sorted(losses.table["tokens"].unique())
     axes.set_xscale("log")
     axes.set_xlim(durations[0] / 1.3, durations[-1] * EXTRAPOLATION)
-    axes.set_xticks(durations)
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda tokens, _: AXES["tokens"].text(tokens)))
-    axes.xaxis.set_minor_formatter(NullFormatter())
-    axes.xaxis.set_minor_locator(NullLocator())
+    axes.set_xticks(durations, [AXES["tokens"].text(tokens) for tokens in durations])
+    axes.minorticks_off()

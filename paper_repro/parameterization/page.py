@@ -11,7 +11,7 @@ import ast
 import re
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from paper_repro.parameterization import table
 from paper_repro.parameterization.factors import Factor
@@ -54,24 +54,20 @@ def rule_rows() -> Iterator[RuleRow]:
         for node in module.body
         if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name)
     }
-    lines = dict(_items(literals["TABLE"]))
-    for quantity, by_class in TABLE.items():
-        if isinstance(lines[quantity], ast.Dict):
-            for name, line in _items(lines[quantity]):
-                factors = {str(key): row for key, row in by_class.items()}
-                yield RuleRow(quantity, name, factors[name], _anchor(line))
+    for quantity, rows in _items(literals["TABLE"]):
+        by_class = TABLE[quantity]
+        if isinstance(rows, ast.Dict):
+            for name, row in _items(rows):
+                yield RuleRow(quantity, name, by_class[name], _anchor(row))
         else:  # dict.fromkeys(TENSOR_CLASSES, row)
-            yield RuleRow(quantity, ALL, by_class["embedding"], _anchor(lines[quantity]))
-    lines = dict(_items(literals["FORWARD"]))
-    for forward, row in FORWARD.items():
-        yield RuleRow("forward", forward, row, _anchor(lines[forward]))
+            yield RuleRow(quantity, ALL, by_class["embedding"], _anchor(rows))
+    for forward, row in _items(literals["FORWARD"]):
+        yield RuleRow("forward", forward, FORWARD[forward], _anchor(row))
 
 
-def _items(literal: ast.expr | None) -> Iterator[tuple[str, ast.expr]]:
+def _items(literal: ast.expr | None) -> Iterator[tuple[Any, ast.expr]]:
     assert isinstance(literal, ast.Dict)
-    for key, value in zip(literal.keys, literal.values, strict=True):
-        assert isinstance(key, ast.Constant)
-        yield str(key.value), value
+    return zip(map(ast.literal_eval, filter(None, literal.keys)), literal.values, strict=True)
 
 
 def _anchor(node: ast.expr) -> str:
@@ -123,9 +119,13 @@ def with_block(text: str, name: str, content: str) -> str:
     return text
 
 
-def update(blocks: Iterable[tuple[str, str, Callable[[], str]]], check: bool) -> int:
-    """Render blocks (file, name, content) in place, or with `check` say which are out of date."""
-    old = 0
+def render(
+    command: str, blocks: Iterable[tuple[str, str, Callable[[], str]]], arguments: list[str] | None
+) -> int:
+    """The command that renders blocks (file, name, content) in place, or says which are old."""
+    parser = argparse.ArgumentParser(prog=command, description="Render marked tables in place.")
+    parser.add_argument("--check", action="store_true", help="only compare; exit code 1 if old")
+    check, old = parser.parse_args(arguments).check, 0
     for path, name, content in blocks:
         text = (ROOT / path).read_text(encoding="utf-8")
         rendered = with_block(text, name, content())
@@ -138,13 +138,8 @@ def update(blocks: Iterable[tuple[str, str, Callable[[], str]]], check: bool) ->
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m paper_repro.parameterization.page",
-        description="Render the rule tables of README.md and docs/rules.md in place.",
-    )
-    parser.add_argument("--check", action="store_true", help="only compare; exit code 1 if old")
     blocks = (("README.md", "rules", complete_d_table), ("docs/rules.md", "table", whole_table))
-    return update(blocks, parser.parse_args(arguments).check)
+    return render("python -m paper_repro.parameterization.page", blocks, arguments)
 
 
 if __name__ == "__main__":
