@@ -6,7 +6,7 @@ Command: `python -m analysis.dictionary` writes them between their markers; `--c
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
+from typing import Any, TypeGuard
 
 from pydantic import BaseModel
 
@@ -41,16 +41,27 @@ def fields(model: type[BaseModel], prefix: str = "") -> Fields:
     found: Fields = {}
     for name, schema in model.model_json_schema()["properties"].items():
         kind = model.model_fields[name].annotation
-        if isinstance(kind, type) and issubclass(kind, BaseModel):
+        if is_section(kind):
             found |= fields(kind, f"{prefix}{name}.")
         else:
             found[prefix + name] = schema
     return found
 
 
+def is_section(kind: object) -> TypeGuard[type[BaseModel]]:
+    return isinstance(kind, type) and issubclass(kind, BaseModel)
+
+
+def one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
 def _table(fields: Fields) -> str:
-    rows = [f"| `{name}` | {_values(f)} | {_meaning(f)} |\n" for name, f in fields.items()]
-    return "".join(["| column | values | meaning |\n", "|---|---|---|\n", *rows])
+    lines = ["| column | values | meaning |\n", "|---|---|---|\n"]
+    for name, schema in fields.items():
+        meaning = one_line(schema.get("description", "")).replace("|", "\\|")
+        lines.append(f"| `{name}` | {_values(schema)} | {meaning} |\n")
+    return "".join(lines)
 
 
 def _values(schema: dict[str, Any]) -> str:
@@ -58,10 +69,6 @@ def _values(schema: dict[str, Any]) -> str:
     schema = schema.get("anyOf", [schema])[0]  # what else it may be is None
     choices = ", ".join(f"`{choice}`" for choice in schema.get("enum", []))
     return choices or TYPES[schema["type"]]
-
-
-def _meaning(schema: dict[str, Any]) -> str:
-    return " ".join(schema.get("description", "").split()).replace("|", "\\|")
 
 
 def main(arguments: list[str] | None = None) -> int:

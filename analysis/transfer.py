@@ -159,18 +159,17 @@ def fit_arm(runs: pd.DataFrame, axis: ScaleAxis, hyperparameter: str = LR) -> Sc
         ConfigError: if two runs differ in more than scale, hyperparameter and seed.
     """
     fits: ScaleFits = {}
-    for scale in sorted(int(scale) for scale in runs[axis.column].unique()):
-        group = runs[runs[axis.column] == scale]
+    for scale, group in runs.groupby(axis.column):
         _check_one_curve(group, hyperparameter)
         curves = group.pivot(index=hyperparameter, columns="seed", values="val_loss").sort_index()
         curves.index = pd.Index(np.log2(curves.index.to_numpy(dtype=float)), name="log2")
         mean = fit_optimum(curves.index, curves.mean(axis=1, skipna=False))
         seeds = {
             seed: fit_optimum(curves.index, curves[seed], mean.window)
-            for seed in sorted(int(seed) for seed in group["seed"].unique())
+            for seed in map(int, curves)
             if np.isfinite(curves[seed].iloc[mean.window.points]).all()
         }
-        fits[scale] = ScaleFit(curves, mean, seeds)
+        fits[int(str(scale))] = ScaleFit(curves, mean, seeds)
     return fits
 
 

@@ -67,16 +67,10 @@ def make_duration_exponents(results: Results) -> Made:
 def _draw_exponents(panel: Axes, conditions: pd.DataFrame) -> None:
     labels = []
     for place, (_, row) in enumerate(conditions.iterrows()):
-        filled = row["bracketed"]
-        colour = _COLOURS.get(row["co_scaled"], "0.3")
+        colour, marker = _COLOURS.get(row["co_scaled"], "0.3"), _MARKERS.get(row["schedule"], "^")
+        face = colour if row["bracketed"] else "white"
         panel.plot([row["gamma_low"], row["gamma_high"]], [place, place], color=colour)
-        panel.plot(
-            row["gamma"],
-            place,
-            _MARKERS.get(row["schedule"], "^"),
-            color=colour if filled else "white",
-            markeredgecolor=colour,
-        )
+        panel.plot(row["gamma"], place, marker, color=face, markeredgecolor=colour)
         norm = "QK norm" if row["qk_norm"] else "no QK norm"
         labels.append(f"{row['schedule']}, {norm}, {_follows(row)}")
     panel.set_yticks(range(len(labels)), labels)

@@ -31,6 +31,12 @@ LABELS = {LR: "base learning rate", WEIGHT_DECAY: "base weight decay"}
 HEADROOM = 0.3
 
 
+#: Markers in the legend.
+OPTIMUM = {"marker": "D", "markeredgecolor": "black", "label": "optimum, 95 % interval"}
+HOLLOW = {"marker": "D", "markerfacecolor": "white", "label": "lowest, not bracketed"}
+DIVERGED = {"marker": "x", "label": "a seed diverged"}
+
+
 def make_study(study: Study, results: Results) -> Made:
     """The panels of a study."""
     runs = study.figure_runs(results.runs)
@@ -81,8 +87,11 @@ def draw_transfer(transfer: Transfer) -> Figure:
         figure.axes[row * columns].set_ylabel("final validation loss (nats)")
     notes = {transfer.base: " (base)"}
     notes |= dict.fromkeys(scales_on_plateau(results, axis), " (on the bigram plateau)")
-    handles = _scale_handles(palette, axis, notes) + _marker_handles(arms)
-    handles += _draw_bigram_entropy(figure, results)
+    handles = [
+        Line2D([], [], color=colour, label=axis.text(scale) + notes.get(scale, ""))
+        for scale, colour in palette.items()
+    ]
+    handles += _marker_handles(arms) + _draw_bigram_entropy(figure, results)
     figure.legend(handles=handles, title=axis.label, loc="outside right upper", alignment="left")
     return figure
 
@@ -105,15 +114,8 @@ def _draw_curve(panel: Axes, fit: ScaleFit, colour: Colour) -> None:
     curves = fit.curves.where(np.isfinite(fit.curves))
     x = curves.index.to_numpy()
     complete = np.isfinite(fit.mean.losses)
-    panel.fill_between(
-        x,
-        curves.min(axis=1),
-        curves.max(axis=1),
-        where=complete,
-        color=colour,
-        alpha=0.15,
-        linewidth=0,
-    )
+    low, high = curves.min(axis=1), curves.max(axis=1)
+    panel.fill_between(x, low, high, where=complete, color=colour, alpha=0.15, linewidth=0)
     panel.plot(x, np.where(complete, fit.mean.losses, np.nan), color=colour)
     for seed in curves:
         panel.plot(x, curves[seed], ".", color=colour, markersize=2.5, alpha=0.5)
@@ -124,34 +126,22 @@ def _draw_optimum(panel: Axes, fit: ScaleFit, colour: Colour) -> None:
     optimum = fit.optimum
     if math.isnan(optimum.value):
         return
-    loss = fit.loss.value if fit.mean.bracketed else fit.mean.loss
+    loss, face, edge, width = fit.mean.loss, "white", colour, 1.5
+    if fit.mean.bracketed:
+        loss, face, edge, width = fit.loss.value, colour, "black", 0.7
     if not math.isnan(optimum.low):
         interval = [optimum.low, optimum.high]
         panel.plot(interval, [loss, loss], "-|", color=colour, linewidth=1.2, zorder=3)
-    panel.plot(
-        optimum.value,
-        loss,
-        "D",
-        markersize=6,
-        zorder=4,
-        color=colour if fit.mean.bracketed else "white",
-        markeredgecolor="black" if fit.mean.bracketed else colour,
-        markeredgewidth=0.7 if fit.mean.bracketed else 1.5,
-    )
+    diamond = {"color": face, "markeredgecolor": edge, "markeredgewidth": width}
+    panel.plot(optimum.value, loss, "D", markersize=6, zorder=4, **diamond)
 
 
 def _draw_diverged(panel: Axes, fits: ScaleFits, palette: dict[int, Colour]) -> None:
     """Crosses along the upper edge, one row a scale, at the rates where a run diverged."""
     for row, (scale, fit) in enumerate(fits.items()):
         x = fit.mean.log2_lr[np.isposinf(fit.mean.losses)]
-        panel.plot(
-            x,
-            np.full(len(x), 0.975 - 0.035 * row),
-            "x",
-            color=palette[scale],
-            markersize=4.5,
-            transform=panel.get_xaxis_transform(),
-        )
+        height, across = np.full(len(x), 0.975 - 0.035 * row), panel.get_xaxis_transform()
+        panel.plot(x, height, "x", color=palette[scale], markersize=4.5, transform=across)
 
 
 def _draw_bigram_entropy(figure: Figure, results: pd.DataFrame) -> list[Line2D]:
@@ -166,26 +156,13 @@ def _draw_bigram_entropy(figure: Figure, results: pd.DataFrame) -> list[Line2D]:
     return [Line2D([], [], label="bigram entropy", **look)]
 
 
-def _scale_handles(
-    palette: dict[int, Colour], axis: ScaleAxis, notes: dict[int, str]
-) -> list[Line2D]:
-    return [
-        Line2D([], [], color=colour, label=axis.text(scale) + notes.get(scale, ""))
-        for scale, colour in palette.items()
-    ]
-
-
 def _marker_handles(arms: Mapping[Arm, ScaleFits]) -> list[Line2D]:
     """Legend entries of the markers that occur."""
     fits = [fit for scales in arms.values() for fit in scales.values()]
-    look: dict[str, Any] = {"color": "0.5", "linestyle": "none"}
-    handles = []
-    if any(fit.mean.bracketed for fit in fits):
-        label = "optimum, 95 % interval"
-        handles.append(Line2D([], [], marker="D", markeredgecolor="black", label=label, **look))
-    if not all(fit.mean.bracketed for fit in fits):
-        label = "lowest, not bracketed"
-        handles.append(Line2D([], [], marker="D", markerfacecolor="white", label=label, **look))
-    if any(np.isposinf(fit.mean.losses).any() for fit in fits):
-        handles.append(Line2D([], [], marker="x", label="a seed diverged", **look))
-    return handles
+    looks: list[tuple[bool, dict[str, Any]]] = [
+        (any(fit.mean.bracketed for fit in fits), OPTIMUM),
+        (not all(fit.mean.bracketed for fit in fits), HOLLOW),
+        (any(np.isposinf(fit.mean.losses).any() for fit in fits), DIVERGED),
+    ]
+    grey = {"color": "0.5", "linestyle": "none"}
+    return [Line2D([], [], **grey, **look) for occurs, look in looks if occurs]
