@@ -111,6 +111,6 @@ def _at_base_optimum(label: str, fits: ScaleFits, base: int) -> Iterator[LossRow
 
 def _tuned(fits: ScaleFits) -> Iterator[LossRow]:
     for tokens, fit in fits.items():
-        for seed in map(int, fit.curves):
+        for seed in fit.curves.columns.astype(int):
             known = fit.mean.bracketed and seed in fit.seeds
             yield TUNED, seed, tokens, fit.seeds[seed].loss if known else np.nan

@@ -166,7 +166,7 @@ def fit_arm(runs: pd.DataFrame, axis: ScaleAxis, hyperparameter: str = LR) -> Sc
         mean = fit_optimum(curves.index, curves.mean(axis=1, skipna=False))
         seeds = {
             seed: fit_optimum(curves.index, curves[seed], mean.window)
-            for seed in map(int, curves)
+            for seed in curves.columns.astype(int)
             if np.isfinite(curves[seed].iloc[mean.window.points]).all()
         }
         fits[int(str(scale))] = ScaleFit(curves, mean, seeds)

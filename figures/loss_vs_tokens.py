@@ -143,8 +143,7 @@ def _draw_losses(panel: Axes, losses: pd.Series, look: Look) -> None:
 
 
 def _draw_law(panel: Axes, losses: pd.Series, fit: LawFit, look: Look) -> None:
-    tokens = losses.index.get_level_values("tokens")
-    shortest, longest = tokens.min(), tokens.max()
+    shortest, *_, longest = losses.index.unique("tokens")
     spans = {"-": (shortest, longest), "--": (longest, longest * EXTRAPOLATION)}
     for line, (start, end) in spans.items():
         tokens = np.geomspace(start, end, 100)

@@ -40,8 +40,8 @@ def draw_metric(transfer: Transfer, metric: str) -> Figure:
         rows = summary[summary["label"] == label]
         places = rows["scale"] * 2 ** (0.06 * (offset - (len(arms) - 1) / 2))  # side by side
         value, low, high = (rows[metric + end] for end in ("", "_low", "_high"))
-        ends, look = [value - low, high - value], {"marker": "o", "capsize": 3, "color": colour}
-        panel.errorbar(places, value, yerr=ends, label=label, **look)
+        ends = [value - low, high - value]
+        panel.errorbar(places, value, ends, marker="o", capsize=3, color=colour, label=label)
     if metric in RELATIVE:
         panel.axhline(0, color="0.55", linewidth=1, linestyle=":")
     scales = sorted(summary["scale"].unique())

@@ -31,10 +31,12 @@ LABELS = {LR: "base learning rate", WEIGHT_DECAY: "base weight decay"}
 HEADROOM = 0.3
 
 
-#: Markers in the legend.
-OPTIMUM = {"marker": "D", "markeredgecolor": "black", "label": "optimum, 95 % interval"}
-HOLLOW = {"marker": "D", "markerfacecolor": "white", "label": "lowest, not bracketed"}
-DIVERGED = {"marker": "x", "label": "a seed diverged"}
+Look = dict[str, Any]
+"""How a marker looks in the legend, and what it says."""
+
+OPTIMUM: Look = {"marker": "D", "markeredgecolor": "black", "label": "optimum, 95 % interval"}
+HOLLOW: Look = {"marker": "D", "markerfacecolor": "white", "label": "lowest, not bracketed"}
+DIVERGED: Look = {"marker": "x", "label": "a seed diverged"}
 
 
 def make_study(study: Study, results: Results) -> Made:
@@ -126,14 +128,14 @@ def _draw_optimum(panel: Axes, fit: ScaleFit, colour: Colour) -> None:
     optimum = fit.optimum
     if math.isnan(optimum.value):
         return
-    loss, face, edge, width = fit.mean.loss, "white", colour, 1.5
-    if fit.mean.bracketed:
-        loss, face, edge, width = fit.loss.value, colour, "black", 0.7
+    loss = fit.loss.value if fit.mean.bracketed else fit.mean.loss
     if not math.isnan(optimum.low):
         interval = [optimum.low, optimum.high]
         panel.plot(interval, [loss, loss], "-|", color=colour, linewidth=1.2, zorder=3)
-    diamond = {"color": face, "markeredgecolor": edge, "markeredgewidth": width}
-    panel.plot(optimum.value, loss, "D", markersize=6, zorder=4, **diamond)
+    look: dict[str, Any] = {"color": "white", "markeredgecolor": colour, "markeredgewidth": 1.5}
+    if fit.mean.bracketed:
+        look = {"color": colour, "markeredgecolor": "black", "markeredgewidth": 0.7}
+    panel.plot(optimum.value, loss, "D", markersize=6, zorder=4, **look)
 
 
 def _draw_diverged(panel: Axes, fits: ScaleFits, palette: dict[int, Colour]) -> None:
@@ -159,10 +161,10 @@ def _draw_bigram_entropy(figure: Figure, results: pd.DataFrame) -> list[Line2D]:
 def _marker_handles(arms: Mapping[Arm, ScaleFits]) -> list[Line2D]:
     """Legend entries of the markers that occur."""
     fits = [fit for scales in arms.values() for fit in scales.values()]
-    looks: list[tuple[bool, dict[str, Any]]] = [
+    looks = [
         (any(fit.mean.bracketed for fit in fits), OPTIMUM),
         (not all(fit.mean.bracketed for fit in fits), HOLLOW),
         (any(np.isposinf(fit.mean.losses).any() for fit in fits), DIVERGED),
     ]
-    grey = {"color": "0.5", "linestyle": "none"}
+    grey: dict[str, Any] = {"color": "0.5", "linestyle": "none"}
     return [Line2D([], [], **grey, **look) for occurs, look in looks if occurs]
