@@ -12,7 +12,7 @@ from pydantic import BaseModel
 
 from analysis.load import NO_RESULT, RUN_COLUMNS
 from paper_repro.config import RunConfig
-from paper_repro.parameterization.page import render
+from paper_repro.parameterization.page import markdown_table, render
 from paper_repro.records import DataInfo, RunInfo, Status
 
 PAGE = "analysis/results/README.md"
@@ -57,11 +57,13 @@ def one_line(text: str) -> str:
 
 
 def _table(fields: Fields) -> str:
-    lines = ["| column | values | meaning |\n", "|---|---|---|\n"]
-    for name, schema in fields.items():
-        meaning = one_line(schema.get("description", "")).replace("|", "\\|")
-        lines.append(f"| `{name}` | {_values(schema)} | {meaning} |\n")
-    return "".join(lines)
+    return markdown_table(
+        ["column", "values", "meaning"],
+        [
+            (f"`{name}`", _values(f), one_line(f.get("description", "")).replace("|", "\\|"))
+            for name, f in fields.items()
+        ],
+    )
 
 
 def _values(schema: dict[str, Any]) -> str:

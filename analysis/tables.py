@@ -24,6 +24,7 @@ from analysis.report import Columns, bracketed, readable, scale_range
 from analysis.transfer import fit_transfer
 from paper_repro.errors import ConfigError
 from paper_repro.files import write_atomically
+from paper_repro.parameterization.page import markdown_table
 
 DURATION_TABLES = (
     *("duration_exponents", "duration_effects"),
@@ -68,9 +69,7 @@ def markdown(table: pd.DataFrame) -> str:
         "verdict": "verdict",
         "size": "size",
     }
-    rows = readable(table, columns).reset_index().to_numpy().tolist()
-    lines = [list(columns), ["---"] * len(columns), *rows]
-    return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
+    return markdown_table(list(columns), readable(table, columns).reset_index().to_numpy().tolist())
 
 
 def read_table(results_dir: Path, name: str) -> pd.DataFrame:

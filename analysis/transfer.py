@@ -76,11 +76,6 @@ class Transfer:
     arms: Mapping[Arm, ScaleFits]
     """The curves by arm, in the order of print, and scale, ascending."""
 
-    @property
-    def scales(self) -> list[int]:
-        """The scales of any arm, ascending."""
-        return sorted({scale for fits in self.arms.values() for scale in fits})
-
     def losses(self) -> pd.DataFrame:
         """The loss curves themselves: one row an arm, scale, value of the hyperparameter and seed.
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from analysis.dictionary import fields, is_section, one_line
 from paper_repro.config import Execution, RunConfig
-from paper_repro.parameterization.page import render
+from paper_repro.parameterization.page import markdown_table, render
 
 TYPES = {
     "integer": "integer",
@@ -44,9 +44,9 @@ def rows(model: Any) -> Iterator[tuple[str, str, str, str]]:
 
 
 def _section(heading: str, model: Any) -> str:
-    lines = [f"| `{key}` | {' | '.join(cells)} |" for key, *cells in rows(model)]
-    head = ["| key | type | default | meaning |", "|---|---|---|---|"]
-    return "\n".join([f"## {heading}", "", one_line(model.__doc__), "", *head, *lines, ""])
+    lines = [(f"`{key}`", *cells) for key, *cells in rows(model)]
+    table = markdown_table(["key", "type", "default", "meaning"], lines)
+    return f"## {heading}\n\n{one_line(model.__doc__)}\n\n{table}"
 
 
 def _type(schema: dict[str, Any]) -> str:

@@ -63,8 +63,8 @@ def draw_transfer(transfer: Transfer) -> Figure:
     Lines are means over seeds, bands reach from the lowest to the highest seed, dots are runs.
     """
     results, axis, hyperparameter = transfer.runs, transfer.axis, transfer.hyperparameter
-    arms, scales = transfer.arms, transfer.scales
-    palette = sequential_palette(scales)
+    arms = transfer.arms
+    palette = sequential_palette(sorted({scale for fits in arms.values() for scale in fits}))
     rows = math.ceil(len(arms) / PANELS_A_ROW)
     columns = math.ceil(len(arms) / rows)
     width = max(PANEL_WIDTH * columns, NARROWEST) + 1.3

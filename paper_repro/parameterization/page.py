@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import ast
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -77,18 +77,16 @@ def _anchor(node: ast.expr) -> str:
 
 def whole_table() -> str:
     """All parameterisations, laid out like the paper's Table 1; a row links to its line of code."""
-    lines = [
-        f"| quantity | tensor class | {' | '.join(f'`{column}`' for column in COLUMNS)} |",
-        "|---" * (2 + len(COLUMNS)) + "|",
-    ]
+    lines = []
     above = ""
     for quantity, name, factors, anchor in rule_rows():
         heading = "" if quantity == above else f"**{QUANTITIES[quantity]}**"
         link = f"[`{quantity if name == ALL else name}`](../{SOURCE}{anchor})"
-        shared = f" of {ALL}" if name == ALL else ""
-        lines.append(f"| {heading} | {link}{shared} | {' | '.join(map(str, factors))} |")
+        lines.append([heading, link + f" of {ALL}" * (name == ALL), *map(str, factors)])
         above = quantity
-    return "\n".join([*lines, "", f"Steps: × {ITERATIONS} in every column, by definition.", ""])
+    head = ["quantity", "tensor class", *(f"`{column}`" for column in COLUMNS)]
+    steps = f"\nSteps: × {ITERATIONS} in every column, by definition.\n"
+    return markdown_table(head, lines) + steps
 
 
 def complete_d_table() -> str:
@@ -99,15 +97,18 @@ def complete_d_table() -> str:
         for row in rule_rows()
     }
     quantities = [quantity for quantity in TABLE if (quantity, ALL) not in cells]
-    headings = " | ".join(QUANTITIES[quantity] for quantity in quantities)
-    lines = [f"| tensor class | {headings} |", "|---" * (1 + len(quantities)) + "|"]
-    for name in TENSOR_CLASSES:
-        lines.append(f"| `{name}` | {' | '.join(cells[q, name] for q in quantities)} |")
+    head = ["tensor class", *(QUANTITIES[quantity] for quantity in quantities)]
+    rows = [[f"`{name}`", *(cells[q, name] for q in quantities)] for name in TENSOR_CLASSES]
     shared = [f"- `{q}` of {ALL}: {cell}" for (q, name), cell in cells.items() if name == ALL]
     forward = [
         f"- `{name}` multiplier in the forward pass: {cells['forward', name]}" for name in FORWARD
     ]
-    return "\n".join([*lines, "", *shared, *forward, ""])
+    return "\n".join([markdown_table(head, rows), *shared, *forward, ""])
+
+
+def markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [f"| {' | '.join(cells)} |\n" for cells in (head, *rows)]
+    return "".join([lines[0], "|---" * len(head) + "|\n", *lines[1:]])
 
 
 def with_block(text: str, name: str, content: str) -> str:
