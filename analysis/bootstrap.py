@@ -68,7 +68,8 @@ def bootstrap(
         at a condition, where the spread is unknown.
     """
     conditions = sample.groupby(level=0)
-    means, counts = conditions.transform("mean"), pd.Series(conditions.transform("size"))
+    means = conditions.transform(lambda values: values.to_numpy().mean())
+    counts = pd.Series(conditions.transform("size"))
     deviations = (sample - means).mul(_inflation(counts, len(conditions)), axis="index").to_numpy()
     certain = [arm for arm in estimators if (counts[sample[arm].notna()] > 1).all()]
     estimates: dict[str, list[Estimate]] = {arm: [] for arm in estimators}
