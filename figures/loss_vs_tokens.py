@@ -6,13 +6,11 @@ every duration.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from itertools import combinations, starmap
+from itertools import combinations, cycle, starmap
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -24,7 +22,7 @@ from analysis.laws import ArmLaws, LawFit
 from analysis.load import Results
 from analysis.report import interval_text
 from figures.made import Made
-from figures.style import Colour
+from figures.style import Colour, distinct_palette
 from paper_repro.statistics import over_seeds
 
 SIZE = (6.2, 7.0)  # inches
@@ -36,21 +34,14 @@ EXTRAPOLATION = 4.0
 
 MARKERS = ("o", "s", "^", "D", "v", "P")
 
+Look = dict[str, Any]
+"""How the markers of an arm are drawn."""
+
 #: Markers that show those of other arms under them.
-HOLLOW: dict[str, Any] = {"markersize": 6, "markerfacecolor": "none", "markeredgewidth": 1.2}
+HOLLOW: Look = {"markersize": 6, "markerfacecolor": "none", "markeredgewidth": 1.2}
 
 #: Factor on the tokens by which the intervals of neighbouring arms stand apart.
 DODGE = 1.06
-
-
-@dataclass(frozen=True)
-class Look:
-    """How one arm is drawn."""
-
-    colour: Colour
-    marker: str
-    dodge: float
-    """Factor on the tokens at which its intervals stand."""
 
 
 def make_loss_vs_tokens(results: Results) -> Made:
@@ -77,22 +68,30 @@ def draw_losses(losses: FinalLosses, laws: ArmLaws) -> Figure:
     """
     figure = Figure(SIZE, layout="constrained")
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=(2, 1))
-    looks = _looks(losses.arms)
+    colours = distinct_palette([arm for arm in losses.arms if arm != TUNED]) | {TUNED: GREY}
     runs = losses.table.pivot(index=["tokens", "seed"], columns="arm", values="loss")
-    for arm, look in looks.items():
+    handles = []
+    for index, (arm, marker) in enumerate(zip(losses.arms, cycle(MARKERS), strict=False)):
+        look, fit = HOLLOW | {"color": colours[arm], "marker": marker}, laws.fits.get(arm)
         _draw_losses(above, runs[arm].dropna(), look)
-        if arm in laws.fits:
-            _draw_law(above, runs[arm].dropna(), laws.fits[arm], look)
-        if arm != TUNED and TUNED in looks:
-            _draw_distance(below, (runs[arm] - runs[TUNED]).dropna(), look)
+        if fit:
+            _draw_law(above, runs[arm].dropna(), fit, colours[arm])
+        if arm != TUNED and TUNED in losses.arms:
+            dodge = DODGE ** (index - (len(losses.arms) - 1) / 2)
+            _draw_distance(below, (runs[arm] - runs[TUNED]).dropna(), dodge, look)
+        entry: Look = {"linestyle": "-" if fit else "none", "label": _label(arm, fit)}
+        handles.append(Line2D([], [], **entry, **look))
     below.axhline(0, color="0.3", linewidth=1)
     above.set_ylabel("final validation loss (nats)")
     below.set_ylabel("above the tuned arm\n(nats, 95 % interval)")
     below.set_xlabel("training tokens (log scale); dashed: extrapolated")
-    handles = [_handle(arm, look, laws) for arm, look in looks.items()]
     title = "lines: L(D) = E + A·D$^{-b}$, E with 95 % interval; hollow: means; dots: runs"
     figure.legend(handles=handles, title=title, loc="outside upper left", alignment="left")
-    _tokens_axis(below, sorted(losses.table["tokens"].unique()))
+    durations = sorted(losses.table["tokens"].unique())
+    below.set_xscale("log")
+    below.set_xlim(durations[0] / 1.3, durations[-1] * EXTRAPOLATION)
+    below.set_xticks(durations, [AXES["tokens"].text(tokens) for tokens in durations])
+    below.minorticks_off()
     return figure
 
 
@@ -111,56 +110,31 @@ def _laws_table(losses: FinalLosses, laws: ArmLaws) -> pd.DataFrame:
     return pd.DataFrame.from_dict(rows, "index", columns=columns).rename_axis("")
 
 
-def _looks(arms: list[str]) -> dict[str, Look]:
-    """Colours and markers in the order of the arms; the tuned arm is a grey reference."""
-    palette = iter(sns.color_palette("colorblind"))
-    markers = iter(MARKERS)
-    middle = (len(arms) - 1) / 2
-    return {
-        arm: Look(GREY if arm == TUNED else next(palette), next(markers), DODGE ** (index - middle))
-        for index, arm in enumerate(arms)
-    }
-
-
-def _handle(arm: str, look: Look, laws: ArmLaws) -> Line2D:
-    fit = laws.fits.get(arm)
+def _label(arm: str, fit: LawFit | None) -> str:
     if fit is None:
-        label = f"{arm}: too few durations for a law"
-    elif fit.identified:
-        label = f"{arm}: E = {interval_text(fit.asymptote, '.3f')}"
-    else:
-        label = f"{arm}: E not identified, {interval_text(fit.asymptote, '.2f')}"
-    handle = Line2D([], [], color=look.colour, marker=look.marker, label=label, **HOLLOW)
-    if fit is None:
-        handle.set_linestyle("none")
-    return handle
+        return f"{arm}: too few durations for a law"
+    if fit.identified:
+        return f"{arm}: E = {interval_text(fit.asymptote, '.3f')}"
+    return f"{arm}: E not identified, {interval_text(fit.asymptote, '.2f')}"
 
 
 def _draw_losses(panel: Axes, losses: pd.Series, look: Look) -> None:
-    panel.plot(*flat(losses), ".", color=look.colour, markersize=3)
+    panel.plot(*flat(losses), ".", color=look["color"], markersize=3)
     means = losses.groupby("tokens").mean()
-    panel.plot(means.index, means, look.marker, color=look.colour, **HOLLOW)
+    panel.plot(means.index, means, linestyle="none", **look)
 
 
-def _draw_law(panel: Axes, losses: pd.Series, fit: LawFit, look: Look) -> None:
+def _draw_law(panel: Axes, losses: pd.Series, fit: LawFit, colour: Colour) -> None:
     shortest, *_, longest = losses.index.unique("tokens")
     spans = {"-": (shortest, longest), "--": (longest, longest * EXTRAPOLATION)}
     for line, (start, end) in spans.items():
         tokens = np.geomspace(start, end, 100)
-        panel.plot(tokens, fit.law(tokens), line, color=look.colour, linewidth=1.2, zorder=1.5)
+        panel.plot(tokens, fit.law(tokens), line, color=colour, linewidth=1.2, zorder=1.5)
 
 
-def _draw_distance(panel: Axes, distances: pd.Series, look: Look) -> None:
+def _draw_distance(panel: Axes, distances: pd.Series, dodge: float, look: Look) -> None:
     """Means and intervals over seeds of the loss minus the tuned arm's loss of the same seed."""
     for tokens, mean in distances.groupby("tokens").agg(over_seeds).items():
-        x = float(str(tokens)) * look.dodge
-        panel.plot([x, x], [mean.low, mean.high], "-", color=look.colour, linewidth=1.2)
-        panel.plot(x, mean.value, look.marker, color=look.colour, **HOLLOW)
-
-
-def _tokens_axis(axes: Axes, durations: list[int]) -> None:
-    """Ticks at the durations that were trained, in plain words (`1.6M`)."""
-    axes.set_xscale("log")
-    axes.set_xlim(durations[0] / 1.3, durations[-1] * EXTRAPOLATION)
-    axes.set_xticks(durations, [AXES["tokens"].text(tokens) for tokens in durations])
-    axes.minorticks_off()
+        x = float(str(tokens)) * dodge
+        panel.plot([x, x], [mean.low, mean.high], "-", color=look["color"], linewidth=1.2)
+        panel.plot(x, mean.value, **look)
