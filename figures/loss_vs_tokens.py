@@ -137,4 +137,4 @@ def _draw_distance(panel: Axes, distances: pd.Series, dodge: float, look: Look) 
     for tokens, mean in distances.groupby("tokens").agg(over_seeds).items():
         x = float(str(tokens)) * dodge
         panel.plot([x, x], [mean.low, mean.high], "-", color=look["color"], linewidth=1.2)
-        panel.plot(x, mean.value, **look)
+        panel.plot(x, mean.value, linestyle="none", **look)
