@@ -13,7 +13,6 @@ from paper_repro.coordinate_check import Axis as CheckedAxis
 from paper_repro.coordinate_check import check_config, judge, measure
 from paper_repro.errors import ConfigError
 from paper_repro.parameterization import (
-    RULE_QUANTITIES,
     TENSOR_CLASSES,
     Parameterization,
     Ratios,
@@ -77,15 +76,11 @@ def _merged(rows: pd.DataFrame) -> pd.DataFrame:
     return rows.iloc[:1].rename(index={TENSOR_CLASSES[0]: "all"}, level="tensor class")
 
 
-def _factors(arm: Arm, ratios: Ratios) -> dict[tuple[str, str], float]:
+def _factors(arm: Arm, ratios: Ratios) -> pd.Series:
     found = multipliers(Scaling(arm.parameterization, ratios, arm.alpha))
-    by_class = {
-        (str(quantity), str(name)): found.tensor_classes[name][quantity]
-        for quantity in RULE_QUANTITIES
-        for name in TENSOR_CLASSES
-    }
     forward = {("forward", "residual"): found.residual, ("forward", "logits"): found.logits}
-    return by_class | forward | {("steps", ""): found.iterations}
+    by_class = pd.Series(pd.DataFrame(found.tensor_classes).stack())  # quantity, tensor class
+    return pd.concat([by_class, pd.Series(forward | {("steps", ""): found.iterations})])
 
 
 def check_coordinates(axis: CheckedAxis, arms: Sequence[Arm]) -> pd.DataFrame:

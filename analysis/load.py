@@ -123,10 +123,9 @@ def config_columns(config: BaseModel, prefix: str = "") -> dict[str, Any]:
     for name, value in config:
         if isinstance(value, BaseModel):
             columns |= config_columns(value, f"{prefix}{name}.")
-        elif isinstance(value, dict | list):
-            columns[prefix + name] = json.dumps(value, sort_keys=True)
         else:
-            columns[prefix + name] = value
+            free = isinstance(value, dict | list)
+            columns[prefix + name] = json.dumps(value, sort_keys=True) if free else value
     return columns
 
 

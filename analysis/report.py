@@ -60,12 +60,9 @@ def transfer_tables(transfer: Transfer, optima: pd.DataFrame, drifts: pd.DataFra
 
 def regime_lines(runs: pd.DataFrame, axis: ScaleAxis) -> tuple[str, ...]:
     """Whether the runs of a sweep are beyond the bigram plateau, and which scales are not."""
-    late = scales_on_plateau(runs, axis)
-    scales = ", ".join(axis.text(scale) for scale in late)
-    return (
-        str(regime(runs)),
-        *([f"Not beyond the plateau: {axis.label} {scales}"] if late else []),
-    )
+    scales = ", ".join(map(axis.text, scales_on_plateau(runs, axis)))
+    late = f"Not beyond the plateau: {axis.label} {scales}"
+    return (str(regime(runs)), late) if scales else (str(regime(runs)),)
 
 
 def print_tables(console: Console, tables: Tables, lines: tuple[str, ...] = ()) -> None:
