@@ -79,8 +79,8 @@ def _merged(rows: pd.DataFrame) -> pd.DataFrame:
 def _factors(arm: Arm, ratios: Ratios) -> pd.Series:
     found = multipliers(Scaling(arm.parameterization, ratios, arm.alpha))
     forward = {("forward", "residual"): found.residual, ("forward", "logits"): found.logits}
-    by_class = pd.Series(pd.DataFrame(found.tensor_classes).stack())  # quantity, tensor class
-    return pd.concat([by_class, pd.Series(forward | {("steps", ""): found.iterations})])
+    by_class = pd.DataFrame(found.tensor_classes).T.unstack()  # quantity, then tensor class
+    return pd.Series(by_class.to_dict() | forward | {("steps", ""): found.iterations})
 
 
 def check_coordinates(axis: CheckedAxis, arms: Sequence[Arm]) -> pd.DataFrame:

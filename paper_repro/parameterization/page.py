@@ -2,6 +2,7 @@
 
 Command: `python -m paper_repro.parameterization.page` rewrites what stands between their markers,
 in place; with `--check` it only says which file is out of date. A test holds both files to it.
+Other pages with rendered tables have a command of the same kind (`render`).
 """
 
 from __future__ import annotations
@@ -121,10 +122,12 @@ def with_block(text: str, name: str, content: str) -> str:
 
 
 def render(
-    command: str, blocks: Iterable[tuple[str, str, Callable[[], str]]], arguments: list[str] | None
+    command: str, blocks: Sequence[tuple[str, str, Callable[[], str]]], arguments: list[str] | None
 ) -> int:
     """The command that renders blocks (file, name, content) in place, or says which are old."""
-    parser = argparse.ArgumentParser(prog=command, description="Render marked tables in place.")
+    files = " and ".join(dict.fromkeys(path for path, *_ in blocks))
+    description = f"Render the tables of {files} in place."
+    parser = argparse.ArgumentParser(prog=command, description=description)
     parser.add_argument("--check", action="store_true", help="only compare; exit code 1 if old")
     check, old = parser.parse_args(arguments).check, 0
     for path, name, content in blocks:
