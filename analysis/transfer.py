@@ -262,9 +262,9 @@ def _combine(fits: ScaleFits, weights: pd.Series) -> Interval:
 def _slope_weights(fits: ScaleFits) -> pd.Series:
     """Weights of the bracketed scales in a least-squares slope; none for fewer than two."""
     scales = counted_scales(fits)
-    octaves = pd.Series({scale: np.log2(scale) for scale in scales if len(scales) > 1}, dtype=float)
+    octaves = pd.Series(np.log2(scales), scales, dtype=float)
     centred = octaves - octaves.mean()
-    return centred / (centred**2).sum()
+    return (centred / (centred**2).sum()).dropna()  # 0/0 where there is a single scale
 
 
 def _optima(fits: ScaleFits, scales: Iterable[int]) -> pd.DataFrame:

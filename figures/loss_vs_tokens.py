@@ -7,7 +7,6 @@ every duration.
 from __future__ import annotations
 
 from itertools import combinations, cycle, starmap
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -22,7 +21,7 @@ from analysis.laws import ArmLaws, LawFit
 from analysis.load import Results
 from analysis.report import interval_text
 from figures.made import Made
-from figures.style import Colour, distinct_palette
+from figures.style import Colour, Look, distinct_palette
 from paper_repro.statistics import over_seeds
 
 SIZE = (6.2, 7.0)  # inches
@@ -33,9 +32,6 @@ GREY: Colour = (0.35, 0.35, 0.35)
 EXTRAPOLATION = 4.0
 
 MARKERS = ("o", "s", "^", "D", "v", "P")
-
-Look = dict[str, Any]
-"""How the markers of an arm are drawn."""
 
 #: Markers that show those of other arms under them.
 HOLLOW: Look = {"markersize": 6, "markerfacecolor": "none", "markeredgewidth": 1.2}
