@@ -68,8 +68,7 @@ class Arm:
 
     def columns(self) -> dict[str, Any]:
         """The arm as columns of a table (`ARM_COLUMNS`)."""
-        values = (getattr(self, name) for name in ARM_COLUMNS)
-        return dict(zip(ARM_COLUMNS, values, strict=True)) | {"sde_rule": rule_text(self.sde_rule)}
+        return vars(self) | {"sde_rule": rule_text(self.sde_rule)}
 
     @property
     def label(self) -> str:

@@ -10,10 +10,9 @@ import torch
 from analysis.arms import LR, Arm, ScaleAxis, select, with_equivalents
 from analysis.load import COMMITTED_RESULTS, load_results
 from paper_repro.coordinate_check import Axis as CheckedAxis
-from paper_repro.coordinate_check import Verdict, check_config, judge, measure
+from paper_repro.coordinate_check import check_config, judge, measure
 from paper_repro.errors import ConfigError
 from paper_repro.parameterization import (
-    RULE_QUANTITIES,
     TENSOR_CLASSES,
     Parameterization,
     Ratios,
@@ -77,15 +76,11 @@ def _merged(rows: pd.DataFrame) -> pd.DataFrame:
     return rows.iloc[:1].rename(index={TENSOR_CLASSES[0]: "all"}, level="tensor class")
 
 
-def _factors(arm: Arm, ratios: Ratios) -> dict[tuple[str, str], float]:
-    factors = multipliers(Scaling(arm.parameterization, ratios, arm.alpha))
-    by_class = {
-        (str(quantity), str(tensor_class)): factors.tensor_classes[tensor_class][quantity]
-        for quantity in RULE_QUANTITIES
-        for tensor_class in TENSOR_CLASSES
-    }
-    forward = {("forward", "residual"): factors.residual, ("forward", "logits"): factors.logits}
-    return by_class | forward | {("steps", ""): factors.iterations}
+def _factors(arm: Arm, ratios: Ratios) -> pd.Series:
+    found = multipliers(Scaling(arm.parameterization, ratios, arm.alpha))
+    forward = {("forward", "residual"): found.residual, ("forward", "logits"): found.logits}
+    by_class = pd.DataFrame(found.tensor_classes).T.unstack()  # quantity, then tensor class
+    return pd.Series(by_class.to_dict() | forward | {("steps", ""): found.iterations})
 
 
 def check_coordinates(axis: CheckedAxis, arms: Sequence[Arm]) -> pd.DataFrame:
@@ -99,17 +94,12 @@ def check_coordinates(axis: CheckedAxis, arms: Sequence[Arm]) -> pd.DataFrame:
     if axis not in CHECK_SIZES:
         raise ConfigError(f"axis {axis!r}: expected one of {', '.join(CHECK_SIZES)}")
     torch.set_num_threads(1)  # models this small are slower on more
-    sizes = CHECK_SIZES[axis]
-    return pd.concat(
-        measure(
-            check_config(arm.parameterization, axis, sizes[0], arm.alpha, arm.eps),
-            axis,
-            sizes,
-            CHECK_SEEDS,
-            CHECK_STEPS,
-        ).assign(arm=arm.label)
-        for arm in arms
-    )
+    sizes, parts = CHECK_SIZES[axis], []
+    for arm in arms:
+        config = check_config(arm.parameterization, axis, sizes[0], arm.alpha, arm.eps)
+        rows = measure(config, axis, sizes, CHECK_SEEDS, CHECK_STEPS)
+        parts.append(rows.assign(arm=arm.label))
+    return pd.concat(parts)
 
 
 def compare_slopes(measurements: pd.DataFrame) -> pd.DataFrame:
@@ -122,10 +112,6 @@ def compare_slopes(measurements: pd.DataFrame) -> pd.DataFrame:
         verdicts = judge(rows)
         failed = sum(not verdict.passed for verdict in verdicts)
         columns[str(name)] = {
-            (verdict.check.name, verdict.quantity): _slope(verdict) for verdict in verdicts
+            (v.check.name, v.quantity): f"{'' if v.passed else 'FAIL '}{v.slope}" for v in verdicts
         } | {("verdict", ""): f"FAIL ({failed} of {len(verdicts)})" if failed else "PASS"}
     return pd.DataFrame(columns).rename_axis(["RMS of", "quantity"])
-
-
-def _slope(verdict: Verdict) -> str:
-    return f"{'' if verdict.passed else 'FAIL '}{verdict.slope}"

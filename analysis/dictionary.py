@@ -5,75 +5,77 @@ Command: `python -m analysis.dictionary` writes them between their markers; `--c
 
 from __future__ import annotations
 
-import argparse
-from collections.abc import Sequence
 from functools import partial
-from types import NoneType, UnionType
-from typing import Annotated, Literal, Union, get_args, get_origin
+from typing import Any, TypeGuard
 
 from pydantic import BaseModel
-from pydantic.fields import FieldInfo
 
 from analysis.load import NO_RESULT, RUN_COLUMNS
 from paper_repro.config import RunConfig
-from paper_repro.parameterization.page import update
+from paper_repro.parameterization.page import markdown_table, render
 from paper_repro.records import DataInfo, RunInfo, Status
 
 PAGE = "analysis/results/README.md"
 
-Fields = dict[str, FieldInfo]
+TYPES = {
+    **{"integer": "whole number", "number": "number", "boolean": "true or false"},
+    **{"string": "text", "array": "JSON", "object": "JSON"},
+}
+
+Fields = dict[str, Any]
+"""JSON schemas of fields by their names."""
 
 
 def blocks() -> dict[str, Fields]:
     """The fields in each block of the page."""
+    run = fields(RunInfo)
     return {
-        "config": config_fields(RunConfig),
-        "status": {k: f for k, f in Status.model_fields.items() if k not in NO_RESULT},
-        "run": DataInfo.model_fields | {name: RunInfo.model_fields[name] for name in RUN_COLUMNS},
+        "config": fields(RunConfig),
+        "status": {name: f for name, f in fields(Status).items() if name not in NO_RESULT},
+        "run": fields(DataInfo) | {name: run[name] for name in RUN_COLUMNS},
     }
 
 
-def config_fields(section: type[BaseModel], prefix: str = "") -> Fields:
-    """The fields of a config and of its sections under their dotted paths."""
-    fields: Fields = {}
-    for name, field in section.model_fields.items():
-        kind = field.annotation
-        if isinstance(kind, type) and issubclass(kind, BaseModel):
-            fields |= config_fields(kind, f"{prefix}{name}.")
+def fields(model: type[BaseModel], prefix: str = "") -> Fields:
+    """The fields of a model and of its sections under their dotted paths."""
+    found: Fields = {}
+    for name, schema in model.model_json_schema()["properties"].items():
+        kind = model.model_fields[name].annotation
+        if is_section(kind):
+            found |= fields(kind, f"{prefix}{name}.")
         else:
-            fields[prefix + name] = field
-    return fields
+            found[prefix + name] = schema
+    return found
+
+
+def is_section(kind: object) -> TypeGuard[type[BaseModel]]:
+    return isinstance(kind, type) and issubclass(kind, BaseModel)
+
+
+def one_line(text: str) -> str:
+    return " ".join(text.split())
 
 
 def _table(fields: Fields) -> str:
-    rows = [f"| `{name}` | {_values(f)} | {_meaning(f)} |\n" for name, f in fields.items()]
-    return "".join(["| column | values | meaning |\n", "|---|---|---|\n", *rows])
+    return markdown_table(
+        ["column", "values", "meaning"],
+        [
+            (f"`{name}`", _values(f), one_line(f.get("description", "")).replace("|", "\\|"))
+            for name, f in fields.items()
+        ],
+    )
 
 
-def _values(field: FieldInfo) -> str:
+def _values(schema: dict[str, Any]) -> str:
     """The choices of a field, or its type."""
-    kind = field.annotation
-    if get_origin(kind) in (UnionType, Union):
-        (kind,) = (other for other in get_args(kind) if other is not NoneType)
-    if get_origin(kind) is Annotated:
-        kind = get_args(kind)[0]
-    if get_origin(kind) is Literal:
-        return ", ".join(f"`{choice}`" for choice in get_args(kind))
-    if get_origin(kind) in (dict, list):
-        return "JSON"
-    names = {int: "whole number", float: "number", bool: "true or false", str: "text"}
-    return names.get(kind, str(kind))  # type: ignore[arg-type]
+    schema = schema.get("anyOf", [schema])[0]  # what else it may be is None
+    choices = ", ".join(f"`{choice}`" for choice in schema.get("enum", []))
+    return choices or TYPES[schema["type"]]
 
 
-def _meaning(field: FieldInfo) -> str:
-    return " ".join((field.description or "").split()).replace("|", "\\|")
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m analysis.dictionary", description=__doc__)
-    parser.add_argument("--check", action="store_true", help="only compare; exit code 1 if old")
-    rendered = [(PAGE, name, partial(_table, fields)) for name, fields in blocks().items()]
-    return update(rendered, parser.parse_args(arguments).check)
+def main(arguments: list[str] | None = None) -> int:
+    rendered = [(PAGE, name, partial(_table, found)) for name, found in blocks().items()]
+    return render("python -m analysis.dictionary", rendered, arguments)
 
 
 if __name__ == "__main__":

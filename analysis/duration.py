@@ -7,44 +7,34 @@ arXiv 2512.22382 is γ = ½; others measured 0 to ½.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import Any, Literal
+from dataclasses import replace
+from itertools import starmap
+from typing import Any, Literal, NamedTuple
 
-import numpy as np
 import pandas as pd
 
 from analysis.arms import AXES, LR, arms_of, restated, rule_text, select
-from analysis.transfer import ScaleFits, drift, drift_by_seed, fit_arm
+from analysis.transfer import ScaleFits, counted_scales, drift, drift_by_seed, fit_arm
 from paper_repro.errors import ConfigError
-from paper_repro.parameterization import SDE_RULE, SdeQuantity, has_sde_rule
+from paper_repro.parameterization import SDE_RULE, has_sde_rule
 from paper_repro.statistics import over_seeds
 
-CoScaled = tuple[SdeQuantity, ...]
-NOTHING: CoScaled = ()
-DECAY: CoScaled = ("weight_decay",)
-BETAS: CoScaled = ("one_minus_beta1", "one_minus_beta2")
-EVERYTHING: CoScaled = tuple(quantity for quantity in SDE_RULE if quantity != "lr")
+NOTHING = rule_text(())
+DECAY = rule_text(("weight_decay",))
+BETAS = rule_text(("one_minus_beta1", "one_minus_beta2"))
+EVERYTHING = rule_text([quantity for quantity in SDE_RULE if quantity != "lr"])
 
 #: Whether a change moves the exponent.
 Moves = Literal["yes", "not decided"]
 
 
-@dataclass(frozen=True)
-class Condition:
-    """What is varied beside duration and learning rate."""
+class Condition(NamedTuple):
+    """What is varied beside duration and learning rate; columns of the tables."""
 
     schedule: str
-    co_scaled: CoScaled
-    """The quantities that follow the duration as the SDE rule has it."""
+    co_scaled: str
+    """The quantities that follow the duration as the SDE rule has it (`rule_text`)."""
     qk_norm: bool
-
-    def columns(self) -> dict[str, Any]:
-        """The condition as columns of a table."""
-        return {
-            "schedule": self.schedule,
-            "co_scaled": rule_text(self.co_scaled),
-            "qk_norm": self.qk_norm,
-        }
 
 
 Conditions = dict[Condition, ScaleFits]
@@ -74,7 +64,7 @@ def fit_conditions(runs: pd.DataFrame) -> Conditions:
         as_trained = restated(select(runs, arm), effective, LR)
         if as_trained is None:
             raise ConfigError(f"{arm.label}: its learning rates cannot be read as those that train")
-        condition = Condition(arm.schedule, others, arm.qk_norm)
+        condition = Condition(arm.schedule, rule_text(others), arm.qk_norm)
         if condition in fits:
             raise ConfigError(
                 f"{arm.label}: its condition has another arm; select one of them first"
@@ -89,24 +79,22 @@ def exponents(conditions: Conditions) -> pd.DataFrame:
     `durations` counts those with a bracketed optimum, which enter γ; `bracketed` says whether
     these are all.
     """
-    rows = []
-    for condition, fits in conditions.items():
-        slope = drift(fits)
-        counted = [tokens for tokens, fit in fits.items() if fit.mean.bracketed]
-        rows.append(
-            condition.columns()
-            | {
-                "tokens_min": min(counted, default=0),
-                "tokens_max": max(counted, default=0),
-                "durations": len(counted),
-                "seeds": len(drift_by_seed(fits)),
-                "gamma": -slope.value,
-                "gamma_low": -slope.high,
-                "gamma_high": -slope.low,
-                "bracketed": len(counted) == len(fits),
-            }
-        )
-    return pd.DataFrame(rows)
+    return pd.DataFrame(starmap(_exponent, conditions.items()))
+
+
+def _exponent(condition: Condition, fits: ScaleFits) -> dict[str, Any]:
+    slope, counted = drift(fits), counted_scales(fits)
+    return {
+        **condition._asdict(),
+        "tokens_min": min(counted, default=0),
+        "tokens_max": max(counted, default=0),
+        "durations": len(counted),
+        "seeds": len(drift_by_seed(fits)),
+        "gamma": -slope.value,
+        "gamma_low": -slope.high,
+        "gamma_high": -slope.low,
+        "bracketed": len(counted) == len(fits),
+    }
 
 
 def effects(conditions: Conditions) -> pd.DataFrame:
@@ -118,43 +106,30 @@ def effects(conditions: Conditions) -> pd.DataFrame:
     """
     shared = set.intersection(*(set(curves) for curves in conditions.values()))
     gammas = {
-        condition: {
-            seed: -slope
-            for seed, slope in drift_by_seed(
-                {s: f for s, f in curves.items() if s in shared}
-            ).items()
-        }
+        condition: -drift_by_seed({s: f for s, f in curves.items() if s in shared})
         for condition, curves in conditions.items()
         if all(curves[scale].mean.bracketed and not curves[scale].slack for scale in shared)
     }
     rows = []
     for factor, before, after in CHANGES:
         pairs = [
-            (gammas[condition], gammas[changed])
+            gammas[changed] - gammas[condition]
             for condition in gammas
             if getattr(condition, factor) == before
-            and (changed := replace(condition, **{factor: after})) in gammas
+            and (changed := condition._replace(**{factor: after})) in gammas
         ]
-        seeds = (
-            set.intersection(*(set(one) & set(other) for one, other in pairs)) if pairs else set()
-        )
-        effect = over_seeds(
-            [float(np.mean([other[s] - one[s] for one, other in pairs])) for s in sorted(seeds)]
-        )
+        by_seed = pd.DataFrame(pairs).dropna(axis="columns").mean()
+        effect = over_seeds(by_seed.tolist())
         moves: Moves = "yes" if effect.low > 0 or effect.high < 0 else "not decided"
         rows.append(
             {
                 "factor": factor,
-                "from": _level(before),
-                "to": _level(after),
+                "from": str(before),
+                "to": str(after),
                 "pairs": len(pairs),
-                "seeds": len(seeds),
+                "seeds": len(by_seed),
                 **effect.columns("effect"),
                 "moves": moves,
             }
         )
     return pd.DataFrame(rows)
-
-
-def _level(level: str | bool | CoScaled) -> str:
-    return rule_text(level) if isinstance(level, tuple) else str(level)

@@ -21,7 +21,7 @@ import pandas as pd
 from analysis.arms import AXES, NO_RULE, STUDIES, arms_of, select
 from analysis.laws import ArmLaws, fit_arm_laws
 from analysis.optimum import fit_optimum
-from analysis.transfer import ScaleFit, ScaleFits, base_scale, fit_arm
+from analysis.transfer import ScaleFits, base_scale, fit_arm
 from paper_repro.errors import ConfigError
 
 TOKENS = AXES["tokens"]
@@ -50,10 +50,8 @@ class FinalLosses:
 
     def note(self) -> str:
         """One line on the losses that are missing; empty if there are none."""
-        missing = [f"{arm}: {count}" for arm, count in self.dropped.items() if count]
-        if not missing:
-            return ""
-        return f"Left out (outside the grid, diverged or not bracketed): {', '.join(missing)}"
+        missing = ", ".join(f"{arm}: {count}" for arm, count in self.dropped.items() if count)
+        return missing and f"Left out (outside the grid, diverged or not bracketed): {missing}"
 
 
 def duration_laws(runs: pd.DataFrame) -> tuple[FinalLosses, ArmLaws]:
@@ -113,10 +111,6 @@ def _at_base_optimum(label: str, fits: ScaleFits, base: int) -> Iterator[LossRow
 
 def _tuned(fits: ScaleFits) -> Iterator[LossRow]:
     for tokens, fit in fits.items():
-        for seed in fit.curves:
-            yield TUNED, int(str(seed)), tokens, _own_best(fit, int(str(seed)))
-
-
-def _own_best(fit: ScaleFit, seed: int) -> float:
-    known = fit.mean.bracketed and seed in fit.seeds
-    return fit.seeds[seed].loss if known else np.nan
+        for seed in fit.curves.columns.astype(int):
+            known = fit.mean.bracketed and seed in fit.seeds
+            yield TUNED, seed, tokens, fit.seeds[seed].loss if known else np.nan

@@ -19,6 +19,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -26,15 +27,7 @@ from numpy.typing import ArrayLike
 from scipy import stats
 from scipy.optimize import least_squares, nnls
 
-from analysis.bootstrap import (
-    RESAMPLES,
-    Floats,
-    bootstrap,
-    flat,
-    of_arm,
-    paired_sample,
-    percentiles,
-)
+from analysis.bootstrap import RESAMPLES, Floats, bootstrap, flat, paired_sample, percentiles
 from paper_repro.errors import ConfigError
 from paper_repro.statistics import CONFIDENCE, Interval
 
@@ -61,8 +54,7 @@ _LONGEST_FIT = 100
 _AT_BOUND = 1e-3
 
 
-@dataclass(frozen=True)
-class Law:
+class Law(NamedTuple):
     """L(D) = asymptote + amplitude·D^-exponent, in nats a token, with D in tokens."""
 
     asymptote: float
@@ -81,9 +73,8 @@ class LawFit:
     """The law of one arm with intervals; they are unknown where a duration has one seed."""
 
     law: Law
-    asymptote: Interval
-    amplitude: Interval
-    exponent: Interval
+    resampled: tuple[Law, ...]
+    """The law in each resample; empty where intervals are unknown."""
     loss_range: float
     """Highest minus lowest loss that was fitted (means over seeds), nats."""
     misfit: float
@@ -91,6 +82,17 @@ class LawFit:
     misfit_p: float
     """How probable such distances are if the law is right: the F-test for lack of fit, against the
     spread over seeds. NaN where there is no spread."""
+
+    def interval(self, name: str) -> Interval:
+        """A number of the law, by its name there."""
+        return percentiles(getattr(self.law, name), self.resamples(name))
+
+    def resamples(self, name: str) -> pd.Series:
+        return pd.Series([getattr(law, name) for law in self.resampled], dtype=float)
+
+    @property
+    def asymptote(self) -> Interval:
+        return self.interval("asymptote")
 
     @property
     def identified(self) -> bool:
@@ -112,33 +114,28 @@ class ArmLaws:
 
     fits: Mapping[str, LawFit]
     """By arm; an arm with fewer than `FEWEST_DURATIONS` durations has none."""
-    resampled_asymptotes: Mapping[str, Floats]
-    """E in each resample, by arm; empty where intervals are unknown."""
 
     def difference(self, first: str, second: str) -> Interval:
         """E of one arm minus E of another, nats; paired, for both saw the same resamples."""
-        value = self.fits[first].law.asymptote - self.fits[second].law.asymptote
-        resamples = self.resampled_asymptotes
-        if not (len(resamples[first]) and len(resamples[second])):
-            return Interval(value, math.nan, math.nan)
-        return percentiles(value, resamples[first] - resamples[second])
+        one, other = self.fits[first], self.fits[second]
+        resamples = one.resamples("asymptote") - other.resamples("asymptote")
+        return percentiles(one.law.asymptote - other.law.asymptote, resamples)
 
     def told_apart(self, first: str, second: str) -> bool:
         """Whether two asymptotes differ at this scale: both are identified, neither law is
         rejected, and the interval of their difference excludes 0."""
         difference = self.difference(first, second)
-        return all(
-            self.fits[arm].identified and not self.fits[arm].rejected for arm in (first, second)
-        ) and (difference.low > 0 or difference.high < 0)
+        decided = not (self._undecided(first) or self._undecided(second))
+        return decided and (difference.low > 0 or difference.high < 0)
 
     def table(self) -> pd.DataFrame:
         """One row an arm: E, A and b with intervals, whether E is identified, and the misfit."""
         return pd.DataFrame(
             {
                 "arm": arm,
-                **fit.asymptote.columns("asymptote"),
-                **fit.amplitude.columns("amplitude"),
-                **fit.exponent.columns("exponent"),
+                **fit.interval("asymptote").columns("asymptote"),
+                **fit.interval("amplitude").columns("amplitude"),
+                **fit.interval("exponent").columns("exponent"),
                 "identified": fit.identified,
                 "misfit": fit.misfit,
                 "misfit_p": fit.misfit_p,
@@ -160,17 +157,8 @@ class ArmLaws:
 
     def statement(self, first: str, second: str) -> str:
         """One line that says whether the asymptotes of two arms differ, and if not, why not."""
-        fits = [self.fits.get(arm) for arm in (first, second)]
-        for arm, fit in zip((first, second), fits, strict=True):
-            if fit is None:
-                return f"Not decided: {arm} has fewer than {FEWEST_DURATIONS} durations, so no law."
-            if fit.rejected:
-                return (
-                    f"Not decided: the losses of {arm} do not follow a law of this form "
-                    f"(misfit {fit.misfit:.3f} nats, p = {fit.misfit_p:.2g})."
-                )
-            if not fit.identified:
-                return f"Not decided at this scale: {_why_unidentified(arm, fit)}."
+        if undecided := self._undecided(first) or self._undecided(second):
+            return undecided
         difference = self.difference(first, second)
         numbers = (
             f"E({first}) − E({second}) = {difference.value:.3f} "
@@ -180,6 +168,28 @@ class ArmLaws:
             return f"Not decided at this scale: {numbers} includes 0."
         lower = first if difference.high < 0 else second
         return f"The asymptotes differ, if the law holds: {numbers}; {lower} has the lower one."
+
+    def _undecided(self, arm: str) -> str:
+        """Why the losses of an arm decide nothing; empty if they may."""
+        fit = self.fits.get(arm)
+        if fit is None:
+            return f"Not decided: {arm} has fewer than {FEWEST_DURATIONS} durations, so no law."
+        if fit.rejected:
+            return (
+                f"Not decided: the losses of {arm} do not follow a law of this form "
+                f"(misfit {fit.misfit:.3f} nats, p = {fit.misfit_p:.2g})."
+            )
+        if fit.identified:
+            return ""
+        low, high = fit.asymptote.low, fit.asymptote.high
+        why = f"is not identified, E in [{low:.3f}, {high:.3f}] nats: "
+        if math.isnan(low):
+            why = "has no interval (a duration with a single seed)"
+        elif low <= _AT_BOUND:
+            why += "it reaches the bound at 0"
+        else:
+            why += f"wider than the losses' own range of {fit.loss_range:.3f}"
+        return f"Not decided at this scale: the asymptote of {arm} {why}."
 
 
 def fit_law(tokens: ArrayLike, losses: ArrayLike) -> Law:
@@ -210,18 +220,14 @@ def fit_arm_laws(losses: pd.DataFrame, resamples: int = RESAMPLES) -> ArmLaws:
         resamples: how many bootstrap fits an interval is made of.
     """
     sample = paired_sample(losses, "tokens", "loss")
-    found = {str(arm): of_arm(sample, str(arm)) for arm in losses["arm"].unique()}
-    fitted = {arm: runs for arm, runs in found.items() if len(runs) >= FEWEST_DURATIONS}
+    found = {str(arm): sample[arm].dropna() for arm in losses["arm"].unique() if arm in sample}
+    durations = {arm: runs.groupby("tokens").ngroups for arm, runs in found.items()}
+    fitted = {arm: runs for arm, runs in found.items() if durations[arm] >= FEWEST_DURATIONS}
     laws = {arm: fit_law(*flat(runs)) for arm, runs in fitted.items()}
     # A resample lies near the data, so starting at their law is enough.
     again = {arm: partial(_fit, starts=[law.exponent]) for arm, law in laws.items()}
     resampled = bootstrap(sample, again, resamples)
-    return ArmLaws(
-        fits={arm: _law_fit(law, resampled[arm], fitted[arm]) for arm, law in laws.items()},
-        resampled_asymptotes={
-            arm: np.array([law.asymptote for law in others]) for arm, others in resampled.items()
-        },
-    )
+    return ArmLaws({arm: _law_fit(law, resampled[arm], fitted[arm]) for arm, law in laws.items()})
 
 
 def _fit(tokens: Floats, losses: Floats, starts: Sequence[float]) -> Law:
@@ -259,42 +265,25 @@ def _fit(tokens: Floats, losses: Floats, starts: Sequence[float]) -> Law:
     return Law(asymptote, amplitude * scale**exponent, exponent)
 
 
-def _law_fit(law: Law, resampled: list[Law], losses: Mapping[int, Floats]) -> LawFit:
-    means = np.array([runs.mean() for runs in losses.values()])
-
-    def interval(name: str) -> Interval:
-        return percentiles(getattr(law, name), np.array([getattr(r, name) for r in resampled]))
-
+def _law_fit(law: Law, resampled: list[Law], losses: pd.Series) -> LawFit:
+    means = losses.groupby("tokens").mean()
     return LawFit(
         law,
-        asymptote=interval("asymptote"),
-        amplitude=interval("amplitude"),
-        exponent=interval("exponent"),
+        tuple(resampled),
         loss_range=float(means.max() - means.min()),
-        misfit=float(np.abs(means - law(list(losses))).max()),
+        misfit=float((means - law(means.index)).abs().max()),
         misfit_p=_lack_of_fit(law, losses),
     )
 
 
-def _lack_of_fit(law: Law, losses: Mapping[int, Floats]) -> float:
+def _lack_of_fit(law: Law, losses: pd.Series) -> float:
     """p of the F-test: squares between law and means over squares within durations."""
-    counts = np.array([len(runs) for runs in losses.values()])
-    distances = np.array([runs.mean() for runs in losses.values()]) - law(list(losses))
-    within = sum(float(((runs - runs.mean()) ** 2).sum()) for runs in losses.values())
-    between_freedom, within_freedom = len(losses) - 3, int((counts - 1).sum())
+    means = losses.groupby("tokens").transform("mean")
+    durations = losses.groupby("tokens").ngroups
+    between_freedom, within_freedom = durations - 3, len(losses) - durations
+    within = float(((losses - means) ** 2).sum())
     if within == 0:
         return math.nan
-    between = float((counts * distances**2).sum())
+    between = float(((means - law(flat(means)[0])) ** 2).sum())
     ratio = (between / between_freedom) / (within / within_freedom)
     return float(stats.f.sf(ratio, between_freedom, within_freedom))
-
-
-def _why_unidentified(arm: str, fit: LawFit) -> str:
-    asymptote = fit.asymptote
-    if math.isnan(asymptote.low):
-        return f"the asymptote of {arm} has no interval (a duration with a single seed)"
-    found = f"the asymptote of {arm} is not identified, E in "
-    found += f"[{asymptote.low:.3f}, {asymptote.high:.3f}] nats: "
-    if asymptote.low <= _AT_BOUND:
-        return f"{found}it reaches the bound at 0"
-    return f"{found}wider than the losses' own range of {fit.loss_range:.3f}"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -59,10 +58,13 @@ def load_sweep(runs_dir: Path, sweep: str) -> Results:
         ConfigError: if there is no run with an outcome, a record is damaged, or records have ids of
             an earlier version.
     """
-    check_ids(runs_dir / sweep)
+    directory = runs_dir / sweep
+    if not directory.is_dir():
+        raise ConfigError(f"{directory}: no records of sweep {sweep!r} (launch it first)")
+    check_ids(directory)
     rows, lines = [], []
-    for record in _records(runs_dir, sweep):
-        status = record.status()
+    for record in map(Record, sorted(directory.iterdir())):
+        status = record.status() if record.config_path.is_file() else None
         if status is None:
             continue
         identity = {"sweep": sweep, "run_id": record.directory.name}
@@ -70,8 +72,8 @@ def load_sweep(runs_dir: Path, sweep: str) -> Results:
         rows.append(identity | config | _outcome(status) | _details(record.run_info()))
         lines += [{"run_id": record.directory.name} | line for line in record.metrics()]
     if not rows:
-        raise ConfigError(f"{runs_dir / sweep}: no run has an outcome yet (launch the sweep first)")
-    runs = _with_config_columns(pd.DataFrame(rows), runs_dir / sweep)
+        raise ConfigError(f"{directory}: no run has an outcome yet (launch the sweep first)")
+    runs = _with_config_columns(pd.DataFrame(rows), directory)
     return Results(runs, pd.DataFrame(lines, columns=list(CURVE_COLUMNS)))
 
 
@@ -121,10 +123,9 @@ def config_columns(config: BaseModel, prefix: str = "") -> dict[str, Any]:
     for name, value in config:
         if isinstance(value, BaseModel):
             columns |= config_columns(value, f"{prefix}{name}.")
-        elif isinstance(value, dict | list):
-            columns[prefix + name] = json.dumps(value, sort_keys=True)
         else:
-            columns[prefix + name] = value
+            free = isinstance(value, dict | list)
+            columns[prefix + name] = json.dumps(value, sort_keys=True) if free else value
     return columns
 
 
@@ -155,16 +156,6 @@ def _details(info: RunInfo | None) -> dict[str, Any]:
     if info is None:
         return {}
     return info.data.model_dump() | {name: getattr(info, name) for name in RUN_COLUMNS}
-
-
-def _records(runs_dir: Path, sweep: str) -> Iterator[Record]:
-    directory = runs_dir / sweep
-    if not directory.is_dir():
-        raise ConfigError(f"{directory}: no records of sweep {sweep!r} (launch it first)")
-    for path in sorted(directory.iterdir()):
-        record = Record(path)
-        if record.config_path.is_file():
-            yield record
 
 
 def _read_parquet(path: Path) -> pd.DataFrame:

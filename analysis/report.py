@@ -18,6 +18,12 @@ from paper_repro.statistics import Interval
 Tables = dict[str, pd.DataFrame]
 """Readable tables by title. Cells are text; what names the rows is the index."""
 
+Cell = str | tuple[str, int] | Callable[[pd.Series], str]
+"""Of a summary's row: a column, an interval with so many digits, or what a function says."""
+
+Columns = dict[str, Cell]
+"""The columns of a readable table."""
+
 
 def transfer_tables(transfer: Transfer, optima: pd.DataFrame, drifts: pd.DataFrame) -> Tables:
     """The optima and the drifts of a sweep with their verdicts."""
@@ -26,27 +32,27 @@ def transfer_tables(transfer: Transfer, optima: pd.DataFrame, drifts: pd.DataFra
         f"Optimal {transfer.hyperparameter} along {axis.label}": readable(
             optima,
             {
-                "": lambda row: row["label"],
+                "": "label",
                 axis.label: lambda row: axis.text(row["scale"]) + " base" * row["base"],
-                "seeds": lambda row: str(row["seeds"]),
+                "seeds": "seeds",
                 "optimum (log2)": lambda row: (
                     format_interval(row, "optimum", 2) if row["bracketed"] else "unbracketed"
                 ),
-                "loss (nats)": lambda row: format_interval(row, "loss", 3),
-                "regret (nats)": lambda row: format_interval(row, "regret", 3),
+                "loss (nats)": ("loss", 3),
+                "regret (nats)": ("regret", 3),
             },
             names=2,
         ),
         f"Drift of the optimum, octaves per doubling of {axis.label}": readable(
             drifts,
             {
-                "": lambda row: row["label"],
+                "": "label",
                 "scales": lambda row: scale_range(row, axis.text),
-                "seeds": lambda row: str(row["seeds"]),
-                "drift": lambda row: format_interval(row, "drift", 2),
-                "regret at largest": lambda row: format_interval(row, "regret", 3),
+                "seeds": "seeds",
+                "drift": ("drift", 2),
+                "regret at largest": ("regret", 3),
                 "bracketed": bracketed,
-                "verdict": lambda row: row["verdict"],
+                "verdict": "verdict",
             },
         ),
     }
@@ -54,12 +60,9 @@ def transfer_tables(transfer: Transfer, optima: pd.DataFrame, drifts: pd.DataFra
 
 def regime_lines(runs: pd.DataFrame, axis: ScaleAxis) -> tuple[str, ...]:
     """Whether the runs of a sweep are beyond the bigram plateau, and which scales are not."""
-    late = scales_on_plateau(runs, axis)
-    scales = ", ".join(axis.text(scale) for scale in late)
-    return (
-        str(regime(runs)),
-        *([f"Not beyond the plateau: {axis.label} {scales}"] if late else []),
-    )
+    scales = ", ".join(map(axis.text, scales_on_plateau(runs, axis)))
+    late = f"Not beyond the plateau: {axis.label} {scales}"
+    return (str(regime(runs)), late) if scales else (str(regime(runs)),)
 
 
 def print_tables(console: Console, tables: Tables, lines: tuple[str, ...] = ()) -> None:
@@ -76,12 +79,18 @@ def print_tables(console: Console, tables: Tables, lines: tuple[str, ...] = ()) 
         console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
-def readable(
-    frame: pd.DataFrame, columns: dict[str, Callable[[pd.Series], str]], names: int = 1
-) -> pd.DataFrame:
-    """A table of text, a column for each function of a row; the first `names` are the index."""
-    rows = [{name: cell(row) for name, cell in columns.items()} for _, row in frame.iterrows()]
+def readable(frame: pd.DataFrame, columns: Columns, names: int = 1) -> pd.DataFrame:
+    """A table of text; the first `names` columns are the index."""
+    rows = [
+        {name: _cell(row, what) for name, what in columns.items()} for _, row in frame.iterrows()
+    ]
     return pd.DataFrame(rows, columns=list(columns)).set_index(list(columns)[:names])
+
+
+def _cell(row: pd.Series, what: Cell) -> str:
+    if isinstance(what, str):
+        return str(row[what])
+    return format_interval(row, *what) if isinstance(what, tuple) else what(row)
 
 
 def bracketed(row: pd.Series) -> str:

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -19,10 +20,11 @@ from analysis.arms import STUDIES, Study
 from analysis.duration import effects, exponents, fit_conditions
 from analysis.final_losses import duration_laws
 from analysis.load import COMMITTED_RESULTS, CURVES, load_results
-from analysis.report import bracketed, format_interval, scale_range
+from analysis.report import Columns, bracketed, readable, scale_range
 from analysis.transfer import fit_transfer
 from paper_repro.errors import ConfigError
 from paper_repro.files import write_atomically
+from paper_repro.parameterization.page import markdown_table
 
 DURATION_TABLES = (
     *("duration_exponents", "duration_effects"),
@@ -30,67 +32,44 @@ DURATION_TABLES = (
 )
 
 
-def transfer_table(results_dir: Path) -> pd.DataFrame:
-    """Drift, regret and verdict of every study and size with results, one row an arm.
-
-    `hyperparameter` is the one swept, `drift` octaves per doubling of the axis, `regret` nats at
-    the largest scale; NaN where unknown. Several parameterisations may be the same trainings along
-    an axis (`analysis.arms`); each has its row.
-    """
-    return _concat(
-        fit_transfer(study.table_runs(runs), study.axis, study.hyperparameter).drifts(size)
-        for study, size, runs in _results(results_dir)
-    )
-
-
-def optima_table(results_dir: Path) -> pd.DataFrame:
-    """Optimum, loss, shift and regret of every study, size, arm of its figure, and scale."""
-    return _concat(
-        fit_transfer(study.figure_runs(runs), study.axis, study.hyperparameter)
-        .optima()
-        .assign(sweep=study.sweep, size=size)
-        for study, size, runs in _results(results_dir)
-    )
-
-
 def all_tables(results_dir: Path) -> dict[str, pd.DataFrame]:
-    """Every table by the name of its file."""
-    return {
-        "transfer_table": transfer_table(results_dir),
-        "optima": optima_table(results_dir),
-        **duration_tables(results_dir),
-    }
+    """Every table by the name of its file, of every study and size with results.
 
-
-def duration_tables(results_dir: Path) -> dict[str, pd.DataFrame]:
-    """What the durations say: exponents and laws, of every size with results, by file name."""
-    parts: dict[str, list[pd.DataFrame]] = {name: [] for name in DURATION_TABLES}
+    `transfer_table` has a row for each arm: `hyperparameter` is the one swept, `drift` octaves per
+    doubling of the axis, `regret` nats at the largest scale; NaN where unknown. Several
+    parameterisations may be the same trainings along an axis (`analysis.arms`); each has its row.
+    """
+    parts: dict[str, list[pd.DataFrame]] = defaultdict(list)
     for study, size, runs in _results(results_dir):
+        rows, drawn = (
+            fit_transfer(part, study.axis, study.hyperparameter)
+            for part in (study.table_runs(runs), study.figure_runs(runs))
+        )
+        parts["transfer_table"].append(rows.drifts(size))
+        parts["optima"].append(drawn.optima().assign(sweep=study.sweep, size=size))
         if study.sweep == "lr_duration":
             conditions, (_, laws) = fit_conditions(runs), duration_laws(runs)
             made = (exponents(conditions), effects(conditions), laws.table(), laws.differences())
             for name, table in zip(DURATION_TABLES, made, strict=True):
                 parts[name].append(table.assign(size=size))
-    return {name: _concat(tables) for name, tables in parts.items() if tables}
+    return {name: pd.concat(tables, ignore_index=True) for name, tables in parts.items()}
 
 
 def markdown(table: pd.DataFrame) -> str:
     """The table of transfer for documents: numbers with intervals, few digits."""
-    columns: dict[str, Callable[[pd.Series], str]] = {
-        "axis": lambda row: row["axis"],
+    columns: Columns = {
+        "axis": "axis",
         "swept": lambda row: row["hyperparameter"].removeprefix("hyperparameters."),
-        "arm": lambda row: row["label"],
+        "arm": "label",
         "scales": scale_range,
-        "seeds": lambda row: str(row["seeds"]),
-        "drift (octaves per doubling)": lambda row: format_interval(row, "drift", 2),
-        "regret (nats)": lambda row: format_interval(row, "regret", 3),
+        "seeds": "seeds",
+        "drift (octaves per doubling)": ("drift", 2),
+        "regret (nats)": ("regret", 3),
         "bracketed": bracketed,
-        "verdict": lambda row: row["verdict"],
-        "size": lambda row: row["size"],
+        "verdict": "verdict",
+        "size": "size",
     }
-    rows = [[cell(row) for cell in columns.values()] for _, row in table.iterrows()]
-    lines = [list(columns), ["---"] * len(columns), *rows]
-    return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
+    return markdown_table(list(columns), readable(table, columns).reset_index().to_numpy().tolist())
 
 
 def read_table(results_dir: Path, name: str) -> pd.DataFrame:
@@ -134,10 +113,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         write_table(table, directory / f"{name}.csv")
         print(f"wrote {directory / name}.csv")
     return 0
-
-
-def _concat(tables: Iterable[pd.DataFrame]) -> pd.DataFrame:
-    return pd.concat(tables, ignore_index=True)
 
 
 def _results(results_dir: Path) -> Iterator[tuple[Study, str, pd.DataFrame]]:

@@ -76,11 +76,6 @@ class Transfer:
     arms: Mapping[Arm, ScaleFits]
     """The curves by arm, in the order of print, and scale, ascending."""
 
-    @property
-    def scales(self) -> list[int]:
-        """The scales of any arm, ascending."""
-        return sorted({scale for fits in self.arms.values() for scale in fits})
-
     def losses(self) -> pd.DataFrame:
         """The loss curves themselves: one row an arm, scale, value of the hyperparameter and seed.
 
@@ -130,10 +125,9 @@ class Transfer:
         """
         rows = []
         for arm, fits in self.arms.items():
-            counted = [scale for scale, fit in fits.items() if fit.mean.bracketed]
-            slope = drift(fits)
+            slope, counted = drift(fits), counted_scales(fits)
             cost = regret(fits, self.base, max(counted, default=self.base))
-            seeds, every = len(_shared_seeds(fits, counted)), len(counted) == len(fits)
+            seeds, every = len(_optima(fits, counted)), len(counted) == len(fits)
             rows.append(
                 {
                     **arm.columns(),
@@ -160,18 +154,17 @@ def fit_arm(runs: pd.DataFrame, axis: ScaleAxis, hyperparameter: str = LR) -> Sc
         ConfigError: if two runs differ in more than scale, hyperparameter and seed.
     """
     fits: ScaleFits = {}
-    for scale in sorted(int(scale) for scale in runs[axis.column].unique()):
-        group = runs[runs[axis.column] == scale]
+    for scale, group in runs.groupby(axis.column):
         _check_one_curve(group, hyperparameter)
         curves = group.pivot(index=hyperparameter, columns="seed", values="val_loss").sort_index()
         curves.index = pd.Index(np.log2(curves.index.to_numpy(dtype=float)), name="log2")
         mean = fit_optimum(curves.index, curves.mean(axis=1, skipna=False))
         seeds = {
             seed: fit_optimum(curves.index, curves[seed], mean.window)
-            for seed in sorted(int(seed) for seed in group["seed"].unique())
+            for seed in curves.columns.astype(int)
             if np.isfinite(curves[seed].iloc[mean.window.points]).all()
         }
-        fits[scale] = ScaleFit(curves, mean, seeds)
+        fits[int(str(scale))] = ScaleFit(curves, mean, seeds)
     return fits
 
 
@@ -198,11 +191,16 @@ def base_scale(runs: pd.DataFrame, axis: ScaleAxis) -> int:
     return int(bases[0])
 
 
+def counted_scales(fits: ScaleFits) -> list[int]:
+    """The scales whose optimum is bracketed: the others enter no statistic."""
+    return [scale for scale, fit in fits.items() if fit.mean.bracketed]
+
+
 def shift(fits: ScaleFits, base: int, scale: int) -> Interval:
     """Octaves from the base's optimum to a scale's; unknown if either is not bracketed."""
-    if scale == base:
+    if scale == base or not {base, scale} <= {*counted_scales(fits)}:
         return UNKNOWN
-    return _combine(fits, {base: -1.0, scale: 1.0})
+    return _combine(fits, pd.Series({base: -1.0, scale: 1.0}))
 
 
 def drift(fits: ScaleFits) -> Interval:
@@ -210,14 +208,13 @@ def drift(fits: ScaleFits) -> Interval:
 
     Over the bracketed scales, for the seeds that all of them have; unknown with fewer than two.
     """
-    weights = _slope_weights(fits)
-    return _combine(fits, weights) if weights else UNKNOWN
+    return _combine(fits, _slope_weights(fits))
 
 
-def drift_by_seed(fits: ScaleFits) -> dict[int, float]:
+def drift_by_seed(fits: ScaleFits) -> pd.Series:
     """`drift` of each seed by itself."""
     weights = _slope_weights(fits)
-    return _totals(fits, weights) if weights else {}
+    return _optima(fits, weights.index) @ weights
 
 
 def regret(fits: ScaleFits, base: int, scale: int) -> Interval:
@@ -228,7 +225,7 @@ def regret(fits: ScaleFits, base: int, scale: int) -> Interval:
     are interpolated by `FittedCurve.at`. Unknown if either optimum is not bracketed or the base's
     lies outside the scale's grid; infinite if it lies where the scale diverges.
     """
-    if scale == base or not _bracketed(fits, [base, scale]):
+    if scale == base or not {base, scale} <= {*counted_scales(fits)}:
         return UNKNOWN
     proxy, target = fits[base].seeds, fits[scale].seeds
     return over_seeds(
@@ -253,43 +250,28 @@ def verdict(drift: Interval, regret: Interval, seeds: int, bracketed: bool) -> T
     return "holds" if stable and regret.high <= REGRET_TOLERANCE and bracketed else "not decided"
 
 
-def _combine(fits: ScaleFits, weights: Mapping[int, float]) -> Interval:
+def _combine(fits: ScaleFits, weights: pd.Series) -> Interval:
     """A weighted sum of optima within each seed, over seeds; slack widens the side it pulls to."""
-    if not _bracketed(fits, weights):
-        return UNKNOWN
-    totals = list(_totals(fits, weights).values())
-    pulls = [weight * fits[scale].slack for scale, weight in weights.items()]
-    return over_seeds(totals).widened(
-        below=sum(-pull for pull in pulls if pull < 0),
-        above=sum(pull for pull in pulls if pull > 0),
+    pulls = weights * [fits[scale].slack for scale in weights.index]
+    totals = _optima(fits, weights.index) @ weights
+    return over_seeds(totals.tolist()).widened(
+        below=float(-pulls.clip(upper=0).sum()), above=float(pulls.clip(lower=0).sum())
     )
 
 
-def _slope_weights(fits: ScaleFits) -> dict[int, float]:
+def _slope_weights(fits: ScaleFits) -> pd.Series:
     """Weights of the bracketed scales in a least-squares slope; none for fewer than two."""
-    scales = [scale for scale, fit in fits.items() if fit.mean.bracketed]
-    if len(scales) < 2:
-        return {}
-    centred = np.log2(scales) - np.mean(np.log2(scales))
-    return dict(zip(scales, (centred / np.sum(centred**2)).tolist(), strict=True))
+    scales = counted_scales(fits)
+    octaves = pd.Series(np.log2(scales), scales, dtype=float)
+    centred = octaves - octaves.mean()
+    return (centred / (centred**2).sum()).dropna()  # 0/0 where there is a single scale
 
 
-def _totals(fits: ScaleFits, weights: Mapping[int, float]) -> dict[int, float]:
-    """A weighted sum of optima within each seed."""
-    return {
-        seed: sum(weight * fits[scale].seeds[seed].log2 for scale, weight in weights.items())
-        for seed in _shared_seeds(fits, weights)
-    }
-
-
-def _bracketed(fits: ScaleFits, scales: Iterable[int]) -> bool:
-    return all(scale in fits and fits[scale].mean.bracketed for scale in scales)
-
-
-def _shared_seeds(fits: ScaleFits, scales: Iterable[int]) -> list[int]:
-    """Seeds that every one of these scales has."""
-    seeds = [set(fits[scale].seeds) for scale in scales]
-    return sorted(set.intersection(*seeds)) if seeds else []
+def _optima(fits: ScaleFits, scales: Iterable[int]) -> pd.DataFrame:
+    """log2 of the optima by seed (rows: those that every one of these scales has) and scale."""
+    return pd.DataFrame(
+        {scale: {seed: curve.log2 for seed, curve in fits[scale].seeds.items()} for scale in scales}
+    ).dropna()
 
 
 def _check_one_curve(runs: pd.DataFrame, hyperparameter: str) -> None:

@@ -6,15 +6,13 @@ says whether the page is out of date. A test holds the page to it.
 
 from __future__ import annotations
 
-import argparse
 import json
 from collections.abc import Iterator
 from typing import Any
 
-from pydantic import BaseModel
-
+from analysis.dictionary import fields, is_section, one_line
 from paper_repro.config import Execution, RunConfig
-from paper_repro.parameterization.page import update
+from paper_repro.parameterization.page import markdown_table, render
 
 TYPES = {
     "integer": "integer",
@@ -28,35 +26,27 @@ BOUNDS = {"exclusiveMinimum": ">", "minimum": "≥", "exclusiveMaximum": "<", "m
 
 def tables() -> str:
     """A table for each section of a run, for its other keys, and for how runs execute."""
-    sections = [
-        (f"`{name}`", field.annotation)
+    sections = {
+        f"`{name}`": field.annotation
         for name, field in RunConfig.model_fields.items()
-        if _is_model(field.annotation)
-    ]
-    sections += [("Outside the sections", RunConfig), ("How runs execute", Execution)]
-    return "\n".join(_section(heading, model) for heading, model in sections)
+        if is_section(field.annotation)
+    }
+    sections |= {"Outside the sections": RunConfig, "How runs execute": Execution}
+    return "\n".join(_section(heading, model) for heading, model in sections.items())
 
 
-def rows(model: Any, prefix: str = "") -> Iterator[tuple[str, str, str, str]]:
+def rows(model: Any) -> Iterator[tuple[str, str, str, str]]:
     """Key, type, default and meaning; the keys of a model within a section are dotted."""
-    properties = model.model_json_schema()["properties"]
-    for name, field in model.model_fields.items():
-        if not _is_model(field.annotation):
-            schema = properties[name]
+    for name, schema in fields(model).items():
+        if "." not in name or model is not RunConfig:  # whose sections have tables of their own
             default = f"`{_value(schema['default'])}`" if "default" in schema else "none"
-            yield prefix + name, _type(schema), default, _one_line(field.description)
-        elif model is not RunConfig:
-            yield from rows(field.annotation, f"{prefix}{name}.")
-
-
-def _is_model(annotation: object) -> bool:
-    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
+            yield name, _type(schema), default, one_line(schema.get("description", ""))
 
 
 def _section(heading: str, model: Any) -> str:
-    lines = [f"| `{key}` | {' | '.join(cells)} |" for key, *cells in rows(model)]
-    head = ["| key | type | default | meaning |", "|---|---|---|---|"]
-    return "\n".join([f"## {heading}", "", _one_line(model.__doc__), "", *head, *lines, ""])
+    lines = [(f"`{key}`", *cells) for key, *cells in rows(model)]
+    table = markdown_table(["key", "type", "default", "meaning"], lines)
+    return f"## {heading}\n\n{one_line(model.__doc__)}\n\n{table}"
 
 
 def _type(schema: dict[str, Any]) -> str:
@@ -77,18 +67,9 @@ def _value(value: object) -> str:
     return value if isinstance(value, str) else json.dumps(value).replace("e-0", "e-")
 
 
-def _one_line(text: str | None) -> str:
-    return " ".join((text or "").split())
-
-
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        prog="python docs/configuration.py",
-        description="Render the tables of docs/configuration.md in place.",
-    )
-    parser.add_argument("--check", action="store_true", help="only compare; exit code 1 if old")
     blocks = [("docs/configuration.md", "configuration", tables)]
-    return update(blocks, parser.parse_args(arguments).check)
+    return render("python docs/configuration.py", blocks, arguments)
 
 
 if __name__ == "__main__":

@@ -6,18 +6,9 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analysis.arms import rule_text
-from analysis.duration import (
-    BETAS,
-    DECAY,
-    EVERYTHING,
-    NOTHING,
-    effects,
-    exponents,
-    fit_conditions,
-)
+from analysis.duration import BETAS, DECAY, EVERYTHING, NOTHING, effects, exponents, fit_conditions
 from analysis.load import Results
-from analysis.report import bracketed, format_interval, readable
+from analysis.report import bracketed, readable
 from figures.made import Made
 
 #: Exponents of the learning rate that others report, with their arXiv ids.
@@ -28,10 +19,10 @@ PUBLISHED = {
 }
 #: What follows the duration, as a table has it and in print.
 _QUANTITIES = {
-    rule_text(NOTHING): "λ, ε, β fixed",
-    rule_text(DECAY): "λ follows",
-    rule_text(BETAS): "β follows",
-    rule_text(EVERYTHING): "λ, ε, β follow",
+    NOTHING: "λ, ε, β fixed",
+    DECAY: "λ follows",
+    BETAS: "β follows",
+    EVERYTHING: "λ, ε, β follow",
 }
 _COLOURS = dict(zip(_QUANTITIES, ("#0072B2", "#CC79A7", "#009E73", "#D55E00"), strict=True))
 _MARKERS = {"cosine": "o", "wsd": "s"}
@@ -49,12 +40,12 @@ def make_duration_exponents(results: Results) -> Made:
         "η* ∝ D^−γ": readable(
             gammas,
             {
-                "schedule": lambda row: row["schedule"],
+                "schedule": "schedule",
                 "λ, ε, β": _follows,
                 "QK norm": lambda row: "yes" if row["qk_norm"] else "no",
                 "tokens": lambda row: f"{row['tokens_min']} … {row['tokens_max']}",
-                "seeds": lambda row: str(row["seeds"]),
-                "γ": lambda row: format_interval(row, "gamma", 2),
+                "seeds": "seeds",
+                "γ": ("gamma", 2),
                 "bracketed": bracketed,
             },
             names=3,
@@ -63,10 +54,10 @@ def make_duration_exponents(results: Results) -> Made:
             changes,
             {
                 "change": _change,
-                "pairs": lambda row: str(row["pairs"]),
-                "seeds": lambda row: str(row["seeds"]),
-                "effect on γ": lambda row: format_interval(row, "effect", 2),
-                "moves it": lambda row: row["moves"],
+                "pairs": "pairs",
+                "seeds": "seeds",
+                "effect on γ": ("effect", 2),
+                "moves it": "moves",
             },
         ),
     }
@@ -76,16 +67,10 @@ def make_duration_exponents(results: Results) -> Made:
 def _draw_exponents(panel: Axes, conditions: pd.DataFrame) -> None:
     labels = []
     for place, (_, row) in enumerate(conditions.iterrows()):
-        filled = row["bracketed"]
-        colour = _COLOURS.get(row["co_scaled"], "0.3")
+        colour, marker = _COLOURS.get(row["co_scaled"], "0.3"), _MARKERS.get(row["schedule"], "^")
+        face = colour if row["bracketed"] else "white"
         panel.plot([row["gamma_low"], row["gamma_high"]], [place, place], color=colour)
-        panel.plot(
-            row["gamma"],
-            place,
-            _MARKERS.get(row["schedule"], "^"),
-            color=colour if filled else "white",
-            markeredgecolor=colour,
-        )
+        panel.plot(row["gamma"], place, marker, color=face, markeredgecolor=colour)
         norm = "QK norm" if row["qk_norm"] else "no QK norm"
         labels.append(f"{row['schedule']}, {norm}, {_follows(row)}")
     panel.set_yticks(range(len(labels)), labels)

@@ -6,26 +6,22 @@ every duration.
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
-from itertools import combinations, starmap
-from typing import Any
+from itertools import combinations, cycle, starmap
 
 import numpy as np
 import pandas as pd
-import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter, NullFormatter, NullLocator
 
 from analysis.arms import AXES
+from analysis.bootstrap import flat
 from analysis.final_losses import TUNED, FinalLosses, duration_laws
 from analysis.laws import ArmLaws, LawFit
 from analysis.load import Results
 from analysis.report import interval_text
 from figures.made import Made
-from figures.style import Colour
+from figures.style import Colour, Look, distinct_palette
 from paper_repro.statistics import over_seeds
 
 SIZE = (6.2, 7.0)  # inches
@@ -38,20 +34,10 @@ EXTRAPOLATION = 4.0
 MARKERS = ("o", "s", "^", "D", "v", "P")
 
 #: Markers that show those of other arms under them.
-HOLLOW: dict[str, Any] = {"markersize": 6, "markerfacecolor": "none", "markeredgewidth": 1.2}
+HOLLOW: Look = {"markersize": 6, "markerfacecolor": "none", "markeredgewidth": 1.2}
 
 #: Factor on the tokens by which the intervals of neighbouring arms stand apart.
 DODGE = 1.06
-
-
-@dataclass(frozen=True)
-class Look:
-    """How one arm is drawn."""
-
-    colour: Colour
-    marker: str
-    dodge: float
-    """Factor on the tokens at which its intervals stand."""
 
 
 def make_loss_vs_tokens(results: Results) -> Made:
@@ -78,104 +64,73 @@ def draw_losses(losses: FinalLosses, laws: ArmLaws) -> Figure:
     """
     figure = Figure(SIZE, layout="constrained")
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=(2, 1))
-    looks = _looks(losses.arms)
-    for arm, look in looks.items():
-        _draw_losses(above, losses, arm, look)
-        if arm in laws.fits:
-            _draw_law(above, losses, arm, laws.fits[arm], look)
+    colours = distinct_palette([arm for arm in losses.arms if arm != TUNED]) | {TUNED: GREY}
+    runs = losses.table.pivot(index=["tokens", "seed"], columns="arm", values="loss")
+    handles = []
+    for index, (arm, marker) in enumerate(zip(losses.arms, cycle(MARKERS), strict=False)):
+        look, fit = HOLLOW | {"color": colours[arm], "marker": marker}, laws.fits.get(arm)
+        _draw_losses(above, runs[arm].dropna(), look)
+        if fit:
+            _draw_law(above, runs[arm].dropna(), fit, colours[arm])
         if arm != TUNED and TUNED in losses.arms:
-            _draw_distance(below, losses, arm, look)
+            dodge = DODGE ** (index - (len(losses.arms) - 1) / 2)
+            _draw_distance(below, (runs[arm] - runs[TUNED]).dropna(), dodge, look)
+        entry: Look = {"linestyle": "-" if fit else "none", "label": _label(arm, fit)}
+        handles.append(Line2D([], [], **entry, **look))
     below.axhline(0, color="0.3", linewidth=1)
     above.set_ylabel("final validation loss (nats)")
     below.set_ylabel("above the tuned arm\n(nats, 95 % interval)")
     below.set_xlabel("training tokens (log scale); dashed: extrapolated")
-    handles = [_handle(arm, look, laws) for arm, look in looks.items()]
     title = "lines: L(D) = E + A·D$^{-b}$, E with 95 % interval; hollow: means; dots: runs"
     figure.legend(handles=handles, title=title, loc="outside upper left", alignment="left")
-    _tokens_axis(below, losses)
+    durations = sorted(losses.table["tokens"].unique())
+    below.set_xscale("log")
+    below.set_xlim(durations[0] / 1.3, durations[-1] * EXTRAPOLATION)
+    below.set_xticks(durations, [AXES["tokens"].text(tokens) for tokens in durations])
+    below.minorticks_off()
     return figure
 
 
 def _laws_table(losses: FinalLosses, laws: ArmLaws) -> pd.DataFrame:
-    columns = ["", "E", "A", "b", "misfit (p)"]
-    rows = []
+    rows = {}
     for arm in losses.arms:
-        if arm not in laws.fits:
-            rows.append([arm, "too few durations", "", "", ""])
-            continue
-        fit = laws.fits[arm]
-        asymptote = interval_text(fit.asymptote, ".3f")
-        rows.append(
-            [
-                arm,
-                asymptote + ("" if fit.identified else " not identified"),
-                interval_text(fit.amplitude, ".3g"),
-                interval_text(fit.exponent, ".2f"),
+        rows[arm] = ["too few durations", "", "", ""]
+        if fit := laws.fits.get(arm):
+            rows[arm] = [
+                interval_text(fit.asymptote, ".3f") + " not identified" * (not fit.identified),
+                interval_text(fit.interval("amplitude"), ".3g"),
+                interval_text(fit.interval("exponent"), ".2f"),
                 f"{fit.misfit:.3f} ({fit.misfit_p:.2f})",
             ]
-        )
-    return pd.DataFrame(rows, columns=columns).set_index("")
+    columns = ["E", "A", "b", "misfit (p)"]
+    return pd.DataFrame.from_dict(rows, "index", columns=columns).rename_axis("")
 
 
-def _looks(arms: list[str]) -> dict[str, Look]:
-    """Colours and markers in the order of the arms; the tuned arm is a grey reference."""
-    palette = iter(sns.color_palette("colorblind"))
-    markers = iter(MARKERS)
-    middle = (len(arms) - 1) / 2
-    return {
-        arm: Look(GREY if arm == TUNED else next(palette), next(markers), DODGE ** (index - middle))
-        for index, arm in enumerate(arms)
-    }
-
-
-def _handle(arm: str, look: Look, laws: ArmLaws) -> Line2D:
-    fit = laws.fits.get(arm)
+def _label(arm: str, fit: LawFit | None) -> str:
     if fit is None:
-        label = f"{arm}: too few durations for a law"
-    elif fit.identified:
-        label = f"{arm}: E = {interval_text(fit.asymptote, '.3f')}"
-    else:
-        label = f"{arm}: E not identified, {interval_text(fit.asymptote, '.2f')}"
-    handle = Line2D([], [], color=look.colour, marker=look.marker, label=label, **HOLLOW)
-    if fit is None:
-        handle.set_linestyle("none")
-    return handle
+        return f"{arm}: too few durations for a law"
+    if fit.identified:
+        return f"{arm}: E = {interval_text(fit.asymptote, '.3f')}"
+    return f"{arm}: E not identified, {interval_text(fit.asymptote, '.2f')}"
 
 
-def _draw_losses(panel: Axes, losses: FinalLosses, arm: str, look: Look) -> None:
-    runs = losses.table[losses.table["arm"] == arm]
-    panel.plot(runs["tokens"], runs["loss"], ".", color=look.colour, markersize=3)
-    means = runs.groupby("tokens")["loss"].mean()
-    panel.plot(means.index, means, look.marker, color=look.colour, **HOLLOW)
+def _draw_losses(panel: Axes, losses: pd.Series, look: Look) -> None:
+    panel.plot(*flat(losses), ".", color=look["color"], markersize=3)
+    means = losses.groupby("tokens").mean()
+    panel.plot(means.index, means, linestyle="none", **look)
 
 
-def _draw_law(panel: Axes, losses: FinalLosses, arm: str, fit: LawFit, look: Look) -> None:
-    measured = losses.table.loc[losses.table["arm"] == arm, "tokens"]
-    shortest, longest = measured.min(), measured.max()
+def _draw_law(panel: Axes, losses: pd.Series, fit: LawFit, colour: Colour) -> None:
+    shortest, *_, longest = losses.index.unique("tokens")
     spans = {"-": (shortest, longest), "--": (longest, longest * EXTRAPOLATION)}
     for line, (start, end) in spans.items():
         tokens = np.geomspace(start, end, 100)
-        panel.plot(tokens, fit.law(tokens), line, color=look.colour, linewidth=1.2, zorder=1.5)
+        panel.plot(tokens, fit.law(tokens), line, color=colour, linewidth=1.2, zorder=1.5)
 
 
-def _draw_distance(panel: Axes, losses: FinalLosses, arm: str, look: Look) -> None:
+def _draw_distance(panel: Axes, distances: pd.Series, dodge: float, look: Look) -> None:
     """Means and intervals over seeds of the loss minus the tuned arm's loss of the same seed."""
-    runs = losses.table.pivot(index=["tokens", "seed"], columns="arm", values="loss")
-    distance = (runs[arm] - runs[TUNED]).dropna()
-    for tokens, values in distance.groupby("tokens"):
-        mean = over_seeds(values.tolist())
-        x = float(str(tokens)) * look.dodge
-        if not math.isnan(mean.low):
-            panel.plot([x, x], [mean.low, mean.high], "-", color=look.colour, linewidth=1.2)
-        panel.plot(x, mean.value, look.marker, color=look.colour, **HOLLOW)
-
-
-def _tokens_axis(axes: Axes, losses: FinalLosses) -> None:
-    """Ticks at the durations that were trained, in plain words (`1.6M`)."""
-    durations = sorted(losses.table["tokens"].unique())
-    axes.set_xscale("log")
-    axes.set_xlim(durations[0] / 1.3, durations[-1] * EXTRAPOLATION)
-    axes.set_xticks(durations)
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda tokens, _: AXES["tokens"].text(tokens)))
-    axes.xaxis.set_minor_formatter(NullFormatter())
-    axes.xaxis.set_minor_locator(NullLocator())
+    for tokens, mean in distances.groupby("tokens").agg(over_seeds).items():
+        x = float(str(tokens)) * dodge
+        panel.plot([x, x], [mean.low, mean.high], "-", color=look["color"], linewidth=1.2)
+        panel.plot(x, mean.value, linestyle="none", **look)

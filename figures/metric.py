@@ -39,15 +39,9 @@ def draw_metric(transfer: Transfer, metric: str) -> Figure:
     for offset, (label, colour) in enumerate(distinct_palette(arms).items()):
         rows = summary[summary["label"] == label]
         places = rows["scale"] * 2 ** (0.06 * (offset - (len(arms) - 1) / 2))  # side by side
-        panel.errorbar(
-            places,
-            rows[metric],
-            yerr=[rows[metric] - rows[f"{metric}_low"], rows[f"{metric}_high"] - rows[metric]],
-            marker="o",
-            capsize=3,
-            color=colour,
-            label=label,
-        )
+        value, low, high = (rows[metric + end] for end in ("", "_low", "_high"))
+        ends = [value - low, high - value]
+        panel.errorbar(places, value, ends, marker="o", capsize=3, color=colour, label=label)
     if metric in RELATIVE:
         panel.axhline(0, color="0.55", linewidth=1, linestyle=":")
     scales = sorted(summary["scale"].unique())

@@ -13,7 +13,10 @@ from matplotlib.ticker import FuncFormatter, MultipleLocator
 
 Colour = tuple[float, float, float]
 
-_SETTINGS: dict[str, Any] = {
+Look = dict[str, Any]
+"""How something is drawn: arguments of Matplotlib's."""
+
+_SETTINGS: Look = {
     "font.size": 9,
     "axes.titlesize": 10,
     "legend.fontsize": 8.5,

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import math
 import textwrap
-from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,13 +11,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from analysis.arms import LR, WEIGHT_DECAY, Arm, ScaleAxis, Study
+from analysis.arms import LR, WEIGHT_DECAY, ScaleAxis, Study
 from analysis.load import Results
 from analysis.regime import scales_on_plateau
 from analysis.report import interval_text, regime_lines, transfer_tables
 from analysis.transfer import ScaleFit, ScaleFits, Transfer, drift, fit_transfer
 from figures.made import Made
-from figures.style import Colour, log2_axis, sequential_palette
+from figures.style import Colour, Look, log2_axis, sequential_palette
 
 PANEL_WIDTH, PANEL_HEIGHT = 3.3, 3.4  # inches
 NARROWEST = 4.2  # inches: what the drift above a single panel takes
@@ -29,6 +27,11 @@ LABELS = {LR: "base learning rate", WEIGHT_DECAY: "base weight decay"}
 
 #: Nats above the highest optimum that stay in view: enough to see each curve turn.
 HEADROOM = 0.3
+
+#: Markers in the legend.
+OPTIMUM: Look = {"marker": "D", "markeredgecolor": "black", "label": "optimum, 95 % interval"}
+HOLLOW: Look = {"marker": "D", "markerfacecolor": "white", "label": "lowest, not bracketed"}
+DIVERGED: Look = {"marker": "x", "label": "a seed diverged"}
 
 
 def make_study(study: Study, results: Results) -> Made:
@@ -55,14 +58,15 @@ def draw_transfer(transfer: Transfer) -> Figure:
     Lines are means over seeds, bands reach from the lowest to the highest seed, dots are runs.
     """
     results, axis, hyperparameter = transfer.runs, transfer.axis, transfer.hyperparameter
-    arms, scales = transfer.arms, transfer.scales
-    palette = sequential_palette(scales)
+    arms = transfer.arms
+    curves = [curve for fits in arms.values() for curve in fits.values()]
+    palette = sequential_palette(sorted(set().union(*arms.values())))
     rows = math.ceil(len(arms) / PANELS_A_ROW)
     columns = math.ceil(len(arms) / rows)
     width = max(PANEL_WIDTH * columns, NARROWEST) + 1.3
     figure = Figure((width, PANEL_HEIGHT * rows), layout="constrained")
     panels = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).flat
-    limits = _loss_range(results, arms)
+    limits = _loss_range(results, curves)
     grid = np.log2(results[hyperparameter].to_numpy(dtype=float))
     for (arm, fits), panel in zip(arms.items(), panels, strict=False):
         _draw_title(panel, arm.label, interval_text(drift(fits), ".2f"))
@@ -81,16 +85,19 @@ def draw_transfer(transfer: Transfer) -> Figure:
         figure.axes[row * columns].set_ylabel("final validation loss (nats)")
     notes = {transfer.base: " (base)"}
     notes |= dict.fromkeys(scales_on_plateau(results, axis), " (on the bigram plateau)")
-    handles = _scale_handles(palette, axis, notes) + _marker_handles(arms)
-    handles += _draw_bigram_entropy(figure, results)
+    handles = [
+        Line2D([], [], color=colour, label=axis.text(scale) + notes.get(scale, ""))
+        for scale, colour in palette.items()
+    ]
+    handles += _marker_handles(curves) + _draw_bigram_entropy(figure, results)
     figure.legend(handles=handles, title=axis.label, loc="outside right upper", alignment="left")
     return figure
 
 
-def _loss_range(results: pd.DataFrame, arms: Mapping[Arm, ScaleFits]) -> tuple[float, float]:
+def _loss_range(results: pd.DataFrame, fits: list[ScaleFit]) -> tuple[float, float]:
     """Limits that show every minimum and how the curves turn; worse losses leave the view."""
-    best = [fit.mean.loss for fits in arms.values() for fit in fits.values()]
-    highest = max((loss for loss in best if math.isfinite(loss)), default=1.0)
+    best = [fit.mean.loss for fit in fits if math.isfinite(fit.mean.loss)]
+    highest = max(best, default=1.0)
     lowest = min(float(results["val_loss"].min()), highest)
     return lowest - 0.05 * (highest + HEADROOM - lowest), highest + HEADROOM
 
@@ -105,15 +112,8 @@ def _draw_curve(panel: Axes, fit: ScaleFit, colour: Colour) -> None:
     curves = fit.curves.where(np.isfinite(fit.curves))
     x = curves.index.to_numpy()
     complete = np.isfinite(fit.mean.losses)
-    panel.fill_between(
-        x,
-        curves.min(axis=1),
-        curves.max(axis=1),
-        where=complete,
-        color=colour,
-        alpha=0.15,
-        linewidth=0,
-    )
+    low, high = curves.min(axis=1), curves.max(axis=1)
+    panel.fill_between(x, low, high, where=complete, color=colour, alpha=0.15, linewidth=0)
     panel.plot(x, np.where(complete, fit.mean.losses, np.nan), color=colour)
     for seed in curves:
         panel.plot(x, curves[seed], ".", color=colour, markersize=2.5, alpha=0.5)
@@ -128,30 +128,18 @@ def _draw_optimum(panel: Axes, fit: ScaleFit, colour: Colour) -> None:
     if not math.isnan(optimum.low):
         interval = [optimum.low, optimum.high]
         panel.plot(interval, [loss, loss], "-|", color=colour, linewidth=1.2, zorder=3)
-    panel.plot(
-        optimum.value,
-        loss,
-        "D",
-        markersize=6,
-        zorder=4,
-        color=colour if fit.mean.bracketed else "white",
-        markeredgecolor="black" if fit.mean.bracketed else colour,
-        markeredgewidth=0.7 if fit.mean.bracketed else 1.5,
-    )
+    look: Look = {"color": "white", "markeredgecolor": colour, "markeredgewidth": 1.5}
+    if fit.mean.bracketed:
+        look = {"color": colour, "markeredgecolor": "black", "markeredgewidth": 0.7}
+    panel.plot(optimum.value, loss, "D", markersize=6, zorder=4, **look)
 
 
 def _draw_diverged(panel: Axes, fits: ScaleFits, palette: dict[int, Colour]) -> None:
     """Crosses along the upper edge, one row a scale, at the rates where a run diverged."""
     for row, (scale, fit) in enumerate(fits.items()):
         x = fit.mean.log2_lr[np.isposinf(fit.mean.losses)]
-        panel.plot(
-            x,
-            np.full(len(x), 0.975 - 0.035 * row),
-            "x",
-            color=palette[scale],
-            markersize=4.5,
-            transform=panel.get_xaxis_transform(),
-        )
+        height, across = np.full(len(x), 0.975 - 0.035 * row), panel.get_xaxis_transform()
+        panel.plot(x, height, "x", color=palette[scale], markersize=4.5, transform=across)
 
 
 def _draw_bigram_entropy(figure: Figure, results: pd.DataFrame) -> list[Line2D]:
@@ -160,32 +148,18 @@ def _draw_bigram_entropy(figure: Figure, results: pd.DataFrame) -> list[Line2D]:
     low, high = figure.axes[0].get_ylim()
     if not low < entropy < high:
         return []
-    look: dict[str, Any] = {"color": "0.55", "linewidth": 1, "linestyle": ":"}
+    look: Look = {"color": "0.55", "linewidth": 1, "linestyle": ":"}
     for panel in figure.axes:
         panel.axhline(entropy, zorder=1, **look)
     return [Line2D([], [], label="bigram entropy", **look)]
 
 
-def _scale_handles(
-    palette: dict[int, Colour], axis: ScaleAxis, notes: dict[int, str]
-) -> list[Line2D]:
-    return [
-        Line2D([], [], color=colour, label=axis.text(scale) + notes.get(scale, ""))
-        for scale, colour in palette.items()
-    ]
-
-
-def _marker_handles(arms: Mapping[Arm, ScaleFits]) -> list[Line2D]:
+def _marker_handles(fits: list[ScaleFit]) -> list[Line2D]:
     """Legend entries of the markers that occur."""
-    fits = [fit for scales in arms.values() for fit in scales.values()]
-    look: dict[str, Any] = {"color": "0.5", "linestyle": "none"}
-    handles = []
-    if any(fit.mean.bracketed for fit in fits):
-        label = "optimum, 95 % interval"
-        handles.append(Line2D([], [], marker="D", markeredgecolor="black", label=label, **look))
-    if not all(fit.mean.bracketed for fit in fits):
-        label = "lowest, not bracketed"
-        handles.append(Line2D([], [], marker="D", markerfacecolor="white", label=label, **look))
-    if any(np.isposinf(fit.mean.losses).any() for fit in fits):
-        handles.append(Line2D([], [], marker="x", label="a seed diverged", **look))
-    return handles
+    looks = [
+        (any(fit.mean.bracketed for fit in fits), OPTIMUM),
+        (not all(fit.mean.bracketed for fit in fits), HOLLOW),
+        (any(np.isposinf(fit.mean.losses).any() for fit in fits), DIVERGED),
+    ]
+    grey: Look = {"color": "0.5", "linestyle": "none"}
+    return [Line2D([], [], **grey, **look) for occurs, look in looks if occurs]

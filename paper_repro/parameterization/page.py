@@ -2,6 +2,7 @@
 
 Command: `python -m paper_repro.parameterization.page` rewrites what stands between their markers,
 in place; with `--check` it only says which file is out of date. A test holds both files to it.
+Other pages with rendered tables have a command of the same kind (`render`).
 """
 
 from __future__ import annotations
@@ -9,9 +10,9 @@ from __future__ import annotations
 import argparse
 import ast
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from paper_repro.parameterization import table
 from paper_repro.parameterization.factors import Factor
@@ -54,24 +55,20 @@ def rule_rows() -> Iterator[RuleRow]:
         for node in module.body
         if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name)
     }
-    lines = dict(_items(literals["TABLE"]))
-    for quantity, by_class in TABLE.items():
-        if isinstance(lines[quantity], ast.Dict):
-            for name, line in _items(lines[quantity]):
-                factors = {str(key): row for key, row in by_class.items()}
-                yield RuleRow(quantity, name, factors[name], _anchor(line))
+    for quantity, rows in _items(literals["TABLE"]):
+        by_class = TABLE[quantity]
+        if isinstance(rows, ast.Dict):
+            for name, row in _items(rows):
+                yield RuleRow(quantity, name, by_class[name], _anchor(row))
         else:  # dict.fromkeys(TENSOR_CLASSES, row)
-            yield RuleRow(quantity, ALL, by_class["embedding"], _anchor(lines[quantity]))
-    lines = dict(_items(literals["FORWARD"]))
-    for forward, row in FORWARD.items():
-        yield RuleRow("forward", forward, row, _anchor(lines[forward]))
+            yield RuleRow(quantity, ALL, by_class["embedding"], _anchor(rows))
+    for forward, row in _items(literals["FORWARD"]):
+        yield RuleRow("forward", forward, FORWARD[forward], _anchor(row))
 
 
-def _items(literal: ast.expr | None) -> Iterator[tuple[str, ast.expr]]:
+def _items(literal: ast.expr | None) -> Iterator[tuple[Any, ast.expr]]:
     assert isinstance(literal, ast.Dict)
-    for key, value in zip(literal.keys, literal.values, strict=True):
-        assert isinstance(key, ast.Constant)
-        yield str(key.value), value
+    return zip(map(ast.literal_eval, filter(None, literal.keys)), literal.values, strict=True)
 
 
 def _anchor(node: ast.expr) -> str:
@@ -81,18 +78,16 @@ def _anchor(node: ast.expr) -> str:
 
 def whole_table() -> str:
     """All parameterisations, laid out like the paper's Table 1; a row links to its line of code."""
-    lines = [
-        f"| quantity | tensor class | {' | '.join(f'`{column}`' for column in COLUMNS)} |",
-        "|---" * (2 + len(COLUMNS)) + "|",
-    ]
+    lines = []
     above = ""
     for quantity, name, factors, anchor in rule_rows():
         heading = "" if quantity == above else f"**{QUANTITIES[quantity]}**"
         link = f"[`{quantity if name == ALL else name}`](../{SOURCE}{anchor})"
-        shared = f" of {ALL}" if name == ALL else ""
-        lines.append(f"| {heading} | {link}{shared} | {' | '.join(map(str, factors))} |")
+        lines.append([heading, link + f" of {ALL}" * (name == ALL), *map(str, factors)])
         above = quantity
-    return "\n".join([*lines, "", f"Steps: × {ITERATIONS} in every column, by definition.", ""])
+    head = ["quantity", "tensor class", *(f"`{column}`" for column in COLUMNS)]
+    steps = f"\nSteps: × {ITERATIONS} in every column, by definition.\n"
+    return markdown_table(head, lines) + steps
 
 
 def complete_d_table() -> str:
@@ -103,15 +98,18 @@ def complete_d_table() -> str:
         for row in rule_rows()
     }
     quantities = [quantity for quantity in TABLE if (quantity, ALL) not in cells]
-    headings = " | ".join(QUANTITIES[quantity] for quantity in quantities)
-    lines = [f"| tensor class | {headings} |", "|---" * (1 + len(quantities)) + "|"]
-    for name in TENSOR_CLASSES:
-        lines.append(f"| `{name}` | {' | '.join(cells[q, name] for q in quantities)} |")
+    head = ["tensor class", *(QUANTITIES[quantity] for quantity in quantities)]
+    rows = [[f"`{name}`", *(cells[q, name] for q in quantities)] for name in TENSOR_CLASSES]
     shared = [f"- `{q}` of {ALL}: {cell}" for (q, name), cell in cells.items() if name == ALL]
     forward = [
         f"- `{name}` multiplier in the forward pass: {cells['forward', name]}" for name in FORWARD
     ]
-    return "\n".join([*lines, "", *shared, *forward, ""])
+    return "\n".join([markdown_table(head, rows), *shared, *forward, ""])
+
+
+def markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [f"| {' | '.join(cells)} |\n" for cells in (head, *rows)]
+    return "".join([lines[0], "|---" * len(head) + "|\n", *lines[1:]])
 
 
 def with_block(text: str, name: str, content: str) -> str:
@@ -123,9 +121,15 @@ def with_block(text: str, name: str, content: str) -> str:
     return text
 
 
-def update(blocks: Iterable[tuple[str, str, Callable[[], str]]], check: bool) -> int:
-    """Render blocks (file, name, content) in place, or with `check` say which are out of date."""
-    old = 0
+def render(
+    command: str, blocks: Sequence[tuple[str, str, Callable[[], str]]], arguments: list[str] | None
+) -> int:
+    """The command that renders blocks (file, name, content) in place, or says which are old."""
+    files = " and ".join(dict.fromkeys(path for path, *_ in blocks))
+    description = f"Render the tables of {files} in place."
+    parser = argparse.ArgumentParser(prog=command, description=description)
+    parser.add_argument("--check", action="store_true", help="only compare; exit code 1 if old")
+    check, old = parser.parse_args(arguments).check, 0
     for path, name, content in blocks:
         text = (ROOT / path).read_text(encoding="utf-8")
         rendered = with_block(text, name, content())
@@ -138,13 +142,8 @@ def update(blocks: Iterable[tuple[str, str, Callable[[], str]]], check: bool) ->
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m paper_repro.parameterization.page",
-        description="Render the rule tables of README.md and docs/rules.md in place.",
-    )
-    parser.add_argument("--check", action="store_true", help="only compare; exit code 1 if old")
     blocks = (("README.md", "rules", complete_d_table), ("docs/rules.md", "table", whole_table))
-    return update(blocks, parser.parse_args(arguments).check)
+    return render("python -m paper_repro.parameterization.page", blocks, arguments)
 
 
 if __name__ == "__main__":
