@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from operator import attrgetter
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import get_args
 
 from rich.console import Console
 from rich.table import Table
@@ -24,22 +23,24 @@ ROWS = 40
 LISTED = 20
 """Failed runs listed, and lost ones."""
 
-Cells = Mapping[str, Callable[[Bundle], str]]
+#: Of a row of the table of bundles: heading and text.
+Cells = dict[str, str]
 
 
 def print_plan(console: Console, plan: Plan) -> None:
     """The bundles with what they cost (estimated times with a ~), and the total of what is left."""
-    _print_bundles(
-        console,
-        plan,
-        {
-            "params": lambda bundle: short(bundle.parameters),
-            "runs": lambda bundle: f"{len(bundle.runs):,}",
-            "done": lambda bundle: f"{_finished(plan, bundle):,}",
-            "FLOPs/run": lambda bundle: f"{bundle.flops:.1e}",
-            "time/run": _time,
-        },
-    )
+
+    def costs(bundle: Bundle) -> Cells:
+        count = plan.count(bundle)
+        return {
+            "params": short(bundle.parameters),
+            "runs": f"{len(bundle.runs):,}",
+            "done": f"{sum(count[state] for state in FINISHED):,}",
+            "FLOPs/run": f"{bundle.flops:.1e}",
+            "time/run": f"{'' if bundle.seconds_measured else '~'}{duration(bundle.seconds)}",
+        }
+
+    _print_bundles(console, plan, costs)
     flops = sum(bundle.flops * len(bundle.runs) for bundle in plan.bundles)
     tokens = sum(config.steps * config.tokens_per_step for config in plan.sweep.runs.values())
     say(
@@ -53,10 +54,11 @@ def print_plan(console: Console, plan: Plan) -> None:
 def print_states(console: Console, plan: Plan) -> None:
     """The bundles with how many of their runs are in each state, and the failed runs."""
 
-    def column(state: State) -> Callable[[Bundle], str]:
-        return lambda bundle: f"{plan.count(bundle)[state]:,}"
+    def states(bundle: Bundle) -> Cells:
+        count = plan.count(bundle)
+        return {state: f"{count[state]:,}" for state in get_args(State)}
 
-    _print_bundles(console, plan, {state: column(state) for state in get_args(State)})
+    _print_bundles(console, plan, states)
     say(console, counts(plan))
     print_failures(console, plan)
     _list_runs(console, plan, "lost", _how_lost)
@@ -144,58 +146,45 @@ def short(number: float) -> str:
     return f"{number:.0f}"
 
 
-def _time(bundle: Bundle) -> str:
-    return f"{'' if bundle.seconds_measured else '~'}{duration(bundle.seconds)}"
-
-
-def _finished(plan: Plan, bundle: Bundle) -> int:
-    count = plan.count(bundle)
-    return sum(count[state] for state in FINISHED)
-
-
-_SHAPE: Mapping[str, tuple[str, Callable[[Any], str]]] = {
-    "width": ("model.width", str),
-    "depth": ("model.depth", str),
-    "batch": ("train.batch_size", str),
-    "tokens": ("train.tokens", short),
-}
-"""What every table says of a bundle: heading, field of the config, and how it is written."""
-
-
-def _print_bundles(console: Console, plan: Plan, cells: Cells) -> None:
+def _print_bundles(console: Console, plan: Plan, cells: Callable[[Bundle], Cells]) -> None:
+    """A row a bundle: its shape, all else that tells it from the others, and `cells`."""
     table = Table(box=None, pad_edge=False, collapse_padding=True, header_style="bold")
-    shape = {name: _cell(path, text) for name, (path, text) in _SHAPE.items()}
-    others = {path.split(".")[1]: _cell(path, _as_in_yaml) for path in _other_differences(plan)}
-    columns: Cells = {**shape, **others, **cells}
-    for name in columns:  # where the terminal is narrow, others are broken
-        table.add_column(name, justify="right", overflow="fold", no_wrap=name not in others)
-    for bundle in plan.bundles[:ROWS]:
-        table.add_row(*(cell(bundle) for cell in columns.values()))
+    others = _other_differences(plan)
+    rows = [
+        {**_shape_cells(bundle), **values, **cells(bundle)}
+        for bundle, values in zip(plan.bundles[:ROWS], others, strict=False)
+    ]
+    for name in rows[0]:  # where the terminal is narrow, others are broken
+        table.add_column(name, justify="right", overflow="fold", no_wrap=name not in others[0])
+    for row in rows:
+        table.add_row(*row.values())
     console.print(table)
     if len(plan.bundles) > ROWS:
         console.print(f"... and {len(plan.bundles) - ROWS:,} smaller bundles")
 
 
-def _other_differences(plan: Plan) -> Iterator[str]:
-    """The further fields of `RunConfig.bundle`, by their dotted paths, in which bundles differ."""
-    first, *rest = (bundle.config for bundle in plan.bundles)
-    of_bundle = [f"model.{name}" for name in type(first.model).model_fields]
-    of_bundle += [f"data.{name}" for name in type(first.data).model_fields]
-    of_bundle += ["train.evaluations", "train.eval_sequences"]
-    shown = {path for path, _ in _SHAPE.values()}
-    for path in of_bundle:
-        get = attrgetter(path)
-        if path not in shown and any(get(config) != get(first) for config in rest):
-            yield path
+def _shape_cells(bundle: Bundle) -> Cells:
+    model, train = bundle.config.model, bundle.config.train
+    return {
+        "width": str(model.width),
+        "depth": str(model.depth),
+        "batch": str(train.batch_size),
+        "tokens": short(train.tokens),
+    }
 
 
-def _cell(path: str, text: Callable[[Any], str]) -> Callable[[Bundle], str]:
-    get = attrgetter(path)
-    return lambda bundle: text(get(bundle.config))
-
-
-def _as_in_yaml(value: object) -> str:
-    return json.dumps(value).strip('"')
+def _other_differences(plan: Plan) -> list[Cells]:
+    """The further fields of `RunConfig.bundle` in which bundles differ: each one's, as in YAML."""
+    found = [
+        {
+            **bundle.config.model.model_dump(exclude={"width", "depth"}),
+            **bundle.config.data.model_dump(),
+            **bundle.config.train.model_dump(include={"evaluations", "eval_sequences"}),
+        }
+        for bundle in plan.bundles
+    ]
+    names = [name for name in found[0] if any(each[name] != found[0][name] for each in found)]
+    return [{name: json.dumps(each[name]).strip('"') for name in names} for each in found]
 
 
 def print_jobs(
