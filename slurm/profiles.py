@@ -10,7 +10,7 @@ import re
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ValidationError, model_validator
 
 from paper_repro.config import PositiveInt
 from paper_repro.errors import ConfigError, explain
@@ -23,25 +23,10 @@ Option = str | int | Literal[True]
 
 _TIME = re.compile(r"(?:(\d+)-)?(\d+):([0-5]\d):([0-5]\d)")
 #: Options of sbatch that are set by a key of the profile, by the launcher, or by submitit.
-_SET_HERE = {
-    "account",
-    "array",
-    "cpus-per-task",
-    "error",
-    "gpus-per-node",
-    "job-name",
-    "mem",
-    "nodes",
-    "ntasks",
-    "ntasks-per-node",
-    "open-mode",
-    "output",
-    "partition",
-    "qos",
-    "requeue",
-    "signal",
-    "time",
-}
+_SET_HERE = """
+    account array cpus-per-task error gpus-per-node job-name mem nodes ntasks ntasks-per-node
+    open-mode output partition qos requeue signal time
+"""
 
 
 def _check_time(text: str) -> str:
@@ -83,20 +68,16 @@ def _check_environment(variables: dict[str, str | int]) -> dict[str, str | int]:
 
 def _check_options(options: dict[str, Option]) -> dict[str, Option]:
     for name in options:
-        if name.replace("_", "-") in _SET_HERE:
+        if name.replace("_", "-") in _SET_HERE.split():
             raise ValueError(f"{name} is set elsewhere: by a key of its own, or by the launcher")
     return options
 
 
-class Profile(BaseModel):
+class Profile(BaseModel, extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True):
     """What every job of a launch asks for. What is left out is left to the site.
 
     Memory and time are not: jobs ask for what their work needs (`slurm.resources`).
     """
-
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True
-    )
 
     partition: str | None = None
     account: str | None = None
@@ -117,15 +98,11 @@ class Profile(BaseModel):
     """Tasks in one array (the site's MaxArraySize less one); more become several arrays."""
     concurrency: PositiveInt = 16
     """Jobs of a launch that may run at the same time; as many are submitted without --workers."""
-    setup: list[str] = Field(default_factory=list)
+    setup: list[str] = []
     """Lines of shell that a job runs before Python."""
-    environment: Annotated[dict[str, str | int], AfterValidator(_check_environment)] = Field(
-        default_factory=dict
-    )
+    environment: Annotated[dict[str, str | int], AfterValidator(_check_environment)] = {}
     """Variables set after `setup`."""
-    options: Annotated[dict[str, Option], AfterValidator(_check_options)] = Field(
-        default_factory=dict
-    )
+    options: Annotated[dict[str, Option], AfterValidator(_check_options)] = {}
     """Any other option of sbatch, such as `constraint: a100`; `true` for one without a value."""
 
     @model_validator(mode="after")

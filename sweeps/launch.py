@@ -7,19 +7,17 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from paper_repro.config import DataConfig, Execution
+from paper_repro.config import DataConfig, Execution, RunConfig
 from paper_repro.errors import ConfigError
 from paper_repro.records.lease import expire_lease
-from paper_repro.records.migrate import check_ids
 from slurm.hardware import default_workers, gpus
 from slurm.profiles import Profile, read_profile
-from slurm.queue import pauses
+from slurm.queue import QueuedWorkers, pauses
 from slurm.resources import fitted
 from sweeps.expand import Sweep, read_sweep
 from sweeps.options import FAILED, INTERRUPTED, OK, Cluster, LaunchOptions, run
@@ -29,7 +27,9 @@ from sweeps.report import counts, print_failures, print_jobs, print_plan, say
 from sweeps.state import UNSETTLED
 
 if TYPE_CHECKING:
-    from slurm.local import Workers, WorkersHere
+    from slurm.local import WorkersHere
+
+    Workers = WorkersHere | QueuedWorkers
 
 DESCRIPTION = "Train the runs of a sweep that have no result yet."
 STOP_SECONDS = 60.0
@@ -65,7 +65,6 @@ def launch(options: LaunchOptions) -> int:
     profile = _cluster_profile(sweep, options)
     _check_figure(sweep)
     runs_dir = options.runs_dir.resolve()
-    check_ids(runs_dir / sweep.name)
     gpu = bool(profile.gpus) if profile else bool(gpus(options.execution.device))
     processes = profile.processes if profile else 1
     plan = mark_lost(make_plan(sweep, runs_dir, gpu, processes))
@@ -165,24 +164,20 @@ def _check_corpora(sweep: Sweep, dry_run: bool) -> list[str]:
     from paper_repro.data import load_dataset
     from paper_repro.data.corpora import on_hub
 
-    unchecked: dict[str, None] = {}
-    sequences: dict[DataConfig, int] = {}
-    validation: dict[DataConfig, int] = {}
+    runs: dict[DataConfig, list[RunConfig]] = {}
     for config in sweep.runs.values():
-        data, train = config.data, config.train
-        if dry_run and on_hub(data.corpus):
-            unchecked[data.corpus] = None
-            continue
-        sequences[data] = max(sequences.get(data, 0), config.steps * train.batch_size)
-        validation[data] = max(validation.get(data, 0), train.eval_sequences)
+        runs.setdefault(config.data, []).append(config)
+    unchecked = [data for data in runs if dry_run and on_hub(data.corpus)]
     try:
-        for data, wanted in sequences.items():
+        for data in (data for data in runs if data not in unchecked):
             dataset = load_dataset(data)
+            wanted = max(config.steps * config.train.batch_size for config in runs[data])
             dataset.check_length(sequences=wanted, max_epochs=data.max_epochs)
-            dataset.validation_batches(validation[data], batch_size=1)
+            validation = max(config.train.eval_sequences for config in runs[data])
+            dataset.validation_batches(validation, batch_size=1)
     except ConfigError as error:
         raise ConfigError(f"{sweep.path}: {error}") from None
-    return list(unchecked)
+    return list(dict.fromkeys(data.corpus for data in unchecked))
 
 
 def _train(
@@ -204,7 +199,8 @@ def _train(
     )
     previous = signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C
     try:
-        with Display(console, plan, count) as display:
+        display = Display(console, plan, count)
+        with display.bar:
             return _watch(plan, workers, display, options.cluster), True
     except KeyboardInterrupt:
         _interrupt(console, workers, options.cluster)
@@ -240,13 +236,13 @@ def _submit(plan: Plan, count: int, profile: Profile | None, options: LaunchOpti
         )
         for bundle in plan.bundles_left
     )
-    worker = Worker(plan.directory, bundles, _execution(profile, options))
+    execution = _execution(profile, options)
+    worker = Worker(plan.directory, bundles, execution, processes=plan.processes)
     if profile:
-        worker = replace(worker, processes=profile.processes)
         asked = fitted(profile, work_left(plan, profile.tasks), count)
         return arrays.submit(worker, count, asked, plan.sweep.name, plan.jobs)
-    here: Literal["local", "debug"] = "debug" if options.cluster == "debug" else "local"
-    return local.submit(worker, count, here, plan.jobs)
+    assert options.cluster != "slurm"  # it always has a profile
+    return local.submit(worker, count, options.cluster, plan.jobs)
 
 
 def _watch(plan: Plan, workers: Workers, display: Display, cluster: Cluster) -> Plan:
@@ -280,15 +276,11 @@ def _interrupt(console: Console, workers: Workers, cluster: Cluster) -> None:
         return
     if cluster == "local":
         console.print("Stopping: workers save their runs ...")
-        _stop(workers)
+        deadline = time.monotonic() + STOP_SECONDS
+        while time.monotonic() < deadline and not workers.gone():
+            workers.stop()
+            time.sleep(0.5)
     console.print("Stopped. The same command resumes where the runs are.")
-
-
-def _stop(workers: WorkersHere) -> None:
-    deadline = time.monotonic() + STOP_SECONDS
-    while time.monotonic() < deadline and not workers.gone():
-        workers.stop()
-        time.sleep(0.5)
 
 
 def _conclude(console: Console, plan: Plan) -> int:

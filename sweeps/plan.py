@@ -21,6 +21,7 @@ from paper_repro.cost import (
 )
 from paper_repro.data.tokenization import ByteTokenizer, bpe_size
 from paper_repro.records import Record
+from paper_repro.records.migrate import check_ids
 from slurm.queue import on_gpus
 from slurm.resources import WorkLeft
 from sweeps.expand import Sweep
@@ -136,8 +137,12 @@ def make_plan(sweep: Sweep, runs_dir: Path, gpu: bool | None = None, processes: 
         gpu: whether costs are estimated for a GPU; None: for what the last launches ran on.
         processes: number of processes that train each run together; an estimate takes it that
             they share its work without loss.
+
+    Raises:
+        ConfigError: there are records with ids of an earlier version.
     """
     directory = runs_dir / sweep.name
+    check_ids(directory)
     gpu = on_gpus(directory / JOBS) if gpu is None else gpu
     records = {run_id: Record(directory / run_id) for run_id in sweep.runs}
     states = read_states(directory, records)
