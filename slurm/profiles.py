@@ -30,7 +30,7 @@ _SET_HERE = """
 
 
 def _check_time(text: str) -> str:
-    if not _TIME.fullmatch(text) or _minutes(text) < MIN_MINUTES:
+    if _minutes(text) < MIN_MINUTES:
         raise ValueError(
             f"expected 'hours:minutes:seconds' or 'days-hours:minutes:seconds' in quotes, "
             f"at least {MIN_MINUTES} minutes (got {text!r})"
@@ -39,9 +39,9 @@ def _check_time(text: str) -> str:
 
 
 def _minutes(time: str) -> int:
-    """Whole minutes of a time that matches `_TIME`, rounded up."""
-    match = _TIME.fullmatch(time)
-    assert match is not None
+    """Whole minutes of a time limit, rounded up; 0 if it does not match `_TIME`."""
+    if not (match := _TIME.fullmatch(time)):
+        return 0
     days, hours, minutes, seconds = (int(part or 0) for part in match.groups())
     return (days * 24 + hours) * 60 + minutes + (seconds > 0)
 

@@ -7,12 +7,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from pathlib import Path
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from paper_repro.config import DataConfig, Execution, RunConfig
+from paper_repro.config import DataConfig, RunConfig
 from paper_repro.errors import ConfigError
 from paper_repro.records.lease import expire_lease
 from slurm.hardware import default_workers, gpus
@@ -74,8 +74,8 @@ def launch(options: LaunchOptions) -> int:
         if unchecked:
             say(console, f"corpus {', '.join(unchecked)}: not checked, a dry run downloads nothing")
         if profile and plan.missing:
-            execution = _execution(profile, options)
-            print_jobs(console, plan, profile, _worker_count(plan, profile, options), execution)
+            count = _worker_count(plan, profile, options)
+            print_jobs(console, plan, profile, count, options.execution)
         return OK
     if not plan.missing:
         console.print("Nothing to do: every run has its result.")
@@ -105,29 +105,13 @@ def _cluster_profile(sweep: Sweep, options: LaunchOptions) -> Profile | None:
         raise ConfigError(f"{path}: gpus: expected 1 or TYPE:1 with --device cuda (got 0)")
     if parallel and profile.processes == 1:
         raise ConfigError(f"{path}: nodes, tasks: expected several with --parallel (got 1)")
-    _check_batches(sweep, path, profile)
-    return profile
-
-
-def _check_batches(sweep: Sweep, path: Path, profile: Profile) -> None:
-    """Check that the processes of a job can share every batch equally.
-
-    Raises:
-        ConfigError: naming the sweep file, the key and the profile.
-    """
     for batch_size in {config.train.batch_size for config in sweep.runs.values()}:
         if batch_size % profile.processes:
             raise ConfigError(
                 f"{sweep.path}: train.batch_size: expected a multiple of {profile.processes}, the "
                 f"processes of a job in {path} (nodes times tasks) (got {batch_size})"
             )
-
-
-def _execution(profile: Profile | None, options: LaunchOptions) -> Execution:
-    """How runs execute; on a cluster with as many threads as a task has CPUs."""
-    if profile is None:
-        return options.execution
-    return options.execution.model_copy(update={"threads": profile.cpus})
+    return profile
 
 
 def _worker_count(plan: Plan, profile: Profile | None, options: LaunchOptions) -> int:
@@ -139,11 +123,7 @@ def _worker_count(plan: Plan, profile: Profile | None, options: LaunchOptions) -
 
 
 def _check_figure(sweep: Sweep) -> None:
-    """Check that the figure to be drawn in the end exists, without depending on its code.
-
-    Raises:
-        ConfigError: naming the sweep file and the key.
-    """
+    """Check that the figure to be drawn in the end exists, without depending on its code."""
     if sweep.figure is None:
         return
     command = [sys.executable, "-m", "figures.names", sweep.figure]
@@ -157,9 +137,6 @@ def _check_corpora(sweep: Sweep, dry_run: bool) -> list[str]:
     """Check that every corpus is there and long enough; builds its token files if need be.
 
     Returns the corpora that were not checked: in a dry run, those that are on the hub.
-
-    Raises:
-        ConfigError: naming the sweep file and the key.
     """
     from paper_repro.data import load_dataset
     from paper_repro.data.corpora import on_hub
@@ -169,11 +146,13 @@ def _check_corpora(sweep: Sweep, dry_run: bool) -> list[str]:
         runs.setdefault(config.data, []).append(config)
     unchecked = [data for data in runs if dry_run and on_hub(data.corpus)]
     try:
-        for data in (data for data in runs if data not in unchecked):
+        for data, configs in runs.items():
+            if data in unchecked:
+                continue
             dataset = load_dataset(data)
-            wanted = max(config.steps * config.train.batch_size for config in runs[data])
+            wanted = max(config.steps * config.train.batch_size for config in configs)
             dataset.check_length(sequences=wanted, max_epochs=data.max_epochs)
-            validation = max(config.train.eval_sequences for config in runs[data])
+            validation = max(config.train.eval_sequences for config in configs)
             dataset.validation_batches(validation, batch_size=1)
     except ConfigError as error:
         raise ConfigError(f"{sweep.path}: {error}") from None
@@ -228,17 +207,17 @@ def _submit(plan: Plan, count: int, profile: Profile | None, options: LaunchOpti
     from slurm.worker import Work, Worker
 
     missing = set(plan.missing)
-    always, never = options.compile == "always", options.compile == "never"
     bundles = tuple(
         Work(
             tuple(run_id for run_id in bundle.runs if run_id in missing),
-            compile=always or (bundle.compile_pays and not never),
+            bundle.compile_pays if options.compile == "auto" else options.compile == "always",
         )
         for bundle in plan.bundles_left
     )
-    execution = _execution(profile, options)
-    worker = Worker(plan.directory, bundles, execution, processes=plan.processes)
-    if profile:
+    worker = Worker(plan.directory, bundles, options.execution, processes=plan.processes)
+    if profile:  # as many threads as a task has CPUs
+        execution = worker.execution.model_copy(update={"threads": profile.cpus})
+        worker = replace(worker, execution=execution)
         asked = fitted(profile, work_left(plan, profile.tasks), count)
         return arrays.submit(worker, count, asked, plan.sweep.name, plan.jobs)
     assert options.cluster != "slurm"  # it always has a profile

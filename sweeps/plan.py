@@ -8,17 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
 
+from paper_repro import cost
 from paper_repro.config import Execution, RunConfig
-from paper_repro.cost import (
-    GPU_BYTES,
-    estimated_cpu_bytes,
-    estimated_cpu_seconds,
-    estimated_gpu_seconds,
-    estimated_host_bytes,
-    fitting_runs,
-    parameters,
-    train_flops,
-)
 from paper_repro.data.tokenization import ByteTokenizer, bpe_size
 from paper_repro.records import Record
 from paper_repro.records.migrate import check_ids
@@ -189,20 +180,22 @@ def _bundle(
     done = [s for run_id in run_ids if (s := states[run_id].status) and s.status == "done"]
     seconds = [s.wall_seconds for s in done if s.wall_seconds is not None]
     peaks = [s.peak_host_memory_bytes for s in done if s.peak_host_memory_bytes is not None]
-    estimate_bytes = estimated_host_bytes if gpu else estimated_cpu_bytes
+    estimate_bytes = cost.estimated_host_bytes if gpu else cost.estimated_cpu_bytes
     at_once = 1
     if gpu and processes == 1:
-        at_once = min(len(run_ids), fitting_runs(config, vocabulary, Execution(), GPU_BYTES))
+        at_once = min(
+            len(run_ids), cost.fitting_runs(config, vocabulary, Execution(), cost.GPU_BYTES)
+        )
     estimate = (
-        estimated_gpu_seconds(config, vocabulary, at_once)
+        cost.estimated_gpu_seconds(config, vocabulary, at_once)
         if gpu
-        else estimated_cpu_seconds(config, vocabulary)
+        else cost.estimated_cpu_seconds(config, vocabulary)
     ) / processes
     return Bundle(
         runs=tuple(run_ids),
         config=config,
-        parameters=parameters(config.model, vocabulary),
-        flops=train_flops(config, vocabulary),
+        parameters=cost.parameters(config.model, vocabulary),
+        flops=cost.train_flops(config, vocabulary),
         seconds=fmean(seconds) if seconds else estimate,
         seconds_measured=bool(seconds),
         at_once=at_once,

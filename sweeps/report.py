@@ -252,8 +252,7 @@ def _of_device(plan: Plan, profile: Profile, execution: Execution) -> str:
     processes = profile.processes
 
     def needed(bundle: Bundle) -> float:
-        vocabulary = vocabulary_size(bundle.config)
-        return process_bytes(bundle.config, vocabulary, processes, execution)
+        return process_bytes(bundle.config, vocabulary_size(bundle.config), processes, execution)
 
     largest = max(plan.bundles_left, key=needed)
     size, shape = _size(needed(largest)), f"({_shape(largest)}, estimated)"
