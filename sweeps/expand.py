@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -159,7 +159,8 @@ def _expand(base: Any, grids: Sequence[Sequence[Axis]], place: str) -> dict[str,
         )
     runs: dict[str, RunConfig] = {}
     points: dict[str, Point] = {}
-    for point in itertools.chain.from_iterable(map(_points, grids)):
+    for parts in itertools.chain.from_iterable(itertools.product(*axes) for axes in grids):
+        point = {path: value for part in parts for path, value in part.items()}
         config = _run_config(base, point)
         run_id = config.run_id
         if run_id in runs:
@@ -169,12 +170,6 @@ def _expand(base: Any, grids: Sequence[Sequence[Axis]], place: str) -> dict[str,
             )
         runs[run_id], points[run_id] = config, point
     return runs
-
-
-def _points(axes: Sequence[Axis]) -> Iterator[Point]:
-    """Every combination of the axes' parts."""
-    for parts in itertools.product(*axes):
-        yield {path: value for part in parts for path, value in part.items()}
 
 
 def _run_config(base: Any, point: Point) -> RunConfig:

@@ -47,7 +47,6 @@ exit code: 0 all runs are done (a diverged run is a result), 1 some failed or ar
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command and return its exit code."""
     return run(launch, LaunchOptions, DESCRIPTION, EXAMPLES, argv)
 
 

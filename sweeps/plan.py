@@ -180,17 +180,16 @@ def _bundle(
     done = [s for run_id in run_ids if (s := states[run_id].status) and s.status == "done"]
     seconds = [s.wall_seconds for s in done if s.wall_seconds is not None]
     peaks = [s.peak_host_memory_bytes for s in done if s.peak_host_memory_bytes is not None]
-    estimate_bytes = cost.estimated_host_bytes if gpu else cost.estimated_cpu_bytes
     at_once = 1
-    if gpu and processes == 1:
-        at_once = min(
-            len(run_ids), cost.fitting_runs(config, vocabulary, Execution(), cost.GPU_BYTES)
-        )
-    estimate = (
-        cost.estimated_gpu_seconds(config, vocabulary, at_once)
-        if gpu
-        else cost.estimated_cpu_seconds(config, vocabulary)
-    ) / processes
+    if gpu:
+        if processes == 1:
+            fitting = cost.fitting_runs(config, vocabulary, Execution(), cost.GPU_BYTES)
+            at_once = min(len(run_ids), fitting)
+        estimate = cost.estimated_gpu_seconds(config, vocabulary, at_once) / processes
+        host_bytes = cost.estimated_host_bytes(config, vocabulary)
+    else:
+        estimate = cost.estimated_cpu_seconds(config, vocabulary) / processes
+        host_bytes = cost.estimated_cpu_bytes(config, vocabulary)
     return Bundle(
         runs=tuple(run_ids),
         config=config,
@@ -199,7 +198,7 @@ def _bundle(
         seconds=fmean(seconds) if seconds else estimate,
         seconds_measured=bool(seconds),
         at_once=at_once,
-        host_bytes=max(peaks) if peaks else estimate_bytes(config, vocabulary),
+        host_bytes=max(peaks) if peaks else host_bytes,
         host_bytes_measured=bool(peaks),
         compile_pays=estimate * len(run_ids) > COMPILE_PAYS_SECONDS["gpu" if gpu else "cpu"],
     )

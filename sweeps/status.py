@@ -22,7 +22,6 @@ EXAMPLES = """\
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command and return its exit code."""
     return run(status, SweepOptions, DESCRIPTION, EXAMPLES, argv)
 
 
