@@ -107,16 +107,12 @@ class Profile(BaseModel, extra="forbid", frozen=True, strict=True, use_attribute
 
     @model_validator(mode="after")
     def _a_gpu_a_task(self) -> Profile:
-        if self.gpus_of_node not in (0, self.tasks):
+        count = str(self.gpus).rpartition(":")[2]
+        if int(count) not in (0, self.tasks):
             raise ValueError(
                 f"gpus: expected 0 or {self.tasks}, one for each of the tasks (got {self.gpus!r})"
             )
         return self
-
-    @property
-    def gpus_of_node(self) -> int:
-        """Number of GPUs of a job on each of its nodes."""
-        return int(str(self.gpus).rpartition(":")[2])
 
     @property
     def processes(self) -> int:

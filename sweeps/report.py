@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import get_args
 
@@ -204,7 +204,7 @@ def print_jobs(
     ]
     if profile.processes > 1 or profile.gpus:
         lines.append(f"  device  {_of_device(plan, profile, execution)}")
-    if plan.gpu and not all(_timed(plan)):
+    if plan.gpu and _known(plan) != "measured":
         lines.append(
             "  Rough: an H200 took less than half the time; memory of the host was never measured."
         )
@@ -224,7 +224,7 @@ def _why_time(plan: Plan, profile: Profile, asked: Profile, jobs: int) -> str:
         runs = "run" if longest.at_once == 1 else f"{longest.at_once} runs at once"
         whose = f"longest {runs}, {_shape(longest)}"
     seconds = duration(work.of_job(jobs))
-    known = _known(_timed(plan))
+    known = _known(plan)
     return f"{START_SECONDS / 60:.0f} min + {TIME_MARGIN:.0f} x {seconds} ({whose}, {known})"
 
 
@@ -232,7 +232,7 @@ def _why_memory(plan: Plan, profile: Profile) -> str:
     if profile.memory:
         return "as the profile says"
     largest = max(plan.bundles_left, key=lambda bundle: bundle.host_bytes)
-    known = _known([largest.host_bytes_measured])
+    known = "measured" if largest.host_bytes_measured else "estimated"
     tasks = f"{profile.tasks} tasks x " if profile.tasks > 1 else ""
     mebibytes = f"{largest.host_bytes / 2**20:.0f}M"
     return f"{MEMORY_MARGIN} x {tasks}{mebibytes} (largest run, {_shape(largest)}, {known})"
@@ -244,7 +244,7 @@ def _cost(plan: Plan, profile: Profile) -> str:
     hours = plan.seconds_left / 3600 * devices
     unit = "GPU-hours" if profile.gpus else "CPU core-hours"
     amount = f"{hours:,.0f}" if hours >= 10 else f"{hours:.2g}"
-    return f"about {amount} {unit} in all ({_known(_timed(plan))})"
+    return f"about {amount} {unit} in all ({_known(plan)})"
 
 
 def _of_device(plan: Plan, profile: Profile, execution: Execution) -> str:
@@ -255,28 +255,18 @@ def _of_device(plan: Plan, profile: Profile, execution: Execution) -> str:
         return process_bytes(bundle.config, vocabulary_size(bundle.config), processes, execution)
 
     largest = max(plan.bundles_left, key=needed)
-    size, shape = _size(needed(largest)), f"({_shape(largest)}, estimated)"
+    mebibytes, shape = needed(largest) / 2**20, f"({_shape(largest)}, estimated)"
+    size = f"{mebibytes / 1024:.1f} GiB" if mebibytes >= 1024 else f"{mebibytes:.0f} MiB"
     if processes == 1:
         return f"{size} of GPU memory per run {shape}; as many at once as fit"
     unit = "GPU" if profile.gpus else "process"
     return f"{size} of memory per {unit}, {execution.parallel} on {processes} {shape}"
 
 
-def _size(bytes_: float) -> str:
-    return f"{bytes_ / 2**30:.1f} GiB" if bytes_ >= 2**30 else f"{bytes_ / 2**20:.0f} MiB"
-
-
-def _known(measured: Sequence[bool]) -> str:
-    """How far costs can be trusted."""
-    if all(measured):
-        return "measured"
-    if any(measured):
-        return "partly measured"
-    return "estimated"
-
-
-def _timed(plan: Plan) -> list[bool]:
-    return [bundle.seconds_measured for bundle in plan.bundles_left]
+def _known(plan: Plan) -> str:
+    """How far the times of what is left can be trusted."""
+    measured = [bundle.seconds_measured for bundle in plan.bundles_left]
+    return "measured" if all(measured) else "partly measured" if any(measured) else "estimated"
 
 
 def _shape(bundle: Bundle) -> str:
