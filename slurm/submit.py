@@ -83,10 +83,7 @@ def _parameters(profile: Profile, name: str, sizes: Sequence[int], code: Path) -
     exports = [f"export {key}={shlex.quote(str(v))}" for key, v in profile.environment.items()]
     return {
         "job_name": name,
-        "partition": profile.partition,
-        "account": profile.account,
-        "qos": profile.qos,
-        "nodes": profile.nodes,
+        **profile.model_dump(include={"partition", "account", "qos", "nodes"}),
         # submitit does not accept None here.
         **({"ntasks_per_node": profile.tasks} if several else {}),
         "gpus_per_node": profile.gpus or None,

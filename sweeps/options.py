@@ -60,8 +60,6 @@ class LaunchOptions(SweepOptions):
 
 Options = TypeVar("Options", bound=SweepOptions)
 
-_FLAGS = {"overrides": "--set"}
-"""The flags that are not called as their field is."""
 _EXECUTION_FLAGS = ("device", "dtype", "parallel", "accumulate", "recompute")
 """The fields of `Execution` that have a flag."""
 
@@ -114,8 +112,8 @@ def _parser(name: str, kind: type[SweepOptions]) -> argparse.ArgumentParser:
         text = " ".join((field.description or "").split()).replace("%", "%%")
         if field.default and not isinstance(field.default, bool):
             text = f"{text.removesuffix('.')} (default: {field.default})."
-        flag = _FLAGS.get(field_name, f"--{field_name.replace('_', '-')}")
-        parser.add_argument(flag, dest=field_name, help=text, **_values(field_name, field))
+        flag = "set" if field_name == "overrides" else field_name.replace("_", "-")
+        parser.add_argument(f"--{flag}", dest=field_name, help=text, **_values(field_name, field))
     return parser
 
 
