@@ -96,7 +96,7 @@ class Worker:
         return DelayedSubmission(self)
 
     def _work(self, should_stop: Callable[[], bool], processes: Processes | None = None) -> None:
-        """Train what can be leased, the bundles in turn, until a pass over all finds nothing."""
+        """Train what can be leased, the bundles in turn, until a pass over all trains none."""
         tried: set[str] = set()
         trained = True
         while trained:  # another pass, since a run passed by may have lost its worker meanwhile

@@ -79,8 +79,8 @@ def launch(options: LaunchOptions) -> int:
     if not plan.missing:
         console.print("Nothing to do: every run has its result.")
         return OK
-    plan, finished = _train(console, plan, profile, options)
-    return _conclude(console, plan) if finished else INTERRUPTED
+    trained = _train(console, plan, profile, options)
+    return _conclude(console, trained) if trained else INTERRUPTED
 
 
 def _cluster_profile(sweep: Sweep, options: LaunchOptions) -> Profile | None:
@@ -160,8 +160,8 @@ def _check_corpora(sweep: Sweep, dry_run: bool) -> list[str]:
 
 def _train(
     console: Console, plan: Plan, profile: Profile | None, options: LaunchOptions
-) -> tuple[Plan, bool]:
-    """Submit workers and watch them; the last plan, and False if the user stopped the launch."""
+) -> Plan | None:
+    """Submit workers and watch them; the last plan, or None if the user stopped the launch."""
     count = _worker_count(plan, profile, options)
     try:
         _prepare_records(plan)
@@ -179,10 +179,10 @@ def _train(
     try:
         display = Display(console, plan, count)
         with display.bar:
-            return _watch(plan, workers, display, options.cluster), True
+            return _watch(plan, workers, display, options.cluster)
     except KeyboardInterrupt:
         _interrupt(console, workers, options.cluster)
-        return plan, False
+        return None
     finally:
         signal.signal(signal.SIGTERM, previous)
 
