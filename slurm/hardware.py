@@ -22,9 +22,6 @@ def gpus(device: Device) -> list[str]:
 
 def default_workers(device: Device) -> int:
     """One worker per GPU where GPUs may be used and there are some, else one per core."""
-    return len(gpus(device)) or _cores()
-
-
-def _cores() -> int:
-    """Cores this process may run on."""
+    if shown := gpus(device):
+        return len(shown)
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

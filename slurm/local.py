@@ -9,7 +9,7 @@ import os
 import signal
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal
 
 import submitit
 
@@ -19,13 +19,6 @@ from slurm.worker import Worker
 
 MINUTES = 365 * 24 * 60
 """Time limit of workers here: a year, since submitit wants one."""
-
-
-class Workers(Protocol):
-    """Workers that were started, here or on a cluster."""
-
-    def gone(self) -> bool:
-        """Whether all of them have ended, in whatever way."""
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import re
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ValidationError, model_validator
 
 from paper_repro.config import PositiveInt
 from paper_repro.errors import ConfigError, explain
@@ -23,29 +23,14 @@ Option = str | int | Literal[True]
 
 _TIME = re.compile(r"(?:(\d+)-)?(\d+):([0-5]\d):([0-5]\d)")
 #: Options of sbatch that are set by a key of the profile, by the launcher, or by submitit.
-_SET_HERE = {
-    "account",
-    "array",
-    "cpus-per-task",
-    "error",
-    "gpus-per-node",
-    "job-name",
-    "mem",
-    "nodes",
-    "ntasks",
-    "ntasks-per-node",
-    "open-mode",
-    "output",
-    "partition",
-    "qos",
-    "requeue",
-    "signal",
-    "time",
-}
+_SET_HERE = """
+    account array cpus-per-task error gpus-per-node job-name mem nodes ntasks ntasks-per-node
+    open-mode output partition qos requeue signal time
+"""
 
 
 def _check_time(text: str) -> str:
-    if not _TIME.fullmatch(text) or _minutes(text) < MIN_MINUTES:
+    if _minutes(text) < MIN_MINUTES:
         raise ValueError(
             f"expected 'hours:minutes:seconds' or 'days-hours:minutes:seconds' in quotes, "
             f"at least {MIN_MINUTES} minutes (got {text!r})"
@@ -54,9 +39,9 @@ def _check_time(text: str) -> str:
 
 
 def _minutes(time: str) -> int:
-    """Whole minutes of a time that matches `_TIME`, rounded up."""
-    match = _TIME.fullmatch(time)
-    assert match is not None
+    """Whole minutes of a time limit, rounded up; 0 if it does not match `_TIME`."""
+    if not (match := _TIME.fullmatch(time)):
+        return 0
     days, hours, minutes, seconds = (int(part or 0) for part in match.groups())
     return (days * 24 + hours) * 60 + minutes + (seconds > 0)
 
@@ -83,20 +68,16 @@ def _check_environment(variables: dict[str, str | int]) -> dict[str, str | int]:
 
 def _check_options(options: dict[str, Option]) -> dict[str, Option]:
     for name in options:
-        if name.replace("_", "-") in _SET_HERE:
+        if name.replace("_", "-") in _SET_HERE.split():
             raise ValueError(f"{name} is set elsewhere: by a key of its own, or by the launcher")
     return options
 
 
-class Profile(BaseModel):
+class Profile(BaseModel, extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True):
     """What every job of a launch asks for. What is left out is left to the site.
 
     Memory and time are not: jobs ask for what their work needs (`slurm.resources`).
     """
-
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True
-    )
 
     partition: str | None = None
     account: str | None = None
@@ -117,29 +98,21 @@ class Profile(BaseModel):
     """Tasks in one array (the site's MaxArraySize less one); more become several arrays."""
     concurrency: PositiveInt = 16
     """Jobs of a launch that may run at the same time; as many are submitted without --workers."""
-    setup: list[str] = Field(default_factory=list)
+    setup: list[str] = []
     """Lines of shell that a job runs before Python."""
-    environment: Annotated[dict[str, str | int], AfterValidator(_check_environment)] = Field(
-        default_factory=dict
-    )
+    environment: Annotated[dict[str, str | int], AfterValidator(_check_environment)] = {}
     """Variables set after `setup`."""
-    options: Annotated[dict[str, Option], AfterValidator(_check_options)] = Field(
-        default_factory=dict
-    )
+    options: Annotated[dict[str, Option], AfterValidator(_check_options)] = {}
     """Any other option of sbatch, such as `constraint: a100`; `true` for one without a value."""
 
     @model_validator(mode="after")
     def _a_gpu_a_task(self) -> Profile:
-        if self.gpus_of_node not in (0, self.tasks):
+        count = str(self.gpus).rpartition(":")[2]
+        if int(count) not in (0, self.tasks):
             raise ValueError(
                 f"gpus: expected 0 or {self.tasks}, one for each of the tasks (got {self.gpus!r})"
             )
         return self
-
-    @property
-    def gpus_of_node(self) -> int:
-        """Number of GPUs of a job on each of its nodes."""
-        return int(str(self.gpus).rpartition(":")[2])
 
     @property
     def processes(self) -> int:

@@ -39,8 +39,12 @@ def live_arrays(name: str) -> frozenset[str] | None:
 
 def _queued(name: str, ids: str) -> frozenset[str] | None:
     # By name too: SLURM starts its ids anew when it loses its state, and after the largest.
-    user = getpass.getuser()
-    command = ["squeue", "--noheader", f"--user={user}", f"--name={name}", f"--format={ids}"]
+    return _squeue(f"--user={getpass.getuser()}", f"--name={name}", f"--format={ids}")
+
+
+def _squeue(*options: str) -> frozenset[str] | None:
+    """The words that squeue prints; None if it is absent, fails or does not answer."""
+    command = ["squeue", "--noheader", *options]
     try:
         result = subprocess.run(
             command, capture_output=True, text=True, check=True, timeout=ANSWER_SECONDS
@@ -64,18 +68,9 @@ def wait_while_running(job_id: str) -> None:
     A preempted job is queued again only if it still runs when its `GraceTime` is over. SLURM lists
     a cancelled job, or one at its time limit, as running no more, so that it need not stay.
     """
-    command = ["squeue", "--noheader", "--states=RUNNING", f"--jobs={job_id}", "--format=%A"]
     deadline = time.monotonic() + GRACE_SECONDS
     for pause in pauses():
-        if time.monotonic() > deadline:
-            return
-        try:
-            result = subprocess.run(
-                command, capture_output=True, text=True, check=True, timeout=ANSWER_SECONDS
-            )
-        except (OSError, subprocess.SubprocessError):
-            return
-        if not result.stdout.strip():
+        if time.monotonic() > deadline or not _squeue("--states=RUNNING", f"--jobs={job_id}"):
             return
         time.sleep(pause)
 

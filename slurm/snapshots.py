@@ -13,13 +13,7 @@ from pathlib import Path
 
 from paper_repro.errors import ConfigError
 from paper_repro.files import write_atomically, write_json
-from paper_repro.records.provenance import (
-    REVISION_FILE,
-    ROOT,
-    code_files,
-    git_revision,
-    hash_code,
-)
+from paper_repro.records.provenance import REVISION_FILE, ROOT, code_files, git_revision, hash_code
 
 PACKAGES = ("paper_repro", "slurm")
 """All that a worker can import of ours: no arrow leads from these to another package."""

@@ -65,21 +65,16 @@ def submit(
         executor.update_parameters(**_parameters(profile, name, sizes, code))
         with redirect_stderr(io.StringIO()):  # where submitit copies what sbatch says to
             for size in sizes:
-                ids.append(_submit_array(executor, worker, size, bool(profile.gpus)))
+                with executor.batch():
+                    jobs = [executor.submit(worker) for _ in range(size)]
+                ids.append(str(jobs[0].job_id).partition("_")[0])
+                # On disk before the next is submitted.
+                note_submission(folder, ids[-1], size, bool(profile.gpus))
     except (RuntimeError, FailedJobError) as error:
         reason = " ".join(str(error).split())
         queued = f" (queued before that, and left so: {', '.join(ids)})" if ids else ""
         raise ConfigError(f"--cluster slurm: cannot submit: {reason}{queued}") from None
     return QueuedWorkers(ids, name)
-
-
-def _submit_array(executor: submitit.SlurmExecutor, worker: Worker, size: int, gpu: bool) -> str:
-    """The id of the array, or of the single job; noted on disk before the next is submitted."""
-    with executor.batch():
-        jobs = [executor.submit(worker) for _ in range(size)]
-    job_id = str(jobs[0].job_id).partition("_")[0]
-    note_submission(Path(executor.folder), job_id, size, gpu)
-    return job_id
 
 
 def _parameters(profile: Profile, name: str, sizes: Sequence[int], code: Path) -> dict[str, Any]:
@@ -88,10 +83,7 @@ def _parameters(profile: Profile, name: str, sizes: Sequence[int], code: Path) -
     exports = [f"export {key}={shlex.quote(str(v))}" for key, v in profile.environment.items()]
     return {
         "job_name": name,
-        "partition": profile.partition,
-        "account": profile.account,
-        "qos": profile.qos,
-        "nodes": profile.nodes,
+        **profile.model_dump(include={"partition", "account", "qos", "nodes"}),
         # submitit does not accept None here.
         **({"ntasks_per_node": profile.tasks} if several else {}),
         "gpus_per_node": profile.gpus or None,
@@ -108,16 +100,14 @@ def _parameters(profile: Profile, name: str, sizes: Sequence[int], code: Path) -
             *(["--kill-on-bad-exit=1"] if several else []),
         ],
         "wckey": None,
-        "setup": [*profile.setup, *exports, *_imports(code)],
+        # Our modules come from `code`, wherever else some are. After the rest, since a site's own
+        # modules may set PYTHONPATH too. `-m` would put the directory of the launch, often the
+        # repository, before it: hence PYTHONSAFEPATH.
+        "setup": [
+            *profile.setup,
+            *exports,
+            f'export PYTHONPATH={shlex.quote(str(code))}"${{PYTHONPATH:+:$PYTHONPATH}}"',
+            "export PYTHONSAFEPATH=1",
+        ],
         "additional_parameters": {"requeue": True, **profile.options},
     }
-
-
-def _imports(code: Path) -> list[str]:
-    """Lines of shell that make Python import our modules from `code`, wherever else some are."""
-    # Last, since a site's own modules may set PYTHONPATH too. `-m` would put the directory of the
-    # launch, often the repository, before it: hence PYTHONSAFEPATH.
-    return [
-        f'export PYTHONPATH={shlex.quote(str(code))}"${{PYTHONPATH:+:$PYTHONPATH}}"',
-        "export PYTHONSAFEPATH=1",
-    ]

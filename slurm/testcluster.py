@@ -21,7 +21,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -142,13 +142,16 @@ class PrivateCluster:
         for name, daemon in self.daemons.items():
             if daemon.poll() is not None:
                 self.start(name)
-        environment = {**os.environ, **self.environment}
-        for command in (
-            ["scancel", f"--user={getpass.getuser()}"],
-            ["scontrol", "update", "nodename=ALL", "state=resume"],
-        ):
-            subprocess.run(command, env=environment, capture_output=True, check=False)
+        self.ask("scancel", f"--user={getpass.getuser()}")
+        self.ask("scontrol", "update", "nodename=ALL", "state=resume")
         _wait_until_idle(self)
+
+    def ask(self, *command: str) -> str:
+        """What one of SLURM's commands prints with this cluster."""
+        environment = {**os.environ, **self.environment}
+        return subprocess.run(
+            command, env=environment, capture_output=True, text=True, check=False
+        ).stdout
 
 
 @contextmanager
@@ -222,7 +225,7 @@ def _free_ports(count: int) -> list[int]:
 def _wait_until_idle(cluster: PrivateCluster) -> None:
     deadline = time.monotonic() + START_SECONDS
     wanted = {f"{name} idle" for name in cluster.daemons if name != "slurmctld"}
-    while (found := _node_states(cluster)) != wanted:
+    while (found := set(cluster.ask("sinfo", "-h", "-N", "-o", "%N %t").splitlines())) != wanted:
         for name, daemon in cluster.daemons.items():
             if daemon.poll() is not None:
                 log = (cluster.folder / f"{name}.out").read_text(errors="replace").strip()
@@ -234,14 +237,6 @@ def _wait_until_idle(cluster: PrivateCluster) -> None:
         time.sleep(0.1)
 
 
-def _node_states(cluster: PrivateCluster) -> set[str]:
-    """`n1 idle` and so on."""
-    command = ["sinfo", "-h", "-N", "-o", "%N %t"]
-    environment = {**os.environ, **cluster.environment}
-    result = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    return set(result.stdout.splitlines())
-
-
 def _kill_all(*marks: str) -> None:
     """Kill whatever has these lines in its environment: daemons, steps, and processes of jobs.
 
@@ -250,10 +245,8 @@ def _kill_all(*marks: str) -> None:
     deadline = time.monotonic() + STOP_SECONDS
     while (found := _processes_with(marks)) and time.monotonic() < deadline:
         for process in found:
-            try:
+            with suppress(ProcessLookupError):
                 os.kill(process, signal.SIGKILL)
-            except ProcessLookupError:
-                continue
         time.sleep(0.05)
 
 

@@ -96,10 +96,27 @@ class Worker:
         return DelayedSubmission(self)
 
     def _work(self, should_stop: Callable[[], bool], processes: Processes | None = None) -> None:
-        # Another pass, since a run passed by may have lost its worker meanwhile.
+        """Train what can be leased, the bundles in turn, until a pass over all trains none."""
         tried: set[str] = set()
-        while self._pass(tried, should_stop, processes) and not should_stop():
-            pass
+        trained = True
+        while trained:  # another pass, since a run passed by may have lost its worker meanwhile
+            trained = False
+            for work in self.bundles:
+                leased = self._lease(work.run_ids, tried, should_stop)
+                first = next(leased, None)
+                if first is None:
+                    continue
+                from paper_repro.records.bundle import train_bundle  # imports torch: if needed
+
+                runs: Iterator[LeasedRun] = itertools.chain([first], leased)
+                if processes:
+                    from slurm.ranks import announced
+
+                    runs = announced(runs, work.compile, processes)
+                execution = self.execution.model_copy(update={"compile": work.compile})
+                if not train_bundle(runs, execution, should_stop, processes):
+                    return
+                trained = True
 
     def _work_together(self, received: list[int]) -> None:
         """Work as one task of several; task 0 gets the signals that any of them received."""
@@ -115,28 +132,6 @@ class Worker:
                 return
             dismiss(processes)
         received.extend(processes.gather_on_leader(received))
-
-    def _pass(
-        self, tried: set[str], should_stop: Callable[[], bool], processes: Processes | None
-    ) -> bool:
-        """Go over all bundles once; whether there was anything to train, and may be more."""
-        trained = False
-        for work in self.bundles:
-            leased = self._lease(work.run_ids, tried, should_stop)
-            first = next(leased, None)
-            if first is not None:
-                from paper_repro.records.bundle import train_bundle  # imports torch: if needed
-
-                runs: Iterator[LeasedRun] = itertools.chain([first], leased)
-                if processes:
-                    from slurm.ranks import announced
-
-                    runs = announced(runs, work.compile, processes)
-                execution = self.execution.model_copy(update={"compile": work.compile})
-                if not train_bundle(runs, execution, should_stop, processes):
-                    return False
-                trained = True
-        return trained
 
     def _lease(
         self, run_ids: tuple[str, ...], tried: set[str], should_stop: Callable[[], bool]

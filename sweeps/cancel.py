@@ -21,7 +21,6 @@ EXAMPLES = """\
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command and return its exit code."""
     return run(cancel, SweepOptions, DESCRIPTION, EXAMPLES, argv)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,16 +16,8 @@ from paper_repro.data.tokenization import bpe_size
 from paper_repro.errors import ConfigError, explain
 from paper_repro.files import parse_yaml, read_yaml
 from paper_repro.hyperparameters import check
-from sweeps.schema import (
-    BASE,
-    MAX_RUNS,
-    Part,
-    Size,
-    SweepFile,
-    first_problem,
-    not_a_size,
-    unknown_key,
-)
+from sweeps import schema
+from sweeps.schema import Part, Size, SweepFile
 
 #: The value of each dotted path that a sweep varies, for one run.
 Point = dict[str, Any]
@@ -63,7 +55,7 @@ def read_sweep(path: Path, overrides: Sequence[str] = (), size: str | None = Non
     try:
         return _sweep(path, SweepFile.model_validate(content), overrides, size)
     except ValidationError as error:
-        raise ConfigError(f"{path}: {first_problem(error)}") from None
+        raise ConfigError(f"{path}: {schema.first_problem(error)}") from None
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from None
 
@@ -96,7 +88,7 @@ def _size(file: SweepFile, asked: str | None) -> Size | None:
     for size in file.sizes:
         if size == asked:
             return size
-    raise ConfigError(f"--size: {not_a_size(asked, file.sizes)}")
+    raise ConfigError(f"--size: {schema.not_a_size(asked, file.sizes)}")
 
 
 def _base(part: Part, folder: Path, place: str = "") -> Any:
@@ -105,9 +97,9 @@ def _base(part: Part, folder: Path, place: str = "") -> Any:
         return part.base
     path = folder / part.base_file
     try:
-        return _merged(BASE.validate_python(read_yaml(path)), part.base)
+        return _merged(schema.BASE.validate_python(read_yaml(path)), part.base)
     except ValidationError as error:
-        raise ConfigError(f"{place}base_file: {path}: {first_problem(error)}") from None
+        raise ConfigError(f"{place}base_file: {path}: {schema.first_problem(error)}") from None
     except ConfigError as error:
         raise ConfigError(f"{place}base_file: {error}") from None
 
@@ -150,7 +142,7 @@ def _override(base: Any, override: str, varied: Sequence[str]) -> Any:
     key, equals, text = override.partition("=")
     if not equals or not key:
         raise ConfigError(f"--set {override}: expected key=value")
-    if problem := unknown_key(key):
+    if problem := schema.unknown_key(key):
         raise ConfigError(f"--set {key}: {problem}")
     for path in varied:
         if _overlap(key, path):
@@ -161,13 +153,14 @@ def _override(base: Any, override: str, varied: Sequence[str]) -> Any:
 def _expand(base: Any, grids: Sequence[Sequence[Axis]], place: str) -> dict[str, RunConfig]:
     """The runs of all grids; errors that concern several runs name the key `place`."""
     total = sum(math.prod(len(axis) for axis in axes) for axes in grids)
-    if total > MAX_RUNS:
+    if total > schema.MAX_RUNS:
         raise ConfigError(
-            f"{place}: {total:,} runs, expected at most {MAX_RUNS:,}; split the sweep"
+            f"{place}: {total:,} runs, expected at most {schema.MAX_RUNS:,}; split the sweep"
         )
     runs: dict[str, RunConfig] = {}
     points: dict[str, Point] = {}
-    for point in itertools.chain.from_iterable(map(_points, grids)):
+    for parts in itertools.chain.from_iterable(itertools.product(*axes) for axes in grids):
+        point = {path: value for part in parts for path, value in part.items()}
         config = _run_config(base, point)
         run_id = config.run_id
         if run_id in runs:
@@ -177,12 +170,6 @@ def _expand(base: Any, grids: Sequence[Sequence[Axis]], place: str) -> dict[str,
             )
         runs[run_id], points[run_id] = config, point
     return runs
-
-
-def _points(axes: Sequence[Axis]) -> Iterator[Point]:
-    """Every combination of the axes' parts."""
-    for parts in itertools.product(*axes):
-        yield {path: value for part in parts for path, value in part.items()}
 
 
 def _run_config(base: Any, point: Point) -> RunConfig:

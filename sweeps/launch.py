@@ -8,18 +8,16 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from paper_repro.config import DataConfig, Execution
+from paper_repro.config import DataConfig, RunConfig
 from paper_repro.errors import ConfigError
 from paper_repro.records.lease import expire_lease
-from paper_repro.records.migrate import check_ids
 from slurm.hardware import default_workers, gpus
 from slurm.profiles import Profile, read_profile
-from slurm.queue import pauses
+from slurm.queue import QueuedWorkers, pauses
 from slurm.resources import fitted
 from sweeps.expand import Sweep, read_sweep
 from sweeps.options import FAILED, INTERRUPTED, OK, Cluster, LaunchOptions, run
@@ -29,7 +27,9 @@ from sweeps.report import counts, print_failures, print_jobs, print_plan, say
 from sweeps.state import UNSETTLED
 
 if TYPE_CHECKING:
-    from slurm.local import Workers, WorkersHere
+    from slurm.local import WorkersHere
+
+    Workers = WorkersHere | QueuedWorkers
 
 DESCRIPTION = "Train the runs of a sweep that have no result yet."
 STOP_SECONDS = 60.0
@@ -47,7 +47,6 @@ exit code: 0 all runs are done (a diverged run is a result), 1 some failed or ar
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command and return its exit code."""
     return run(launch, LaunchOptions, DESCRIPTION, EXAMPLES, argv)
 
 
@@ -65,7 +64,6 @@ def launch(options: LaunchOptions) -> int:
     profile = _cluster_profile(sweep, options)
     _check_figure(sweep)
     runs_dir = options.runs_dir.resolve()
-    check_ids(runs_dir / sweep.name)
     gpu = bool(profile.gpus) if profile else bool(gpus(options.execution.device))
     processes = profile.processes if profile else 1
     plan = mark_lost(make_plan(sweep, runs_dir, gpu, processes))
@@ -75,14 +73,14 @@ def launch(options: LaunchOptions) -> int:
         if unchecked:
             say(console, f"corpus {', '.join(unchecked)}: not checked, a dry run downloads nothing")
         if profile and plan.missing:
-            execution = _execution(profile, options)
-            print_jobs(console, plan, profile, _worker_count(plan, profile, options), execution)
+            count = _worker_count(plan, profile, options)
+            print_jobs(console, plan, profile, count, options.execution)
         return OK
     if not plan.missing:
         console.print("Nothing to do: every run has its result.")
         return OK
-    plan, finished = _train(console, plan, profile, options)
-    return _conclude(console, plan) if finished else INTERRUPTED
+    trained = _train(console, plan, profile, options)
+    return _conclude(console, trained) if trained else INTERRUPTED
 
 
 def _cluster_profile(sweep: Sweep, options: LaunchOptions) -> Profile | None:
@@ -106,29 +104,13 @@ def _cluster_profile(sweep: Sweep, options: LaunchOptions) -> Profile | None:
         raise ConfigError(f"{path}: gpus: expected 1 or TYPE:1 with --device cuda (got 0)")
     if parallel and profile.processes == 1:
         raise ConfigError(f"{path}: nodes, tasks: expected several with --parallel (got 1)")
-    _check_batches(sweep, path, profile)
-    return profile
-
-
-def _check_batches(sweep: Sweep, path: Path, profile: Profile) -> None:
-    """Check that the processes of a job can share every batch equally.
-
-    Raises:
-        ConfigError: naming the sweep file, the key and the profile.
-    """
     for batch_size in {config.train.batch_size for config in sweep.runs.values()}:
         if batch_size % profile.processes:
             raise ConfigError(
                 f"{sweep.path}: train.batch_size: expected a multiple of {profile.processes}, the "
                 f"processes of a job in {path} (nodes times tasks) (got {batch_size})"
             )
-
-
-def _execution(profile: Profile | None, options: LaunchOptions) -> Execution:
-    """How runs execute; on a cluster with as many threads as a task has CPUs."""
-    if profile is None:
-        return options.execution
-    return options.execution.model_copy(update={"threads": profile.cpus})
+    return profile
 
 
 def _worker_count(plan: Plan, profile: Profile | None, options: LaunchOptions) -> int:
@@ -140,11 +122,7 @@ def _worker_count(plan: Plan, profile: Profile | None, options: LaunchOptions) -
 
 
 def _check_figure(sweep: Sweep) -> None:
-    """Check that the figure to be drawn in the end exists, without depending on its code.
-
-    Raises:
-        ConfigError: naming the sweep file and the key.
-    """
+    """Check that the figure to be drawn in the end exists, without depending on its code."""
     if sweep.figure is None:
         return
     command = [sys.executable, "-m", "figures.names", sweep.figure]
@@ -158,37 +136,32 @@ def _check_corpora(sweep: Sweep, dry_run: bool) -> list[str]:
     """Check that every corpus is there and long enough; builds its token files if need be.
 
     Returns the corpora that were not checked: in a dry run, those that are on the hub.
-
-    Raises:
-        ConfigError: naming the sweep file and the key.
     """
     from paper_repro.data import load_dataset
     from paper_repro.data.corpora import on_hub
 
-    unchecked: dict[str, None] = {}
-    sequences: dict[DataConfig, int] = {}
-    validation: dict[DataConfig, int] = {}
+    runs: dict[DataConfig, list[RunConfig]] = {}
     for config in sweep.runs.values():
-        data, train = config.data, config.train
-        if dry_run and on_hub(data.corpus):
-            unchecked[data.corpus] = None
-            continue
-        sequences[data] = max(sequences.get(data, 0), config.steps * train.batch_size)
-        validation[data] = max(validation.get(data, 0), train.eval_sequences)
+        runs.setdefault(config.data, []).append(config)
+    unchecked = [data for data in runs if dry_run and on_hub(data.corpus)]
     try:
-        for data, wanted in sequences.items():
+        for data, configs in runs.items():
+            if data in unchecked:
+                continue
             dataset = load_dataset(data)
+            wanted = max(config.steps * config.train.batch_size for config in configs)
             dataset.check_length(sequences=wanted, max_epochs=data.max_epochs)
-            dataset.validation_batches(validation[data], batch_size=1)
+            validation = max(config.train.eval_sequences for config in configs)
+            dataset.validation_batches(validation, batch_size=1)
     except ConfigError as error:
         raise ConfigError(f"{sweep.path}: {error}") from None
-    return list(unchecked)
+    return list(dict.fromkeys(data.corpus for data in unchecked))
 
 
 def _train(
     console: Console, plan: Plan, profile: Profile | None, options: LaunchOptions
-) -> tuple[Plan, bool]:
-    """Submit workers and watch them; the last plan, and False if the user stopped the launch."""
+) -> Plan | None:
+    """Submit workers and watch them; the last plan, or None if the user stopped the launch."""
     count = _worker_count(plan, profile, options)
     try:
         _prepare_records(plan)
@@ -204,11 +177,12 @@ def _train(
     )
     previous = signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C
     try:
-        with Display(console, plan, count) as display:
-            return _watch(plan, workers, display, options.cluster), True
+        display = Display(console, plan, count)
+        with display.bar:
+            return _watch(plan, workers, display, options.cluster)
     except KeyboardInterrupt:
         _interrupt(console, workers, options.cluster)
-        return plan, False
+        return None
     finally:
         signal.signal(signal.SIGTERM, previous)
 
@@ -232,21 +206,21 @@ def _submit(plan: Plan, count: int, profile: Profile | None, options: LaunchOpti
     from slurm.worker import Work, Worker
 
     missing = set(plan.missing)
-    always, never = options.compile == "always", options.compile == "never"
     bundles = tuple(
         Work(
             tuple(run_id for run_id in bundle.runs if run_id in missing),
-            compile=always or (bundle.compile_pays and not never),
+            bundle.compile_pays if options.compile == "auto" else options.compile == "always",
         )
         for bundle in plan.bundles_left
     )
-    worker = Worker(plan.directory, bundles, _execution(profile, options))
-    if profile:
-        worker = replace(worker, processes=profile.processes)
+    worker = Worker(plan.directory, bundles, options.execution, processes=plan.processes)
+    if profile:  # as many threads as a task has CPUs
+        execution = worker.execution.model_copy(update={"threads": profile.cpus})
+        worker = replace(worker, execution=execution)
         asked = fitted(profile, work_left(plan, profile.tasks), count)
         return arrays.submit(worker, count, asked, plan.sweep.name, plan.jobs)
-    here: Literal["local", "debug"] = "debug" if options.cluster == "debug" else "local"
-    return local.submit(worker, count, here, plan.jobs)
+    assert options.cluster != "slurm"  # it always has a profile
+    return local.submit(worker, count, options.cluster, plan.jobs)
 
 
 def _watch(plan: Plan, workers: Workers, display: Display, cluster: Cluster) -> Plan:
@@ -280,15 +254,11 @@ def _interrupt(console: Console, workers: Workers, cluster: Cluster) -> None:
         return
     if cluster == "local":
         console.print("Stopping: workers save their runs ...")
-        _stop(workers)
+        deadline = time.monotonic() + STOP_SECONDS
+        while time.monotonic() < deadline and not workers.gone():
+            workers.stop()
+            time.sleep(0.5)
     console.print("Stopped. The same command resumes where the runs are.")
-
-
-def _stop(workers: WorkersHere) -> None:
-    deadline = time.monotonic() + STOP_SECONDS
-    while time.monotonic() < deadline and not workers.gone():
-        workers.stop()
-        time.sleep(0.5)
 
 
 def _conclude(console: Console, plan: Plan) -> int:

@@ -60,8 +60,6 @@ class LaunchOptions(SweepOptions):
 
 Options = TypeVar("Options", bound=SweepOptions)
 
-_FLAGS = {"overrides": "--set"}
-"""The flags that are not called as their field is."""
 _EXECUTION_FLAGS = ("device", "dtype", "parallel", "accumulate", "recompute")
 """The fields of `Execution` that have a flag."""
 
@@ -111,18 +109,12 @@ def _parser(name: str, kind: type[SweepOptions]) -> argparse.ArgumentParser:
     if fields.pop("execution", None):
         fields |= {name: Execution.model_fields[name] for name in _EXECUTION_FLAGS}
     for field_name, field in fields.items():
-        _add_flag(parser, field_name, field)
+        text = " ".join((field.description or "").split()).replace("%", "%%")
+        if field.default and not isinstance(field.default, bool):
+            text = f"{text.removesuffix('.')} (default: {field.default})."
+        flag = "set" if field_name == "overrides" else field_name.replace("_", "-")
+        parser.add_argument(f"--{flag}", dest=field_name, help=text, **_values(field_name, field))
     return parser
-
-
-def _add_flag(parser: argparse.ArgumentParser, name: str, field: FieldInfo) -> None:
-    text = " ".join((field.description or "").split())
-    if field.default and not isinstance(field.default, bool):
-        text = f"{text.removesuffix('.')} (default: {field.default})."
-    flag = _FLAGS.get(name, f"--{name.replace('_', '-')}")
-    parser.add_argument(
-        flag, dest=name, help=text.strip().replace("%", "%%"), **_values(name, field)
-    )
 
 
 def _values(name: str, field: FieldInfo) -> dict[str, Any]:

@@ -8,19 +8,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
 
+from paper_repro import cost
 from paper_repro.config import Execution, RunConfig
-from paper_repro.cost import (
-    GPU_BYTES,
-    estimated_cpu_bytes,
-    estimated_cpu_seconds,
-    estimated_gpu_seconds,
-    estimated_host_bytes,
-    fitting_runs,
-    parameters,
-    train_flops,
-)
 from paper_repro.data.tokenization import ByteTokenizer, bpe_size
 from paper_repro.records import Record
+from paper_repro.records.migrate import check_ids
 from slurm.queue import on_gpus
 from slurm.resources import WorkLeft
 from sweeps.expand import Sweep
@@ -136,8 +128,12 @@ def make_plan(sweep: Sweep, runs_dir: Path, gpu: bool | None = None, processes: 
         gpu: whether costs are estimated for a GPU; None: for what the last launches ran on.
         processes: number of processes that train each run together; an estimate takes it that
             they share its work without loss.
+
+    Raises:
+        ConfigError: there are records with ids of an earlier version.
     """
     directory = runs_dir / sweep.name
+    check_ids(directory)
     gpu = on_gpus(directory / JOBS) if gpu is None else gpu
     records = {run_id: Record(directory / run_id) for run_id in sweep.runs}
     states = read_states(directory, records)
@@ -184,24 +180,25 @@ def _bundle(
     done = [s for run_id in run_ids if (s := states[run_id].status) and s.status == "done"]
     seconds = [s.wall_seconds for s in done if s.wall_seconds is not None]
     peaks = [s.peak_host_memory_bytes for s in done if s.peak_host_memory_bytes is not None]
-    estimate_bytes = estimated_host_bytes if gpu else estimated_cpu_bytes
     at_once = 1
-    if gpu and processes == 1:
-        at_once = min(len(run_ids), fitting_runs(config, vocabulary, Execution(), GPU_BYTES))
-    estimate = (
-        estimated_gpu_seconds(config, vocabulary, at_once)
-        if gpu
-        else estimated_cpu_seconds(config, vocabulary)
-    ) / processes
+    if gpu:
+        if processes == 1:
+            fitting = cost.fitting_runs(config, vocabulary, Execution(), cost.GPU_BYTES)
+            at_once = min(len(run_ids), fitting)
+        estimate = cost.estimated_gpu_seconds(config, vocabulary, at_once) / processes
+        host_bytes = cost.estimated_host_bytes(config, vocabulary)
+    else:
+        estimate = cost.estimated_cpu_seconds(config, vocabulary) / processes
+        host_bytes = cost.estimated_cpu_bytes(config, vocabulary)
     return Bundle(
         runs=tuple(run_ids),
         config=config,
-        parameters=parameters(config.model, vocabulary),
-        flops=train_flops(config, vocabulary),
+        parameters=cost.parameters(config.model, vocabulary),
+        flops=cost.train_flops(config, vocabulary),
         seconds=fmean(seconds) if seconds else estimate,
         seconds_measured=bool(seconds),
         at_once=at_once,
-        host_bytes=max(peaks) if peaks else estimate_bytes(config, vocabulary),
+        host_bytes=max(peaks) if peaks else host_bytes,
         host_bytes_measured=bool(peaks),
         compile_pays=estimate * len(run_ids) > COMPILE_PAYS_SECONDS["gpu" if gpu else "cpu"],
     )

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from types import TracebackType
-from typing import Self
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
@@ -20,7 +18,7 @@ WINDOW_SECONDS = 30.0
 
 
 class Display:
-    """Shows how far a launch is. A context manager; `update` it with fresh plans."""
+    """Shows how far a launch is: within its `bar`, `update` it with fresh plans."""
 
     def __init__(self, console: Console, plan: Plan, workers: int) -> None:
         self._console = console
@@ -29,7 +27,7 @@ class Display:
         self._work = sum(bundle.seconds * len(bundle.runs) for bundle in plan.bundles)
         self._started = self._printed = time.monotonic()
         self._tokens = deque([(self._started, plan.tokens)])
-        self._bar = Progress(
+        self.bar = Progress(
             BarColumn(bar_width=20),
             TextColumn("{task.percentage:3.0f}%"),
             TextColumn("{task.description}", markup=False),
@@ -37,26 +35,14 @@ class Display:
             disable=not console.is_terminal,
             transient=True,
         )
-        self._task = self._bar.add_task("starting workers", total=self._work)
-
-    def __enter__(self) -> Self:
-        self._bar.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._bar.stop()
+        self._task = self.bar.add_task("starting workers", total=self._work)
 
     def update(self, plan: Plan) -> None:
         """Show the state of a plan."""
         now = time.monotonic()
         left = plan.seconds_left
         line = self._line(plan, now, left)
-        self._bar.update(self._task, completed=self._work - left, description=line)
+        self.bar.update(self._task, completed=self._work - left, description=line)
         if not self._console.is_terminal and now - self._printed >= LINE_SECONDS:
             self._printed = now
             self._console.print(line, highlight=False, soft_wrap=True)

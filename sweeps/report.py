@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from operator import attrgetter
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, get_args
+from typing import get_args
 
 from rich.console import Console
 from rich.table import Table
@@ -24,22 +23,24 @@ ROWS = 40
 LISTED = 20
 """Failed runs listed, and lost ones."""
 
-Cells = Mapping[str, Callable[[Bundle], str]]
+#: Of a row of the table of bundles: heading and text.
+Cells = dict[str, str]
 
 
 def print_plan(console: Console, plan: Plan) -> None:
     """The bundles with what they cost (estimated times with a ~), and the total of what is left."""
-    _print_bundles(
-        console,
-        plan,
-        {
-            "params": lambda bundle: short(bundle.parameters),
-            "runs": lambda bundle: f"{len(bundle.runs):,}",
-            "done": lambda bundle: f"{_finished(plan, bundle):,}",
-            "FLOPs/run": lambda bundle: f"{bundle.flops:.1e}",
-            "time/run": _time,
-        },
-    )
+
+    def costs(bundle: Bundle) -> Cells:
+        count = plan.count(bundle)
+        return {
+            "params": short(bundle.parameters),
+            "runs": f"{len(bundle.runs):,}",
+            "done": f"{sum(count[state] for state in FINISHED):,}",
+            "FLOPs/run": f"{bundle.flops:.1e}",
+            "time/run": f"{'' if bundle.seconds_measured else '~'}{duration(bundle.seconds)}",
+        }
+
+    _print_bundles(console, plan, costs)
     flops = sum(bundle.flops * len(bundle.runs) for bundle in plan.bundles)
     tokens = sum(config.steps * config.tokens_per_step for config in plan.sweep.runs.values())
     say(
@@ -53,10 +54,11 @@ def print_plan(console: Console, plan: Plan) -> None:
 def print_states(console: Console, plan: Plan) -> None:
     """The bundles with how many of their runs are in each state, and the failed runs."""
 
-    def column(state: State) -> Callable[[Bundle], str]:
-        return lambda bundle: f"{plan.count(bundle)[state]:,}"
+    def states(bundle: Bundle) -> Cells:
+        count = plan.count(bundle)
+        return {state: f"{count[state]:,}" for state in get_args(State)}
 
-    _print_bundles(console, plan, {state: column(state) for state in get_args(State)})
+    _print_bundles(console, plan, states)
     say(console, counts(plan))
     print_failures(console, plan)
     _list_runs(console, plan, "lost", _how_lost)
@@ -144,58 +146,45 @@ def short(number: float) -> str:
     return f"{number:.0f}"
 
 
-def _time(bundle: Bundle) -> str:
-    return f"{'' if bundle.seconds_measured else '~'}{duration(bundle.seconds)}"
-
-
-def _finished(plan: Plan, bundle: Bundle) -> int:
-    count = plan.count(bundle)
-    return sum(count[state] for state in FINISHED)
-
-
-_SHAPE: Mapping[str, tuple[str, Callable[[Any], str]]] = {
-    "width": ("model.width", str),
-    "depth": ("model.depth", str),
-    "batch": ("train.batch_size", str),
-    "tokens": ("train.tokens", short),
-}
-"""What every table says of a bundle: heading, field of the config, and how it is written."""
-
-
-def _print_bundles(console: Console, plan: Plan, cells: Cells) -> None:
+def _print_bundles(console: Console, plan: Plan, cells: Callable[[Bundle], Cells]) -> None:
+    """A row a bundle: its shape, all else that tells it from the others, and `cells`."""
     table = Table(box=None, pad_edge=False, collapse_padding=True, header_style="bold")
-    shape = {name: _cell(path, text) for name, (path, text) in _SHAPE.items()}
-    others = {path.split(".")[1]: _cell(path, _as_in_yaml) for path in _other_differences(plan)}
-    columns: Cells = {**shape, **others, **cells}
-    for name in columns:  # where the terminal is narrow, others are broken
-        table.add_column(name, justify="right", overflow="fold", no_wrap=name not in others)
-    for bundle in plan.bundles[:ROWS]:
-        table.add_row(*(cell(bundle) for cell in columns.values()))
+    others = _other_differences(plan)
+    rows = [
+        {**_shape_cells(bundle), **values, **cells(bundle)}
+        for bundle, values in zip(plan.bundles[:ROWS], others, strict=False)
+    ]
+    for name in rows[0]:  # where the terminal is narrow, others are broken
+        table.add_column(name, justify="right", overflow="fold", no_wrap=name not in others[0])
+    for row in rows:
+        table.add_row(*row.values())
     console.print(table)
     if len(plan.bundles) > ROWS:
         console.print(f"... and {len(plan.bundles) - ROWS:,} smaller bundles")
 
 
-def _other_differences(plan: Plan) -> Iterator[str]:
-    """The further fields of `RunConfig.bundle`, by their dotted paths, in which bundles differ."""
-    first, *rest = (bundle.config for bundle in plan.bundles)
-    of_bundle = [f"model.{name}" for name in type(first.model).model_fields]
-    of_bundle += [f"data.{name}" for name in type(first.data).model_fields]
-    of_bundle += ["train.evaluations", "train.eval_sequences"]
-    shown = {path for path, _ in _SHAPE.values()}
-    for path in of_bundle:
-        get = attrgetter(path)
-        if path not in shown and any(get(config) != get(first) for config in rest):
-            yield path
+def _shape_cells(bundle: Bundle) -> Cells:
+    model, train = bundle.config.model, bundle.config.train
+    return {
+        "width": str(model.width),
+        "depth": str(model.depth),
+        "batch": str(train.batch_size),
+        "tokens": short(train.tokens),
+    }
 
 
-def _cell(path: str, text: Callable[[Any], str]) -> Callable[[Bundle], str]:
-    get = attrgetter(path)
-    return lambda bundle: text(get(bundle.config))
-
-
-def _as_in_yaml(value: object) -> str:
-    return json.dumps(value).strip('"')
+def _other_differences(plan: Plan) -> list[Cells]:
+    """The further fields of `RunConfig.bundle` in which bundles differ: each one's, as in YAML."""
+    found = [
+        {
+            **bundle.config.model.model_dump(exclude={"width", "depth"}),
+            **bundle.config.data.model_dump(),
+            **bundle.config.train.model_dump(include={"evaluations", "eval_sequences"}),
+        }
+        for bundle in plan.bundles
+    ]
+    names = [name for name in found[0] if any(each[name] != found[0][name] for each in found)]
+    return [{name: json.dumps(each[name]).strip('"') for name in names} for each in found]
 
 
 def print_jobs(
@@ -215,7 +204,7 @@ def print_jobs(
     ]
     if profile.processes > 1 or profile.gpus:
         lines.append(f"  device  {_of_device(plan, profile, execution)}")
-    if plan.gpu and not all(_timed(plan)):
+    if plan.gpu and _known(plan) != "measured":
         lines.append(
             "  Rough: an H200 took less than half the time; memory of the host was never measured."
         )
@@ -235,7 +224,7 @@ def _why_time(plan: Plan, profile: Profile, asked: Profile, jobs: int) -> str:
         runs = "run" if longest.at_once == 1 else f"{longest.at_once} runs at once"
         whose = f"longest {runs}, {_shape(longest)}"
     seconds = duration(work.of_job(jobs))
-    known = _known(_timed(plan))
+    known = _known(plan)
     return f"{START_SECONDS / 60:.0f} min + {TIME_MARGIN:.0f} x {seconds} ({whose}, {known})"
 
 
@@ -243,7 +232,7 @@ def _why_memory(plan: Plan, profile: Profile) -> str:
     if profile.memory:
         return "as the profile says"
     largest = max(plan.bundles_left, key=lambda bundle: bundle.host_bytes)
-    known = _known([largest.host_bytes_measured])
+    known = "measured" if largest.host_bytes_measured else "estimated"
     tasks = f"{profile.tasks} tasks x " if profile.tasks > 1 else ""
     mebibytes = f"{largest.host_bytes / 2**20:.0f}M"
     return f"{MEMORY_MARGIN} x {tasks}{mebibytes} (largest run, {_shape(largest)}, {known})"
@@ -255,7 +244,7 @@ def _cost(plan: Plan, profile: Profile) -> str:
     hours = plan.seconds_left / 3600 * devices
     unit = "GPU-hours" if profile.gpus else "CPU core-hours"
     amount = f"{hours:,.0f}" if hours >= 10 else f"{hours:.2g}"
-    return f"about {amount} {unit} in all ({_known(_timed(plan))})"
+    return f"about {amount} {unit} in all ({_known(plan)})"
 
 
 def _of_device(plan: Plan, profile: Profile, execution: Execution) -> str:
@@ -263,32 +252,21 @@ def _of_device(plan: Plan, profile: Profile, execution: Execution) -> str:
     processes = profile.processes
 
     def needed(bundle: Bundle) -> float:
-        vocabulary = vocabulary_size(bundle.config)
-        return process_bytes(bundle.config, vocabulary, processes, execution)
+        return process_bytes(bundle.config, vocabulary_size(bundle.config), processes, execution)
 
     largest = max(plan.bundles_left, key=needed)
-    size, shape = _size(needed(largest)), f"({_shape(largest)}, estimated)"
+    mebibytes, shape = needed(largest) / 2**20, f"({_shape(largest)}, estimated)"
+    size = f"{mebibytes / 1024:.1f} GiB" if mebibytes >= 1024 else f"{mebibytes:.0f} MiB"
     if processes == 1:
         return f"{size} of GPU memory per run {shape}; as many at once as fit"
     unit = "GPU" if profile.gpus else "process"
     return f"{size} of memory per {unit}, {execution.parallel} on {processes} {shape}"
 
 
-def _size(bytes_: float) -> str:
-    return f"{bytes_ / 2**30:.1f} GiB" if bytes_ >= 2**30 else f"{bytes_ / 2**20:.0f} MiB"
-
-
-def _known(measured: Sequence[bool]) -> str:
-    """How far costs can be trusted."""
-    if all(measured):
-        return "measured"
-    if any(measured):
-        return "partly measured"
-    return "estimated"
-
-
-def _timed(plan: Plan) -> list[bool]:
-    return [bundle.seconds_measured for bundle in plan.bundles_left]
+def _known(plan: Plan) -> str:
+    """How far the times of what is left can be trusted."""
+    measured = [bundle.seconds_measured for bundle in plan.bundles_left]
+    return "measured" if all(measured) else "partly measured" if any(measured) else "estimated"
 
 
 def _shape(bundle: Bundle) -> str:

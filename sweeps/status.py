@@ -10,7 +10,6 @@ from collections.abc import Sequence
 
 from rich.console import Console
 
-from paper_repro.records.migrate import check_ids
 from sweeps.expand import read_sweep
 from sweeps.options import OK, SweepOptions, run
 from sweeps.plan import make_plan, mark_lost
@@ -23,7 +22,6 @@ EXAMPLES = """\
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command and return its exit code."""
     return run(status, SweepOptions, DESCRIPTION, EXAMPLES, argv)
 
 
@@ -35,9 +33,7 @@ def status(options: SweepOptions) -> int:
     """
     console = Console()
     sweep = read_sweep(options.file, options.overrides, options.size)
-    runs_dir = options.runs_dir.resolve()
-    check_ids(runs_dir / sweep.name)
-    plan = mark_lost(make_plan(sweep, runs_dir))
+    plan = mark_lost(make_plan(sweep, options.runs_dir.resolve()))
     print_states(console, plan)
     running = plan.count()["running"]
     if plan.missing and running:
