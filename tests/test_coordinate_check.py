@@ -204,6 +204,13 @@ def test_updates_after_one_step_are_the_lr_times_the_reach(axis):
         )
 
 
+def test_any_number_of_steps_is_measured():
+    config = check_config("complete_d", "width", 16, 1.0, EPS)
+    rows = measure(config, "width", (16, 32), seeds=(0,), steps=config.steps + 1)
+    assert rows.step.max() == config.steps + 1
+    assert rows.value.notna().all()
+
+
 def test_activations_are_those_of_the_forward_pass():
     config = check_config("complete_d", "depth", 3, 1.0, EPS)
     model = initialised(config, vocab_size=11)

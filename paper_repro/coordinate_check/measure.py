@@ -97,7 +97,7 @@ def measure(
         raise ConfigError(f"coordinate check: a slope needs two sizes or more, got {list(sizes)}")
     if not seeds or steps < 1:
         raise ConfigError("coordinate check: needs at least one seed and one step")
-    by_size = [[_resized(config, axis, size, seed) for seed in seeds] for size in sizes]
+    by_size = [[_resized(config, axis, size, seed, steps) for seed in seeds] for size in sizes]
     rows = []
     for size, configs in zip(sizes, by_size, strict=True):
         trainer = Trainer(configs[0], Execution(device="cpu"))
@@ -106,10 +106,13 @@ def measure(
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
-def _resized(config: RunConfig, axis: Axis, size: int, seed: int) -> RunConfig:
+def _resized(config: RunConfig, axis: Axis, size: int, seed: int, steps: int) -> RunConfig:
     content: dict[str, Any] = config.model_dump() | {"seed": seed}
     content["model"][axis] = size
+    longer = steps // config.steps + 1  # than the steps that are measured; m_D stays as it is
+    content["scaling"]["base_tokens"] *= longer
     content["train"] |= {
+        "tokens": longer * config.train.tokens,
         "schedule": "constant",
         "warmup_fraction": 0.0,
         "z_loss": 0.0,
