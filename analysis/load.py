@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,8 @@ from paper_repro.errors import ConfigError, explain
 from paper_repro.files import write_atomically
 from paper_repro.records import MetricsLine, Record, RunInfo, Status
 from paper_repro.records.migrate import check_ids, is_current
+
+log = logging.getLogger(__name__)
 
 #: The committed results, a Parquet file a sweep; found also from where a notebook runs.
 COMMITTED_RESULTS = Path(__file__).parent / "results"
@@ -54,6 +57,8 @@ class Results:
 def load_sweep(runs_dir: Path, sweep: str) -> Results:
     """Read the records of a sweep.
 
+    A record whose configuration is not that of its id (copied, edited) is left out with a warning.
+
     Raises:
         ConfigError: if there is no run with an outcome, a record is damaged, or records have ids of
             an earlier version.
@@ -67,10 +72,15 @@ def load_sweep(runs_dir: Path, sweep: str) -> Results:
         status = record.status() if record.config_path.is_file() else None
         if status is None:
             continue
-        identity = {"sweep": sweep, "run_id": record.directory.name}
-        config = {"config": record.config().model_dump_json()}
-        rows.append(identity | config | _outcome(status) | _details(record.run_info()))
-        lines += [{"run_id": record.directory.name} | line for line in record.metrics()]
+        config, run_id = record.config(), record.directory.name
+        if config.run_id != run_id:
+            log.warning(
+                "%s: left out: its config.yaml is of run %s", record.directory, config.run_id
+            )
+            continue
+        identity = {"sweep": sweep, "run_id": run_id, "config": config.model_dump_json()}
+        rows.append(identity | _outcome(status) | _details(record.run_info()))
+        lines += [{"run_id": run_id} | line for line in record.metrics()]
     if not rows:
         raise ConfigError(f"{directory}: no run has an outcome yet (launch the sweep first)")
     runs = _with_config_columns(pd.DataFrame(rows), directory)

@@ -1,4 +1,5 @@
 import math
+import shutil
 
 import pandas as pd
 import pytest
@@ -146,3 +147,16 @@ def test_every_column_is_in_the_data_dictionary(tmp_path):
 def test_the_data_dictionary_is_that_of_the_models():
     """Renew: `python -m analysis.dictionary`."""
     assert dictionary.main(["--check"]) == 0
+
+
+def test_a_record_that_is_not_the_run_of_its_id_is_left_out_and_named(tmp_path, caplog):
+    configs = [run_config("sp", 64, log2_lr, 0) for log2_lr in (-6, -5)]
+    for config in configs:
+        write_run(tmp_path, "s", config, 1.5)
+    edited, kept = (tmp_path / "s" / config.run_id for config in configs)
+    shutil.copytree(kept, tmp_path / "s" / f"{kept.name} (copy)")
+    path = edited / "config.yaml"
+    path.write_text(path.read_text().replace(f"lr: {2**-6}", "lr: 0.5"))
+    assert list(load_sweep(tmp_path, "s").runs["run_id"]) == [kept.name]
+    assert f"{edited}: left out" in caplog.text
+    assert f"(copy): left out: its config.yaml is of run {kept.name}" in caplog.text
