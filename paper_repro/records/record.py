@@ -14,6 +14,7 @@ The state of a run is what these files say; nothing else remembers it.
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NotRequired, TypedDict, TypeVar
 
@@ -137,17 +138,19 @@ class MetricsLine(TypedDict):
 _AnyFile = TypeVar("_AnyFile", bound=_File)
 
 
+@dataclass
 class Record:
     """The files of one run. Creating the object touches nothing on disk."""
 
-    def __init__(self, directory: Path) -> None:
-        self.directory = directory
-        self.config_path = directory / "config.yaml"
-        self.run_path = directory / "run.json"
-        self.metrics_path = directory / "metrics.jsonl"
-        self.checkpoint_path = directory / "checkpoint.pt"
-        self.status_path = directory / "status.json"
-        self.error_path = directory / "error.txt"
+    directory: Path
+
+    def __post_init__(self) -> None:
+        self.config_path = self.directory / "config.yaml"
+        self.run_path = self.directory / "run.json"
+        self.metrics_path = self.directory / "metrics.jsonl"
+        self.checkpoint_path = self.directory / "checkpoint.pt"
+        self.status_path = self.directory / "status.json"
+        self.error_path = self.directory / "error.txt"
 
     def create(self, config: RunConfig) -> None:
         """Make the directory and write `config.yaml`, unless they are there and whole."""
