@@ -22,7 +22,7 @@ from support.tiny_sweep import (
 )
 
 from paper_repro.config import Execution
-from paper_repro.files import read_json
+from paper_repro.files import read_json, write_yaml
 from paper_repro.records import provenance
 from paper_repro.records.provenance import git_revision, hash_code
 from slurm.queue import submitted
@@ -222,11 +222,8 @@ def _submitted(folder: Path) -> str:
 
 
 # Of a site whose jobs start with an empty environment and where other code of ours comes first.
-HELD = """\
-partition: main
-options: {hold: true, export: NONE}
-environment: {PYTHONPATH: PLACE, PAPER_REPRO_CACHE: CACHE}
-"""
+KERNELS = ("ATEN_CPU_CAPABILITY", "MKL_CBWR", "OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")
+"""What chooses instructions, and so the last bits: a job that inherits nothing is told it too."""
 
 
 @pytest.mark.slurm
@@ -239,8 +236,11 @@ def test_a_waiting_and_a_requeued_job_run_what_was_launched(source, tmp_path):
     assert trained_by != provenance.code_hash()
     path, runs_dir = sweep_file(tmp_path, [0], STEPS), tmp_path / "runs"
     profile = tmp_path / "held.yaml"
-    cache = os.environ["PAPER_REPRO_CACHE"]
-    profile.write_text(HELD.replace("PLACE", str(ROOT)).replace(" CACHE", f" {cache}"))
+    kept = {name: os.environ[name] for name in KERNELS if name in os.environ}
+    places = {"PYTHONPATH": str(ROOT), "PAPER_REPRO_CACHE": os.environ["PAPER_REPRO_CACHE"]}
+    options = {"hold": True, "export": "NONE"}
+    content = {"partition": "main", "options": options, "environment": places | kept}
+    write_yaml(profile, content)
     arguments = ["--cluster", "slurm", "--profile", str(profile)]
     launcher = start(path, runs_dir, *arguments, source=source)
     job = _submitted(runs_dir / "tiny" / "jobs")
