@@ -169,7 +169,10 @@ class StackedAdamW:
     def schedule(self, lr_scales: Sequence[float], step: int) -> None:
         """Set the factors on the peak rates for the step to come; `step` counts from 0."""
         self.steps = step + 1
-        self._lr_scale_R.copy_(torch.tensor(lr_scales, dtype=torch.float64))
+        scales_R = torch.tensor(lr_scales, dtype=torch.float64)
+        if self._lr_scale_R.is_cuda:  # pinned, so that nothing waits for the copy
+            scales_R = scales_R.pin_memory()
+        self._lr_scale_R.copy_(scales_R, non_blocking=True)
         self._steps.fill_(self.steps)
 
     @torch.no_grad()
