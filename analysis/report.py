@@ -19,7 +19,7 @@ Tables = dict[str, pd.DataFrame]
 """Readable tables by title. Cells are text; what names the rows is the index."""
 
 Cell = str | tuple[str, int] | Callable[[pd.Series], str]
-"""Of a summary's row: a column, an interval with so many digits, or what a function says."""
+"""A cell's source: a column, an interval and its digits, or a function of the summary's row."""
 
 Columns = dict[str, Cell]
 """The columns of a readable table."""

@@ -199,7 +199,7 @@ def _prepare_records(plan: Plan) -> None:
 
 
 def _submit(plan: Plan, count: int, profile: Profile | None, options: LaunchOptions) -> Workers:
-    """Give the missing runs to so many workers."""
+    """Give the missing runs to `count` workers."""
     # submitit is slow to import, and a plan does without it.
     from slurm import local
     from slurm import submit as arrays

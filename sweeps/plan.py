@@ -158,7 +158,7 @@ def mark_lost(plan: Plan) -> Plan:
 
 
 def work_left(plan: Plan, tasks: int) -> WorkLeft:
-    """What is left to do for jobs of so many tasks on each of their nodes."""
+    """What is left to do for jobs that run `tasks` tasks on each of their nodes."""
     bundles = plan.bundles_left
     return WorkLeft(
         seconds=plan.seconds_left,
