@@ -112,6 +112,9 @@ class TrainConfig(_Strict):
     """Evaluations on the fixed validation batches, evenly spaced; the last is at the end."""
     eval_sequences: PositiveInt = 256
     """Sequences in the fixed validation set."""
+    eval_set: Annotated[int, Field(ge=0)] = 0
+    """Which of the disjoint validation sets of this size: what was tuned on one is judged on
+    another."""
 
 
 class ScalingConfig(_Strict):
@@ -244,7 +247,7 @@ class RunConfig(_Strict):
         Everything else (hyperparameters, scaling, schedule, clipping, z-loss, seed) is data.
         """
         train = self.train
-        evaluated = (train.evaluations, train.eval_sequences)
+        evaluated = (train.evaluations, train.eval_sequences, train.eval_set)
         return (self.model, self.data, train.batch_size, self.steps, *evaluated)
 
 

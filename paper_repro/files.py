@@ -30,6 +30,23 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
         temporary.unlink(missing_ok=True)
 
 
+def create_exclusively(path: Path, content: dict[str, Any]) -> bool:
+    """Write one JSON object to a file that must not exist yet; False if it does.
+
+    Written whole under another name and linked into place: of several writers one wins, and a
+    reader never sees a part.
+    """
+    temporary = path.with_name(f".{uuid.uuid4().hex}.tmp")
+    try:
+        temporary.write_text(json.dumps(content, allow_nan=False), encoding="utf-8")
+        os.link(temporary, path)
+    except FileExistsError:
+        return False
+    finally:
+        temporary.unlink(missing_ok=True)
+    return True
+
+
 def write_json(path: Path, content: dict[str, Any]) -> None:
     """Write one JSON object atomically. Raises ValueError on NaN or infinity."""
     text = json.dumps(content, indent=2, allow_nan=False) + "\n"

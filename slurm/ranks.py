@@ -8,7 +8,6 @@ sets MASTER_ADDR or MASTER_PORT.
 from __future__ import annotations
 
 import os
-import uuid
 from collections.abc import Callable, Iterable, Iterator
 from itertools import groupby
 from pathlib import Path
@@ -51,10 +50,13 @@ def join(count: int, parallel: Parallel) -> SeveralProcesses:
 
 
 def announced(
-    runs: Iterable[LeasedRun], compiled: bool, processes: Processes
+    runs: Iterable[LeasedRun], compiled: bool, processes: Processes, bundle: str
 ) -> Iterator[LeasedRun]:
-    """The runs of a bundle, each announced to the followers before it is trained."""
-    bundle = uuid.uuid4().hex
+    """The runs of a bundle, each announced to the followers before it is trained.
+
+    Args:
+        bundle: a name that runs share if they share a trainer.
+    """
     for run in runs:
         processes.share(Announcement(bundle, compiled, run.record.directory.name))
         yield run

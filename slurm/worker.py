@@ -16,6 +16,8 @@ import logging
 import os
 import signal
 import socket
+import time
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -28,15 +30,20 @@ from submitit.helpers import DelayedSubmission
 from paper_repro.config import Execution
 from paper_repro.errors import ConfigError
 from paper_repro.records import Record
-from paper_repro.records.lease import Identity, LeasedRun, take_lease
+from paper_repro.records.lease import Identity, LeasedRun, is_leased, take_lease
 from paper_repro.records.provenance import ROOT, code_files, hash_code
+from paper_repro.search import Search, SearchState
 from slurm.queue import wait_while_running
 from slurm.snapshots import PACKAGES
 
 if TYPE_CHECKING:
+    from paper_repro.records.bundle import BundleTrainer
     from paper_repro.training.processes import Processes
 
 log = logging.getLogger(__name__)
+
+WAIT_SECONDS = 0.3
+"""Between two looks of a worker that waits for the last runs of a round of a search."""
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2)
 
@@ -65,6 +72,8 @@ class Worker:
     """Processes that train each run together: the tasks of a SLURM job."""
     code_hash: str | None = None
     """The only code that it may run; None takes what is there."""
+    searches: tuple[Search, ...] = ()
+    """Searches that ask for further runs, of the only bundle."""
 
     def __call__(self) -> None:
         """Train until nothing is left to take, or until a signal asks to stop.
@@ -96,27 +105,54 @@ class Worker:
         return DelayedSubmission(self)
 
     def _work(self, should_stop: Callable[[], bool], processes: Processes | None = None) -> None:
-        """Train what can be leased, the bundles in turn, until a pass over all trains none."""
+        """Train what there is to train, until nothing is left or a signal asks to stop."""
         tried: set[str] = set()
+        if self.searches:
+            self._search(tried, should_stop, processes)
+            return
         trained = True
         while trained:  # another pass, since a run passed by may have lost its worker meanwhile
             trained = False
             for work in self.bundles:
-                leased = self._lease(work.run_ids, tried, should_stop)
-                first = next(leased, None)
-                if first is None:
-                    continue
-                from paper_repro.records.bundle import train_bundle  # imports torch: if needed
-
-                runs: Iterator[LeasedRun] = itertools.chain([first], leased)
-                if processes:
-                    from slurm.ranks import announced
-
-                    runs = announced(runs, work.compile, processes)
-                execution = self.execution.model_copy(update={"compile": work.compile})
-                if not train_bundle(runs, execution, should_stop, processes):
+                bundle = _Bundle(self.execution, work.compile, should_stop, processes)
+                ended = bundle.train(self._lease(work.run_ids, tried, should_stop))
+                if ended is False:
                     return
-                trained = True
+                trained = trained or ended is not None
+
+    def _search(
+        self, tried: set[str], should_stop: Callable[[], bool], processes: Processes | None
+    ) -> None:
+        """Train the trials of all searches as they are asked for, until the searches have ended.
+
+        Whoever finds that a round has ended asks for the next. So a worker waits while others train
+        the last runs of a round. It ends before that if what is left is what it tried itself.
+        """
+        states = [SearchState(search, self.sweep_dir) for search in self.searches]
+        bundle = _Bundle(self.execution, self.bundles[0].compile, should_stop, processes)
+        while not should_stop():
+            for state in states:
+                state.advance()
+            runs = {
+                run_id: config
+                for state in states
+                if not state.stuck
+                for run_id, config in state.open_runs().items()
+            }
+            if not runs:
+                return
+            for run_id, config in runs.items():
+                Record(self.sweep_dir / run_id).create(config)
+            ended = bundle.train(self._lease(tuple(runs), tried, should_stop))
+            if ended is False:
+                return
+            if ended is None:
+                left = [run_id for run_id in runs if not Record(self.sweep_dir / run_id).status()]
+                if left and all(
+                    run_id in tried and not is_leased(self.sweep_dir / run_id) for run_id in left
+                ):
+                    return
+                time.sleep(WAIT_SECONDS)
 
     def _work_together(self, received: list[int]) -> None:
         """Work as one task of several; task 0 gets the signals that any of them received."""
@@ -160,6 +196,38 @@ class Worker:
             if lease:
                 tried.add(run_id)
                 yield LeasedRun(config, record, lease)
+
+
+class _Bundle:
+    """A bundle in training by this worker: what its runs share is built once, when first needed."""
+
+    def __init__(
+        self,
+        execution: Execution,
+        compiled: bool,
+        should_stop: Callable[[], bool],
+        processes: Processes | None,
+    ) -> None:
+        self._execution = execution.model_copy(update={"compile": compiled})
+        self._should_stop, self._processes = should_stop, processes
+        self._name = uuid.uuid4().hex
+        self._trainer: BundleTrainer | None = None
+
+    def train(self, leased: Iterator[LeasedRun]) -> bool | None:
+        """Train runs as they are leased: whether to go on with others; None if there was none."""
+        first = next(leased, None)
+        if first is None:
+            return None
+        if self._trainer is None:
+            from paper_repro.records.bundle import BundleTrainer  # imports torch: if needed
+
+            self._trainer = BundleTrainer(self._execution, self._should_stop, self._processes)
+        runs: Iterator[LeasedRun] = itertools.chain([first], leased)
+        if self._processes:
+            from slurm.ranks import announced
+
+            runs = announced(runs, self._execution.compile, self._processes, self._name)
+        return self._trainer.train(runs)
 
 
 def code_hash() -> str:

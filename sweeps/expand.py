@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +16,10 @@ from paper_repro.data.tokenization import bpe_size
 from paper_repro.errors import ConfigError, explain
 from paper_repro.files import parse_yaml, read_yaml
 from paper_repro.hyperparameters import check
+from paper_repro.search import Search, parse_space
+from paper_repro.search.proposers import Proposal
 from sweeps import schema
-from sweeps.schema import Part, Size, SweepFile
+from sweeps.schema import Part, SearchSection, Size, SweepFile
 
 #: The value of each dotted path that a sweep varies, for one run.
 Point = dict[str, Any]
@@ -35,10 +37,12 @@ class Sweep:
     size: Size | None
     """None: the file has no sizes."""
     runs: Mapping[str, RunConfig]
-    """From run id to configuration, in the order of the file."""
+    """From run id to configuration, in the order of the file; of a search, those of its start."""
     figure: str | None
     profile: Path | None
     """Cluster profile; relative to the working directory, as on the command line."""
+    searches: tuple[Search, ...] = ()
+    """The searches of the file, which ask for further runs."""
 
 
 def read_sweep(path: Path, overrides: Sequence[str] = (), size: str | None = None) -> Sweep:
@@ -64,19 +68,50 @@ def _sweep(path: Path, file: SweepFile, overrides: Sequence[str], asked: str | N
     size = _size(file, asked)
     own = file.sizes[size] if size else Part()
     place = f"sizes.{size}." if size else ""
-    grids = _grids(own.grid or file.grid, own.zip or file.zip)
+    section = own.search or file.search
+    grid, zips = own.grid or file.grid, own.zip or file.zip
+    if section and (grid or zips):
+        raise ConfigError("search: expected neither grid nor zip beside it")
+    grids = [] if section else _grids(grid, zips)
     base = _merged(_base(file, path.parent), _base(own, path.parent, place))
     varied = sorted({key for axes in grids for axis in axes for key in axis[0]})
     for override in overrides:
         base = _override(base, override, varied)
-    return Sweep(
+    sweep = Sweep(
         path=path,
         name=file.name if size in (None, "cpu") else f"{file.name}_{size}",
         size=size,
-        runs=_expand(base, grids, f"{place}grid" if own.grid else "grid"),
+        runs={} if section else _expand(base, grids, f"{place}grid" if own.grid else "grid"),
         figure=file.figure,
         profile=own.profile or file.profile,
     )
+    return _with_searches(sweep, section, base) if section else sweep
+
+
+def _with_searches(sweep: Sweep, section: SearchSection, base: Any) -> Sweep:
+    """The sweep with its searches, one for each proposer and repeat, and the runs of their start.
+
+    Each starts at the base, whose seed has no effect: the runs of a trial have seeds of their own.
+    """
+    start = _run_config(base, {"seed": 0})
+    try:
+        space = parse_space(section.space, start)
+    except ConfigError as error:
+        raise ConfigError(f"search.space: {error}") from None
+    searches = tuple(
+        Search(
+            space=space,
+            proposer=proposer,
+            seed=seed,
+            trials=section.trials,
+            round_size=section.round,
+            seeds=section.seeds,
+            objective=section.objective,
+        )
+        for proposer in dict.fromkeys(section.proposers)
+        for seed in range(section.repeats)
+    )
+    return replace(sweep, runs=searches[0].runs(Proposal(space.start)), searches=searches)
 
 
 def _size(file: SweepFile, asked: str | None) -> Size | None:
@@ -116,7 +151,9 @@ def _grids(
 ) -> list[list[Axis]]:
     """The axes of each grid, with those of all zips. No path is given twice, nor beside a part."""
     if not grids and not zips:
-        raise ConfigError("grid: expected a grid or a zip section with at least one axis")
+        raise ConfigError(
+            "grid: expected a grid or a zip section with at least one axis, or a search section"
+        )
     zipped = [
         [dict(zip(group, values, strict=True)) for values in zip(*group.values(), strict=True)]
         for group in zips

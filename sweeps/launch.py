@@ -21,9 +21,9 @@ from slurm.queue import QueuedWorkers, pauses
 from slurm.resources import fitted
 from sweeps.expand import Sweep, read_sweep
 from sweeps.options import FAILED, INTERRUPTED, OK, Cluster, LaunchOptions, run
-from sweeps.plan import Plan, make_plan, mark_lost, refresh, work_left
+from sweeps.plan import Bundle, Plan, make_plan, mark_lost, refresh, work_left
 from sweeps.progress import Display
-from sweeps.report import counts, print_failures, print_jobs, print_plan, say
+from sweeps.report import counts, print_failures, print_jobs, print_plan, print_searches, say
 from sweeps.state import UNSETTLED
 
 if TYPE_CHECKING:
@@ -67,17 +67,18 @@ def launch(options: LaunchOptions) -> int:
     gpu = bool(profile.gpus) if profile else bool(gpus(options.execution.device))
     processes = profile.processes if profile else 1
     plan = mark_lost(make_plan(sweep, runs_dir, gpu, processes))
-    unchecked = _check_corpora(sweep, options.dry_run) if plan.missing else []
+    unchecked = _check_corpora(sweep, options.dry_run) if plan.to_do else []
     print_plan(console, plan)
     if options.dry_run:
         if unchecked:
             say(console, f"corpus {', '.join(unchecked)}: not checked, a dry run downloads nothing")
-        if profile and plan.missing:
+        if profile and plan.to_do:
             count = _worker_count(plan, profile, options)
             print_jobs(console, plan, profile, count, options.execution)
         return OK
-    if not plan.missing:
+    if not plan.to_do:
         console.print("Nothing to do: every run has its result.")
+        print_searches(console, plan)
         return OK
     trained = _train(console, plan, profile, options)
     return _conclude(console, trained) if trained else INTERRUPTED
@@ -118,7 +119,7 @@ def _worker_count(plan: Plan, profile: Profile | None, options: LaunchOptions) -
     if options.cluster == "debug":
         return 1
     default = profile.concurrency if profile else default_workers(options.execution.device)
-    return min(options.workers or default, len(plan.missing))
+    return min(options.workers or default, plan.to_do)
 
 
 def _check_figure(sweep: Sweep) -> None:
@@ -151,8 +152,8 @@ def _check_corpora(sweep: Sweep, dry_run: bool) -> list[str]:
             dataset = load_dataset(data)
             wanted = max(config.steps * config.train.batch_size for config in configs)
             dataset.check_length(sequences=wanted, max_epochs=data.max_epochs)
-            validation = max(config.train.eval_sequences for config in configs)
-            dataset.validation_batches(validation, batch_size=1)
+            for train in {config.train for config in configs}:
+                dataset.validation_batches(train.eval_sequences, 1, train.eval_set)
     except ConfigError as error:
         raise ConfigError(f"{sweep.path}: {error}") from None
     return list(dict.fromkeys(data.corpus for data in unchecked))
@@ -205,15 +206,20 @@ def _submit(plan: Plan, count: int, profile: Profile | None, options: LaunchOpti
     from slurm import submit as arrays
     from slurm.worker import Work, Worker
 
+    def compiled(bundle: Bundle) -> bool:
+        return bundle.compile_pays if options.compile == "auto" else options.compile == "always"
+
     missing = set(plan.missing)
-    bundles = tuple(
-        Work(
-            tuple(run_id for run_id in bundle.runs if run_id in missing),
-            bundle.compile_pays if options.compile == "auto" else options.compile == "always",
-        )
-        for bundle in plan.bundles_left
+    worker = Worker(
+        plan.directory,
+        tuple(
+            Work(tuple(run for run in bundle.runs if run in missing), compiled(bundle))
+            for bundle in plan.bundles_left
+        ),
+        options.execution,
+        processes=plan.processes,
+        searches=plan.sweep.searches,
     )
-    worker = Worker(plan.directory, bundles, options.execution, processes=plan.processes)
     if profile:  # as many threads as a task has CPUs
         execution = worker.execution.model_copy(update={"threads": profile.cpus})
         worker = replace(worker, execution=execution)
@@ -237,7 +243,7 @@ def _watch(plan: Plan, workers: Workers, display: Display, cluster: Cluster) -> 
         plan = mark_lost(refresh(plan)) if ask else refresh(plan)
         display.update(plan)
         count = plan.count()
-        settled = not any(count[state] for state in UNSETTLED)
+        settled = not any(count[state] for state in UNSETTLED) and not plan.unasked
         if (settled and cluster == "slurm") or (gone and not count["running"]):
             return plan
         time.sleep(max(next(asking) if ask else 0.5, 10 * (time.monotonic() - started)))
@@ -265,6 +271,7 @@ def _conclude(console: Console, plan: Plan) -> int:
     """Report the result, draw the figure of a complete sweep, and return the exit code."""
     console.print(counts(plan), highlight=False)
     print_failures(console, plan)
+    print_searches(console, plan)
     count = plan.count()
     if without_result := sum(count[state] for state in UNSETTLED):
         console.print(
@@ -273,7 +280,7 @@ def _conclude(console: Console, plan: Plan) -> int:
             style="red",
             soft_wrap=True,
         )
-    if plan.missing:
+    if plan.to_do:
         return FAILED
     if plan.sweep.figure:
         _draw(console, plan)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
@@ -13,10 +13,11 @@ from paper_repro.config import Execution, RunConfig
 from paper_repro.data.tokenization import ByteTokenizer, bpe_size
 from paper_repro.records import Record
 from paper_repro.records.migrate import check_ids
+from paper_repro.search import SearchState
 from slurm.queue import on_gpus
 from slurm.resources import WorkLeft
 from sweeps.expand import Sweep
-from sweeps.state import FINISHED, RunState, State, read_states, without_jobs
+from sweeps.state import FINISHED, PENDING, RunState, State, read_states, without_jobs
 
 JOBS = "jobs"
 """The folder of the workers' logs, beside the records."""
@@ -66,6 +67,21 @@ class Plan:
     """Whether estimates are for a GPU."""
     processes: int = 1
     """Number of processes that train each run together."""
+    searches: tuple[SearchState, ...] = ()
+    """How far the searches of the sweep are."""
+
+    @property
+    def unasked(self) -> int:
+        """Runs that its searches are still to ask for, at most."""
+        return sum(
+            state.unasked * state.search.seeds for state in self.searches if not state.finished
+        )
+
+    @property
+    def settled(self) -> frozenset[str]:
+        """Failed runs that a search counts as infinite losses and has gone on from."""
+        failed = {run_id for run_id, state in self.states.items() if state.state == "failed"}
+        return frozenset(failed - _open(self.searches)) if self.searches else frozenset()
 
     @property
     def device(self) -> str:
@@ -81,27 +97,44 @@ class Plan:
     @property
     def missing(self) -> list[str]:
         """The runs without a result, in the order in which workers take them."""
+        settled = self.settled
         return [
             run_id
             for bundle in self.bundles
             for run_id in bundle.runs
-            if self.states[run_id].state not in FINISHED
+            if self.states[run_id].state not in FINISHED and run_id not in settled
         ]
 
     @property
+    def to_do(self) -> int:
+        """Runs without a result, those included that searches are still to ask for."""
+        return len(self.missing) + self.unasked
+
+    @property
     def bundles_left(self) -> list[Bundle]:
-        """The bundles with missing runs."""
+        """The bundles with missing runs, or with runs that searches are still to ask for."""
+        if self.unasked:
+            return list(self.bundles)
         missing = set(self.missing)
         return [bundle for bundle in self.bundles if not missing.isdisjoint(bundle.runs)]
 
     @property
     def seconds_left(self) -> float:
         """Work left, in seconds of one worker."""
-        return sum(
+        settled = self.settled
+        asked = sum(
             bundle.seconds * (1 - self.share_done(run_id))
             for bundle in self.bundles
             for run_id in bundle.runs
+            if run_id not in settled
         )
+        return asked + self.unasked * self.bundles[0].seconds
+
+    @property
+    def seconds_in_all(self) -> float:
+        """All of the work, in seconds of one worker."""
+        asked = sum(bundle.seconds * len(bundle.runs) for bundle in self.bundles)
+        return asked + self.unasked * self.bundles[0].seconds
 
     @property
     def tokens(self) -> int:
@@ -135,20 +168,43 @@ def make_plan(sweep: Sweep, runs_dir: Path, gpu: bool | None = None, processes: 
     directory = runs_dir / sweep.name
     check_ids(directory)
     gpu = on_gpus(directory / JOBS) if gpu is None else gpu
+    searches = tuple(SearchState(search, directory) for search in sweep.searches)
+    if searches:
+        sweep = _asked(sweep, searches)
     records = {run_id: Record(directory / run_id) for run_id in sweep.runs}
     states = read_states(directory, records)
-    groups: dict[Hashable, list[str]] = {}
-    for run_id, config in sweep.runs.items():
-        groups.setdefault(config.bundle, []).append(run_id)
-    bundles = [_bundle(run_ids, sweep, states, gpu, processes) for run_ids in groups.values()]
-    bundles.sort(key=lambda bundle: bundle.seconds, reverse=True)
-    return Plan(sweep, tuple(bundles), directory, records, states, gpu, processes)
+    plan = Plan(sweep, (), directory, records, states, gpu, processes, searches)
+    return replace(plan, bundles=_bundles(plan))
 
 
 def refresh(plan: Plan) -> Plan:
-    """The same plan with the states of unfinished runs read again."""
+    """The same plan with the states of unfinished runs read again.
+
+    Of searches also with the runs that were asked for meanwhile.
+    """
+    if plan.searches:
+        sweep = _asked(plan.sweep, plan.searches)
+        new = {run_id: Record(plan.directory / run_id) for run_id in sweep.runs.keys() - plan.records}
+        states = {**plan.states, **dict.fromkeys(new, PENDING)}
+        plan = replace(plan, sweep=sweep, records={**plan.records, **new}, states=states)
+        plan = replace(plan, bundles=_bundles(plan))
     unfinished = {run_id: plan.records[run_id] for run_id in plan.missing}
     return replace(plan, states={**plan.states, **read_states(plan.directory, unfinished)})
+
+
+def _asked(sweep: Sweep, searches: Sequence[SearchState]) -> Sweep:
+    """A sweep with the runs that its searches have asked for by now."""
+    runs: dict[str, RunConfig] = {}
+    for state in searches:
+        state.read()
+        for trial in state.trials:
+            runs |= trial.runs
+    return replace(sweep, runs=runs)
+
+
+def _open(searches: Sequence[SearchState]) -> set[str]:
+    """The runs that searches wait for."""
+    return {run_id for state in searches for run_id in state.open_runs()}
 
 
 def mark_lost(plan: Plan) -> Plan:
@@ -172,23 +228,31 @@ def vocabulary_size(config: RunConfig) -> int:
     return bpe_size(config.data.tokenizer) or ByteTokenizer.vocab_size
 
 
-def _bundle(
-    run_ids: list[str], sweep: Sweep, states: Mapping[str, RunState], gpu: bool, processes: int
-) -> Bundle:
-    config = sweep.runs[run_ids[0]]
+def _bundles(plan: Plan) -> tuple[Bundle, ...]:
+    """The bundles of a plan, those of the longest runs first."""
+    groups: dict[Hashable, list[str]] = {}
+    for run_id, config in plan.sweep.runs.items():
+        groups.setdefault(config.bundle, []).append(run_id)
+    bundles = [_bundle(run_ids, plan) for run_ids in groups.values()]
+    return tuple(sorted(bundles, key=lambda bundle: bundle.seconds, reverse=True))
+
+
+def _bundle(run_ids: list[str], plan: Plan) -> Bundle:
+    config = plan.sweep.runs[run_ids[0]]
     vocabulary = vocabulary_size(config)
-    done = [s for run_id in run_ids if (s := states[run_id].status) and s.status == "done"]
+    done = [s for run_id in run_ids if (s := plan.states[run_id].status) and s.status == "done"]
     seconds = [s.wall_seconds for s in done if s.wall_seconds is not None]
     peaks = [s.peak_host_memory_bytes for s in done if s.peak_host_memory_bytes is not None]
-    at_once = 1
-    if gpu:
-        if processes == 1:
+    at_once, runs = 1, len(run_ids) + plan.unasked
+    if plan.gpu:
+        if plan.processes == 1:
             fitting = cost.fitting_runs(config, vocabulary, Execution(), cost.GPU_BYTES)
-            at_once = min(len(run_ids), fitting)
-        estimate = cost.estimated_gpu_seconds(config, vocabulary, at_once) / processes
+            asked = sum(s.search.round_size * s.search.seeds for s in plan.searches)
+            at_once = min(asked or runs, fitting)
+        estimate = cost.estimated_gpu_seconds(config, vocabulary, at_once) / plan.processes
         host_bytes = cost.estimated_host_bytes(config, vocabulary)
     else:
-        estimate = cost.estimated_cpu_seconds(config, vocabulary) / processes
+        estimate = cost.estimated_cpu_seconds(config, vocabulary) / plan.processes
         host_bytes = cost.estimated_cpu_bytes(config, vocabulary)
     return Bundle(
         runs=tuple(run_ids),
@@ -200,5 +264,5 @@ def _bundle(
         at_once=at_once,
         host_bytes=max(peaks) if peaks else host_bytes,
         host_bytes_measured=bool(peaks),
-        compile_pays=estimate * len(run_ids) > COMPILE_PAYS_SECONDS["gpu" if gpu else "cpu"],
+        compile_pays=estimate * runs > COMPILE_PAYS_SECONDS["gpu" if plan.gpu else "cpu"],
     )

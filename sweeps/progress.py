@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections import deque
+from collections.abc import Sequence
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
+from paper_repro.search import SearchState
 from sweeps.plan import Plan
 from sweeps.report import duration, short
 
@@ -22,9 +25,8 @@ class Display:
 
     def __init__(self, console: Console, plan: Plan, workers: int) -> None:
         self._console = console
-        self._workers = min(workers, len(plan.missing))
+        self._workers = min(workers, plan.to_do)
         self._work_at_start = plan.seconds_left
-        self._work = sum(bundle.seconds * len(bundle.runs) for bundle in plan.bundles)
         self._started = self._printed = time.monotonic()
         self._tokens = deque([(self._started, plan.tokens)])
         self.bar = Progress(
@@ -35,22 +37,25 @@ class Display:
             disable=not console.is_terminal,
             transient=True,
         )
-        self._task = self.bar.add_task("starting workers", total=self._work)
+        self._task = self.bar.add_task("starting workers", total=plan.seconds_in_all)
 
     def update(self, plan: Plan) -> None:
         """Show the state of a plan."""
         now = time.monotonic()
         left = plan.seconds_left
         line = self._line(plan, now, left)
-        self.bar.update(self._task, completed=self._work - left, description=line)
+        total = plan.seconds_in_all
+        self.bar.update(self._task, total=total, completed=total - left, description=line)
         if not self._console.is_terminal and now - self._printed >= LINE_SECONDS:
             self._printed = now
             self._console.print(line, highlight=False, soft_wrap=True)
 
     def _line(self, plan: Plan, now: float, left: float) -> str:
         count = plan.count()
-        parts = [f"{count['done'] + count['diverged']:,}/{len(plan.states):,} runs"]
+        parts = [f"{count['done'] + count['diverged']:,}/{len(plan.states) + plan.unasked:,} runs"]
         parts += [f"{count[s]:,} {s}" for s in ("diverged", "failed", "running") if count[s]]
+        if plan.searches:
+            parts.append(_best(plan.searches))
         parts.append(f"{short(self._tokens_per_second(plan, now))} tokens/s")
         parts.append(f"ETA {duration(self._seconds_to_go(now, left))}")
         return ", ".join(parts)
@@ -67,3 +72,11 @@ class Display:
         elapsed, done = now - self._started, self._work_at_start - left
         measured = elapsed > WINDOW_SECONDS and done > 0
         return left / (done / elapsed if measured else self._workers)
+
+
+def _best(searches: Sequence[SearchState]) -> str:
+    """The best that searches have found so far; of one alone, also its radius."""
+    loss = min(state.incumbent[1] for state in searches)
+    best = f"best {loss:.4f}" if math.isfinite(loss) else "no loss yet"
+    (radius, *others) = [state.radius for state in searches]
+    return f"{best}, radius {radius:.2f}" if radius and not others else best

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import get_args
@@ -41,14 +42,25 @@ def print_plan(console: Console, plan: Plan) -> None:
         }
 
     _print_bundles(console, plan, costs)
-    flops = sum(bundle.flops * len(bundle.runs) for bundle in plan.bundles)
+    first, unasked = plan.bundles[0], plan.unasked
+    flops = sum(b.flops * len(b.runs) for b in plan.bundles) + unasked * first.flops
     tokens = sum(config.steps * config.tokens_per_step for config in plan.sweep.runs.values())
+    tokens += unasked * first.config.steps * first.config.tokens_per_step
+    runs = len(plan.sweep.runs) + unasked
     say(
         console,
-        f"{len(plan.sweep.runs):,} runs in {len(plan.bundles):,} bundles, "
-        f"{short(tokens)} tokens, {flops:.1e} FLOPs; {len(plan.missing):,} runs to do, "
+        f"{runs:,} runs in {len(plan.bundles):,} bundles, "
+        f"{short(tokens)} tokens, {flops:.1e} FLOPs; {plan.to_do:,} runs to do, "
         f"about {duration(plan.seconds_left)} of {plan.device}",
     )
+    if plan.searches:
+        search = plan.searches[0].search
+        say(
+            console,
+            f"{len(plan.searches):,} searches of {search.trials:,} trials over "
+            f"{len(search.space.coordinates):,} coordinates; {search.seeds:,} runs a trial, "
+            f"{search.round_size:,} trials a round",
+        )
 
 
 def print_states(console: Console, plan: Plan) -> None:
@@ -60,6 +72,7 @@ def print_states(console: Console, plan: Plan) -> None:
 
     _print_bundles(console, plan, states)
     say(console, counts(plan))
+    print_searches(console, plan)
     print_failures(console, plan)
     _list_runs(console, plan, "lost", _how_lost)
 
@@ -69,6 +82,29 @@ def counts(plan: Plan) -> str:
     count = plan.count()
     others = ", ".join(f"{count[s]:,} {s}" for s in get_args(State) if s != "done")
     return f"{count['done']:,} of {len(plan.states):,} runs done, {others}"
+
+
+def print_searches(console: Console, plan: Plan) -> None:
+    """How far each search is: trials, those with an infinite loss, start, incumbent, radius."""
+    if not plan.searches:
+        return
+    table = Table(box=None, pad_edge=False, collapse_padding=True, header_style="bold")
+    for name in ("search", "trials", "of", "infinite", "start", "incumbent", "radius", ""):
+        table.add_column(name, justify="left" if name == "search" else "right")
+    for state in plan.searches:
+        ended = [trial for trial in state.trials if trial.ended]
+        losses = [trial.loss(state.search.objective) for trial in ended]
+        table.add_row(
+            state.search.name,
+            f"{len(ended):,}",
+            f"{state.search.trials:,}",
+            f"{sum(map(math.isinf, losses)):,}",
+            f"{losses[0]:.4f}" if losses else "",
+            f"{state.incumbent[1]:.4f}" if losses else "",
+            f"{state.radius:.2f}" if state.radius is not None else "",
+            "stuck: all runs of a round failed" if state.stuck else "",
+        )
+    console.print(table)
 
 
 def print_failures(console: Console, plan: Plan) -> None:

@@ -29,8 +29,17 @@ A file may exist at several sizes:
         base_file: bases/paper.yaml
         base: {...}
 
-All sizes are checked, but only the chosen one is expanded into runs (`sweeps.expand`). A sweep
-whose runs are not known beforehand would have another key in place of `grid`.
+All sizes are checked, but only the chosen one is expanded into runs (`sweeps.expand`).
+
+A sweep whose runs are not known beforehand has `search` in place of `grid` and `zip`:
+
+    search:
+      space:                   # octaves around the base's values, either way or [low, high]
+        hyperparameters.lr: 3
+        hyperparameters.beta1: [-3, 3]      # of 1 - β1
+        hyperparameters.module_multipliers: {lr: 4, init_std: 2}     # of each module type
+      proposers: [trust_region]
+      trials: 128
 """
 
 from __future__ import annotations
@@ -58,6 +67,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from paper_repro.config import RunConfig
+from paper_repro.search import Objective, ProposerName
 
 #: For two cores, for one large GPU, and near the paper's own shapes.
 Size = Literal["cpu", "gpu", "paper"]
@@ -222,6 +232,34 @@ FilePath = Annotated[Path | None, PlainValidator(_path)]
 Name = Annotated[str, PlainValidator(_safe_name)]
 
 
+class SearchSection(BaseModel):
+    """What is searched, by what, and for how long. Each proposer makes searches of its own."""
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True
+    )
+
+    space: dict[str, Any]
+    """From dotted paths to octaves around the base's value (`paper_repro.search.parse_space`)."""
+    proposers: Annotated[list[ProposerName], Field(min_length=1)] = ["trust_region"]
+    """What proposes trials: our trust-region random search, or a sampler of Optuna."""
+    repeats: Annotated[int, Field(gt=0)] = 1
+    """Independent searches by each proposer."""
+    trials: Annotated[int, Field(gt=0)]
+    """Points tried in a search, the start included."""
+    round: Annotated[int, Field(gt=1)] = 4
+    """Trials that are asked for together, and train side by side."""
+    seeds: Annotated[int, Field(gt=0)] = 2
+    """Runs of a trial, with seeds from 0."""
+    objective: Objective = "mean"
+    """What is minimised: the mean, or the largest, of the final validation losses of a trial."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _known_keys(cls, content: Any) -> Any:
+        return _check_keys(content, cls.model_fields)
+
+
 class Part(BaseModel):
     """What a sweep file says at its top, and may say anew for each of its sizes."""
 
@@ -237,6 +275,8 @@ class Part(BaseModel):
     """Grids: every combination of the values of each. Empty: the key is absent."""
     zip: Annotated[Groups, AfterValidator(_check_lengths)] = []
     """Groups of axes that advance together. Empty: the key is absent."""
+    search: SearchSection | None = None
+    """A search, in place of a grid."""
     profile: FilePath = None
     """Cluster profile; relative to the working directory, as on the command line."""
 

@@ -36,9 +36,9 @@ def status(options: SweepOptions) -> int:
     plan = mark_lost(make_plan(sweep, options.runs_dir.resolve()))
     print_states(console, plan)
     running = plan.count()["running"]
-    if plan.missing and running:
+    if plan.to_do and running:
         console.print(f"ETA {duration(plan.seconds_left / running)} with {running} running")
-    elif plan.missing:
+    elif plan.to_do:
         left = duration(plan.seconds_left)
         console.print(f"about {left} of {plan.device} left, nothing is running")
     return OK

@@ -95,7 +95,7 @@ def _work(rank: int, count: int, jobs: list[Any]) -> None:
         if rank > 0:
             follow(directory.parent, execution, should_stop(rank), processes)
         else:
-            runs = announced([run], False, processes)
+            runs = announced([run], False, processes, "bundle")
             train_bundle(runs, execution, should_stop(rank), processes)
             if processes.aborted:
                 return  # the leader, left alone

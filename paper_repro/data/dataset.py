@@ -76,13 +76,19 @@ class Dataset:
         ]
         return self._sequences(self.train, np.concatenate(chosen))
 
-    def validation_batches(self, sequences: int, batch_size: int) -> Iterator[torch.Tensor]:
-        """The fixed validation sequences, spread evenly over the validation tokens.
+    def validation_batches(
+        self, sequences: int, batch_size: int, eval_set: int = 0
+    ) -> Iterator[torch.Tensor]:
+        """A fixed validation set, its sequences spread evenly over the validation tokens.
 
         Yields int64 (batch_size, context + 1); the last batch may have fewer sequences.
 
+        Args:
+            eval_set: which of the disjoint sets of that many sequences, from 0; each has the
+                sequences that follow those of the set before.
+
         Raises:
-            ConfigError: there are fewer validation sequences than asked for.
+            ConfigError: there are fewer validation sequences than asked for, or fewer such sets.
         """
         windows = self._windows(self.validation)
         if sequences > windows:
@@ -91,7 +97,12 @@ class Dataset:
                 f"have only {windows} sequences of data.context {self.context}; "
                 "ask for fewer or raise data.validation_fraction"
             )
-        chosen = np.arange(sequences) * windows // sequences
+        if eval_set >= (sets := windows // sequences):
+            raise ConfigError(
+                f"train.eval_set {eval_set}: expected a number below {sets}: the validation "
+                f"documents of {self.corpus!r} have so many sets of {sequences} sequences"
+            )
+        chosen = np.arange(sequences) * windows // sequences + eval_set
         return (
             self._sequences(self.validation, chosen[start : start + batch_size])
             for start in range(0, sequences, batch_size)

@@ -27,37 +27,59 @@ def train_bundle(
     should_stop: Callable[[], bool],
     processes: Processes | None = None,
 ) -> bool:
-    """Train every run of a bundle until its record has an outcome.
+    """Train every run of a bundle until its record has an outcome: `BundleTrainer.train`."""
+    return BundleTrainer(execution, should_stop, processes).train(runs)
 
-    Returns False if it was stopped before that, or if new processes have to go on.
 
-    Args:
-        runs: runs of one `RunConfig.bundle`; taken from the iterable as they are trained, so it
-            may lease them lazily.
-        should_stop: asked after every step; when true, the runs in training are checkpointed and
-            their leases released.
-        processes: those that train each run together, of which this is the first; None for this
-            one alone.
+class BundleTrainer:
+    """Trains leased runs of one `RunConfig.bundle`; what they share is built once."""
 
-    An error ends its run as `failed`, with the traceback in the record, and the next run goes on.
-    Several processes end at an error: the function returns, or raises if the record lacks it.
-    """
-    processes = processes or Processes()
-    trainer: Trainer | None = None
-    remaining = iter(runs)
-    for first in remaining:
-        at_once = [first]
-        with _released(at_once):
-            try:
-                trainer = trainer or Trainer(first.config, execution, processes)
-            except Exception as error:
-                go_on = _handle_error(first, error, processes)
-            else:
-                at_once += itertools.islice(remaining, trainer.runs_at_once - 1)
-                go_on = _train(trainer, at_once, should_stop)
-        if not go_on:
-            return False
-    return True
+    def __init__(
+        self,
+        execution: Execution,
+        should_stop: Callable[[], bool],
+        processes: Processes | None = None,
+    ) -> None:
+        """Nothing is built before the first run.
+
+        Args:
+            should_stop: asked after every step; when true, the runs in training are checkpointed
+                and their leases released.
+            processes: those that train each run together, of which this is the first; None for
+                this one alone.
+        """
+        self._execution, self._should_stop = execution, should_stop
+        self._processes = processes or Processes()
+        self._trainer: Trainer | None = None
+
+    def train(self, runs: Iterable[LeasedRun]) -> bool:
+        """Train every run until its record has an outcome.
+
+        Returns False if it was stopped before that, or if new processes have to go on.
+
+        Args:
+            runs: taken from the iterable as they are trained, so it may lease them lazily.
+
+        An error ends its run as `failed`, with the traceback in the record, and the next run goes
+        on. Several processes end at an error: the function returns, or raises if the record lacks
+        it.
+        """
+        remaining = iter(runs)
+        for first in remaining:
+            at_once = [first]
+            with _released(at_once):
+                try:
+                    self._trainer = self._trainer or Trainer(
+                        first.config, self._execution, self._processes
+                    )
+                except Exception as error:
+                    go_on = _handle_error(first, error, self._processes)
+                else:
+                    at_once += itertools.islice(remaining, self._trainer.runs_at_once - 1)
+                    go_on = _train(self._trainer, at_once, self._should_stop)
+            if not go_on:
+                return False
+        return True
 
 
 def _train(trainer: Trainer, runs: Sequence[LeasedRun], should_stop: Callable[[], bool]) -> bool:

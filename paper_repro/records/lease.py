@@ -16,11 +16,9 @@ NFS), and clocks of hosts agree to well within `STALE_SECONDS`.
 
 from __future__ import annotations
 
-import json
 import os
 import socket
 import time
-import uuid
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
@@ -30,7 +28,7 @@ from typing import Any
 import psutil
 
 from paper_repro.config import RunConfig
-from paper_repro.files import read_json
+from paper_repro.files import create_exclusively, read_json
 from paper_repro.records.record import Record
 
 STALE_SECONDS = 300.0
@@ -133,16 +131,7 @@ def take_lease(
         return None
     path = leases / f"{_number(latest) + 1:04d}.json"
     content = asdict(identity) | {"created": _created(identity.pid), "log": log}
-    # Written whole under another name and linked into place: a lease is never seen half-written.
-    temporary = leases / f".{uuid.uuid4().hex}.tmp"
-    temporary.write_text(json.dumps(content), encoding="utf-8")
-    try:
-        os.link(temporary, path)
-    except FileExistsError:
-        return None
-    finally:
-        temporary.unlink(missing_ok=True)
-    return Lease(path, identity, log)
+    return Lease(path, identity, log) if create_exclusively(path, content) else None
 
 
 def owner_of(directory: Path, identity: Identity | None = None) -> Owner | None:

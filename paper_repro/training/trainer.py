@@ -92,8 +92,9 @@ class Trainer:
         # On a GPU always: one kernel, for all shapes, in place of ten.
         fused = self.on_gpu and compiler_problem() is None
         self._update = torch.compile(adamw_update, dynamic=True) if fused else adamw_update
+        train = config.train
         batches = self.dataset.validation_batches(
-            config.train.eval_sequences, config.train.batch_size
+            train.eval_sequences, train.batch_size, train.eval_set
         )
         self._validation = [batch.to(self.device) for batch in batches]
 

@@ -1,0 +1,81 @@
+"""Proposers: what is tried next, behind one ask/tell interface.
+
+A search goes in rounds. A proposer is asked for the trials of a round, and told how they ended
+before it is asked again. Its answers depend on nothing but its seed and what it was told, so a
+search that was interrupted goes on as it would have.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol, get_args
+
+from paper_repro.errors import ConfigError
+from paper_repro.search.space import Point, Space
+
+ProposerName = Literal["trust_region", "random", "tpe", "cma_es", "gp"]
+PROPOSERS: tuple[ProposerName, ...] = get_args(ProposerName)
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """A point to try, at seeds of its own if it was tried before."""
+
+    point: Point
+    repeat: int = 0
+    """How often the point was tried before."""
+
+
+@dataclass(frozen=True)
+class Told:
+    """How a trial ended."""
+
+    proposal: Proposal
+    loss: float
+    """What the search minimises, in nats; infinite for a trial that diverged, failed or cannot
+    be."""
+
+
+class Proposer(Protocol):
+    """Chooses what to try."""
+
+    replays: bool
+    """Whether it has to be asked again for the rounds that it is told of after an interruption."""
+
+    def ask(self, count: int) -> list[Proposal]:
+        """The next `count` trials."""
+
+    def tell(self, trials: Sequence[Told]) -> None:
+        """How trials ended: the start first, then each round in the order in which it was asked."""
+
+    @property
+    def incumbent(self) -> tuple[Point, float]:
+        """The best point so far and its loss, by the proposer's own judgement."""
+
+    @property
+    def radius(self) -> float | None:
+        """The size of its steps in octaves, where it has one."""
+
+    @property
+    def converged(self) -> bool:
+        """Whether further trials are not worth it."""
+
+
+def make_proposer(name: ProposerName, space: Space, seed: int) -> Proposer:
+    """A proposer that was told nothing yet.
+
+    Raises:
+        ConfigError: it needs Optuna, which is not installed.
+    """
+    if name == "trust_region":
+        from paper_repro.search.trust_region import TrustRegion
+
+        return TrustRegion(space, seed)
+    try:
+        from paper_repro.search.optuna_proposers import OptunaProposer
+    except ModuleNotFoundError as error:
+        raise ConfigError(
+            f"search.proposers: {name} needs {error.name}: pip install 'paper-repro[search]'"
+        ) from None
+    return OptunaProposer(name, space, seed)
