@@ -116,7 +116,8 @@ def parse_yaml(text: str, source: str) -> Any:
         raise ConfigError(f"{source}: not valid YAML: {' '.join(str(error).split())}") from None
 
 
-def write_yaml(path: Path, content: dict[str, Any]) -> None:
-    """Write plain data as YAML, atomically, keys in the order given."""
-    text = yaml.dump(content, Dumper=_Dumper, sort_keys=False)
+def write_yaml(path: Path, content: dict[str, Any], header: str = "") -> None:
+    """Write plain data as YAML, atomically, keys in the order given, below lines of comment."""
+    comment = "".join(f"# {line}\n" for line in header.splitlines())
+    text = comment + yaml.dump(content, Dumper=_Dumper, sort_keys=False)
     write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,8 @@ from sweeps.schema import Part, SearchSection, Size, SweepFile
 Point = dict[str, Any]
 #: Parts of points, one of which every run of a grid has.
 Axis = list[Point]
+#: The base with each file of an axis `base_file` over it; under None the base alone.
+Bases = dict[str | None, Any]
 
 
 @dataclass(frozen=True)
@@ -74,14 +76,17 @@ def _sweep(path: Path, file: SweepFile, overrides: Sequence[str], asked: str | N
         raise ConfigError("search: expected neither grid nor zip beside it")
     grids = [] if section else _grids(grid, zips)
     base = _merged(_base(file, path.parent), _base(own, path.parent, place))
-    varied = sorted({key for axes in grids for axis in axes for key in axis[0]})
+    files = _files_of_axes(grids, path.parent)
+    varied = {key for axes in grids for axis in axes for key in axis[0]} - {schema.BASE_FILE}
+    varied.update(key for content in files.values() for key in _paths(content))
     for override in overrides:
-        base = _override(base, override, varied)
+        base = _override(base, override, sorted(varied))
+    bases = {None: base, **{name: _merged(base, content) for name, content in files.items()}}
     sweep = Sweep(
         path=path,
         name=file.name if size in (None, "cpu") else f"{file.name}_{size}",
         size=size,
-        runs={} if section else _expand(base, grids, f"{place}grid" if own.grid else "grid"),
+        runs={} if section else _expand(bases, grids, f"{place}grid" if own.grid else "grid"),
         figure=file.figure,
         profile=own.profile or file.profile,
     )
@@ -93,11 +98,17 @@ def _with_searches(sweep: Sweep, section: SearchSection, base: Any) -> Sweep:
 
     Each starts at the base, whose seed has no effect: the runs of a trial have seeds of their own.
     """
-    start = _run_config(base, {"seed": 0})
+    start = _run_config({None: base}, {"seed": 0})
     try:
         space = parse_space(section.space, start)
     except ConfigError as error:
         raise ConfigError(f"search.space: {error}") from None
+    used = range(2 * section.seeds)  # a point is repeated once
+    if section.confirm and (both := sorted(set(section.confirm.seeds) & set(used))):
+        raise ConfigError(
+            f"search.confirm.seeds: expected seeds of {len(used)} and above, which no trial has "
+            f"(got {both[0]})"
+        )
     searches = tuple(
         Search(
             space=space,
@@ -107,11 +118,13 @@ def _with_searches(sweep: Sweep, section: SearchSection, base: Any) -> Sweep:
             round_size=section.round,
             seeds=section.seeds,
             objective=section.objective,
+            confirm_seeds=tuple(section.confirm.seeds) if section.confirm else (),
+            confirm_at=tuple(section.confirm.at) if section.confirm else (),
         )
         for proposer in dict.fromkeys(section.proposers)
         for seed in range(section.repeats)
     )
-    return replace(sweep, runs=searches[0].runs(Proposal(space.start)), searches=searches)
+    return replace(sweep, runs=searches[0].trial(Proposal(space.start), 0).runs, searches=searches)
 
 
 def _size(file: SweepFile, asked: str | None) -> Size | None:
@@ -137,6 +150,30 @@ def _base(part: Part, folder: Path, place: str = "") -> Any:
         raise ConfigError(f"{place}base_file: {path}: {schema.first_problem(error)}") from None
     except ConfigError as error:
         raise ConfigError(f"{place}base_file: {error}") from None
+
+
+def _files_of_axes(grids: Sequence[Sequence[Axis]], folder: Path) -> dict[str, Any]:
+    """What the files of axes `base_file` say, by the names that they have there."""
+    named = {point.get(schema.BASE_FILE) for axes in grids for axis in axes for point in axis}
+    files = {}
+    for name in sorted(name for name in named if name is not None):
+        try:
+            files[name] = schema.BASE.validate_python(read_yaml(folder / name))
+        except ValidationError as error:
+            problem = schema.first_problem(error)
+            raise ConfigError(f"{schema.BASE_FILE}: {folder / name}: {problem}") from None
+        except ConfigError as error:
+            raise ConfigError(f"{schema.BASE_FILE}: {error}") from None
+    return files
+
+
+def _paths(content: Any, place: str = "") -> Iterator[str]:
+    """The dotted paths of plain data."""
+    if not isinstance(content, dict):
+        yield place
+        return
+    for key, value in content.items():
+        yield from _paths(value, f"{place}.{key}".removeprefix("."))
 
 
 def _merged(base: Any, own: Any) -> Any:
@@ -187,7 +224,7 @@ def _override(base: Any, override: str, varied: Sequence[str]) -> Any:
     return _with(base, key.split("."), parse_yaml(text, f"--set {key}"))
 
 
-def _expand(base: Any, grids: Sequence[Sequence[Axis]], place: str) -> dict[str, RunConfig]:
+def _expand(bases: Bases, grids: Sequence[Sequence[Axis]], place: str) -> dict[str, RunConfig]:
     """The runs of all grids; errors that concern several runs name the key `place`."""
     total = sum(math.prod(len(axis) for axis in axes) for axes in grids)
     if total > schema.MAX_RUNS:
@@ -198,7 +235,7 @@ def _expand(base: Any, grids: Sequence[Sequence[Axis]], place: str) -> dict[str,
     points: dict[str, Point] = {}
     for parts in itertools.chain.from_iterable(itertools.product(*axes) for axes in grids):
         point = {path: value for part in parts for path, value in part.items()}
-        config = _run_config(base, point)
+        config = _run_config(bases, point)
         run_id = config.run_id
         if run_id in runs:
             raise ConfigError(
@@ -209,11 +246,12 @@ def _expand(base: Any, grids: Sequence[Sequence[Axis]], place: str) -> dict[str,
     return runs
 
 
-def _run_config(base: Any, point: Point) -> RunConfig:
+def _run_config(bases: Bases, point: Point) -> RunConfig:
     """The run at a point: a valid configuration that the rules accept."""
-    content = base
+    content = bases[point.get(schema.BASE_FILE)]
     for path, value in point.items():
-        content = _with(content, path.split("."), value)
+        if path != schema.BASE_FILE:
+            content = _with(content, path.split("."), value)
     try:
         config = RunConfig.model_validate(content)
         check(config)

@@ -15,6 +15,7 @@ from rich.console import Console
 from paper_repro.config import DataConfig, RunConfig
 from paper_repro.errors import ConfigError
 from paper_repro.records.lease import expire_lease
+from paper_repro.search import write_found
 from slurm.hardware import default_workers, gpus
 from slurm.profiles import Profile, read_profile
 from slurm.queue import QueuedWorkers, pauses
@@ -272,6 +273,9 @@ def _conclude(console: Console, plan: Plan) -> int:
     console.print(counts(plan), highlight=False)
     print_failures(console, plan)
     print_searches(console, plan)
+    for state in plan.searches:
+        if path := write_found(state):
+            say(console, f"found: {path}")
     count = plan.count()
     if without_result := sum(count[state] for state in UNSETTLED):
         console.print(

@@ -74,7 +74,10 @@ class Plan:
     def unasked(self) -> int:
         """Runs that its searches are still to ask for, at most."""
         return sum(
-            state.unasked * state.search.seeds for state in self.searches if not state.finished
+            state.unasked * state.search.seeds
+            + (1 + len(state.search.confirm_at)) * len(state.search.confirm_seeds)
+            for state in self.searches
+            if not state.finished
         )
 
     @property
@@ -184,10 +187,18 @@ def refresh(plan: Plan) -> Plan:
     """
     if plan.searches:
         sweep = _asked(plan.sweep, plan.searches)
-        new = {run_id: Record(plan.directory / run_id) for run_id in sweep.runs.keys() - plan.records}
+        new = {
+            run_id: Record(plan.directory / run_id) for run_id in sweep.runs.keys() - plan.records
+        }
         states = {**plan.states, **dict.fromkeys(new, PENDING)}
-        plan = replace(plan, sweep=sweep, records={**plan.records, **new}, states=states)
-        plan = replace(plan, bundles=_bundles(plan))
+        (bundle,) = plan.bundles  # a search varies no shape
+        plan = replace(
+            plan,
+            sweep=sweep,
+            records={**plan.records, **new},
+            states=states,
+            bundles=(replace(bundle, runs=tuple(sweep.runs)),),
+        )
     unfinished = {run_id: plan.records[run_id] for run_id in plan.missing}
     return replace(plan, states={**plan.states, **read_states(plan.directory, unfinished)})
 
@@ -197,7 +208,7 @@ def _asked(sweep: Sweep, searches: Sequence[SearchState]) -> Sweep:
     runs: dict[str, RunConfig] = {}
     for state in searches:
         state.read()
-        for trial in state.trials:
+        for trial in (*state.trials, *state.confirmations):
             runs |= trial.runs
     return replace(sweep, runs=runs)
 

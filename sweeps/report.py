@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Callable
 from pathlib import Path
+from statistics import fmean, stdev
 from typing import get_args
 
 from rich.console import Console
@@ -13,6 +14,7 @@ from rich.table import Table
 
 from paper_repro.config import Execution
 from paper_repro.cost import process_bytes
+from paper_repro.search import SearchState
 from slurm.profiles import Profile
 from slurm.queue import last_error
 from slurm.resources import MEMORY_MARGIN, START_SECONDS, TIME_MARGIN, fitted
@@ -85,11 +87,24 @@ def counts(plan: Plan) -> str:
 
 
 def print_searches(console: Console, plan: Plan) -> None:
-    """How far each search is: trials, those with an infinite loss, start, incumbent, radius."""
+    """How far each search is: trials, those with an infinite loss, start, incumbent, radius.
+
+    Where incumbents are confirmed, their loss at fresh seeds: mean and standard deviation.
+    """
     if not plan.searches:
         return
     table = Table(box=None, pad_edge=False, collapse_padding=True, header_style="bold")
-    for name in ("search", "trials", "of", "infinite", "start", "incumbent", "radius", ""):
+    for name in (
+        "search",
+        "trials",
+        "of",
+        "infinite",
+        "start",
+        "incumbent",
+        "fresh seeds",
+        "radius",
+        "",
+    ):
         table.add_column(name, justify="left" if name == "search" else "right")
     for state in plan.searches:
         ended = [trial for trial in state.trials if trial.ended]
@@ -101,10 +116,22 @@ def print_searches(console: Console, plan: Plan) -> None:
             f"{sum(map(math.isinf, losses)):,}",
             f"{losses[0]:.4f}" if losses else "",
             f"{state.incumbent[1]:.4f}" if losses else "",
+            _confirmed(state),
             f"{state.radius:.2f}" if state.radius is not None else "",
-            "stuck: all runs of a round failed" if state.stuck else "",
         )
     console.print(table)
+    for state in plan.searches:
+        if state.stuck:
+            name, number = state.search.name, len(state.rounds)
+            say(console, f"{name} is stuck: every run of its round {number} failed")
+
+
+def _confirmed(state: SearchState) -> str:
+    if not state.confirmations or not state.confirmations[-1].ended:
+        return ""
+    losses = state.confirmations[-1].losses
+    spread = f" ± {stdev(losses):.4f}" if len(losses) > 1 else ""
+    return f"{fmean(losses):.4f}{spread}"
 
 
 def print_failures(console: Console, plan: Plan) -> None:

@@ -15,7 +15,8 @@
 `grid` or `zip` must be there. A step other than one octave is `{log2: [low, high, step]}`. `grid`
 may be a list of grids, all of which are run: arms with ranges of their own. `zip` may be a list of
 groups, each advancing by itself. A base that several files share stands in a file of its own, and
-`base_file: bases/paper.yaml`, a path from the sweep file, puts it under `base`.
+`base_file: bases/paper.yaml`, a path from the sweep file, puts it under `base`. As an axis,
+`base_file: [null, tuned.yaml]` puts each file's content over `base`; null changes nothing.
 
 A file may exist at several sizes:
 
@@ -74,6 +75,9 @@ Size = Literal["cpu", "gpu", "paper"]
 SIZES: tuple[Size, ...] = get_args(Size)
 
 MAX_RUNS = 100_000
+
+BASE_FILE = "base_file"
+"""The axis whose values are files with a part of a RunConfig, from the sweep file."""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
@@ -142,10 +146,20 @@ def _check_axes(section: Any) -> Any:
         raise _problem("expected a mapping from keys to lists of values")
     if not section:
         raise _problem("expected at least one axis, it is empty")
-    for path in section:
-        if problem := unknown_key(str(path)):
+    for path, values in section.items():
+        if path == BASE_FILE:
+            _check_files(values)
+        elif problem := unknown_key(str(path)):
             raise _problem(problem, str(path))
     return section
+
+
+def _check_files(values: Any) -> None:
+    known = isinstance(values, list) and all(v is None or isinstance(v, str) for v in values)
+    if not known:
+        raise _problem(
+            f"expected a list of paths of YAML files, or null (got {values!r})", BASE_FILE
+        )
 
 
 def _values(values: Any) -> list[Any]:
@@ -232,6 +246,24 @@ FilePath = Annotated[Path | None, PlainValidator(_path)]
 Name = Annotated[str, PlainValidator(_safe_name)]
 
 
+class Confirm(BaseModel):
+    """At which seeds the incumbents of searches are tried in the end."""
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True
+    )
+
+    seeds: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
+    """Seeds that no trial has."""
+    at: list[Annotated[int, Field(gt=0)]] = []
+    """Numbers of trials whose incumbents are tried, beside that of the end."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _known_keys(cls, content: Any) -> Any:
+        return _check_keys(content, cls.model_fields)
+
+
 class SearchSection(BaseModel):
     """What is searched, by what, and for how long. Each proposer makes searches of its own."""
 
@@ -253,6 +285,8 @@ class SearchSection(BaseModel):
     """Runs of a trial, with seeds from 0."""
     objective: Objective = "mean"
     """What is minimised: the mean, or the largest, of the final validation losses of a trial."""
+    confirm: Confirm | None = None
+    """Trying what was found at seeds that the search does not use."""
 
     @model_validator(mode="before")
     @classmethod

@@ -66,6 +66,48 @@ def test_a_list_of_grids_is_all_of_them_each_multiplied_by_zip(read):
     ]
 
 
+def test_an_axis_of_base_files_puts_each_over_the_base(read, tmp_path):
+    tuned = {"hyperparameters": {"lr": 0.5, "init_std": {"embedding": 2.0}}}
+    (tmp_path / "tuned.yaml").write_text(yaml.safe_dump(tuned), encoding="utf-8")
+    base = {"hyperparameters": {"lr": 0.25, "eps": 1e-6}}
+    sweep = read({"base": base, "grid": {"base_file": [None, "tuned.yaml"], "seed": [0, 1]}})
+    found = [config.hyperparameters for config in sweep.runs.values()]
+    assert [(h.lr, h.eps, h.init_std.embedding) for h in found] == [
+        *[(0.25, 1e-6, 1.0)] * 2,
+        *[(0.5, 1e-6, 2.0)] * 2,
+    ]
+    assert [config.seed for config in sweep.runs.values()] == [0, 1, 0, 1]
+
+
+@pytest.mark.parametrize(
+    ("values", "written", "problem"),
+    [
+        (["tuned.yaml"], None, r"base_file: .*tuned\.yaml: cannot be read"),
+        (
+            ["tuned.yaml"],
+            "model: {wdith: 3}",
+            r"base_file: .*tuned\.yaml: model\.wdith: unknown key",
+        ),
+        (["tuned.yaml"], "a: [", r"base_file: .*tuned\.yaml, line 1: not valid YAML"),
+        ([3], None, r"base_file: expected a list of paths of YAML files"),
+        ("tuned.yaml", None, r"base_file: expected a list of paths of YAML files"),
+    ],
+)
+def test_a_wrong_axis_of_base_files_is_told_by_the_file(read, tmp_path, values, written, problem):
+    if written:
+        (tmp_path / "tuned.yaml").write_text(written, encoding="utf-8")
+    with pytest.raises(ConfigError, match=problem):
+        read({"grid": {"base_file": values}})
+
+
+def test_what_a_base_file_of_an_axis_says_cannot_be_set(read, tmp_path):
+    (tmp_path / "tuned.yaml").write_text("hyperparameters: {lr: 0.5}", encoding="utf-8")
+    grid = {"grid": {"base_file": [None, "tuned.yaml"]}}
+    with pytest.raises(ConfigError, match=r"--set hyperparameters\.lr: is varied by the sweep"):
+        read(grid, "hyperparameters.lr=0.1")
+    assert len(read(grid, "hyperparameters.eps=1e-6").runs) == 2
+
+
 def test_zip_advances_together_and_multiplies_the_grid(read):
     sweep = read(
         {

@@ -1,8 +1,10 @@
 """Searches for hyperparameters: their space, what proposes trials, and how far they are on disk."""
 
+from paper_repro.search.found import tuned, write_found
 from paper_repro.search.proposers import PROPOSERS, ProposerName
-from paper_repro.search.search import Objective, Search, SearchState, Trial
+from paper_repro.search.search import Objective, Search, Trial
 from paper_repro.search.space import Coordinate, Point, Space, parse_space
+from paper_repro.search.state import SearchState
 
 __all__ = [
     "PROPOSERS",
@@ -15,4 +17,6 @@ __all__ = [
     "Space",
     "Trial",
     "parse_space",
+    "tuned",
+    "write_found",
 ]

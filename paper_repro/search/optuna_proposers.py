@@ -8,13 +8,15 @@ from itertools import zip_longest
 from typing import Any
 
 import optuna
+from optuna import Study
 from optuna.distributions import BaseDistribution, FloatDistribution
 from optuna.samplers import BaseSampler
-from optuna.trial import Trial, TrialState, create_trial
+from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 
 from paper_repro.search.proposers import Proposal, ProposerName, Told
 from paper_repro.search.space import Point, Space
 
+#: Makes a sampler from a seed and the start.
 Sampler = Callable[[int, dict[str, Any]], BaseSampler]
 
 #: Optuna's own defaults, but for what a round asks for: several points before the first is told.
@@ -29,56 +31,80 @@ SAMPLERS: dict[ProposerName, Sampler] = {
 
 
 class OptunaProposer:
-    """A study of Optuna, asked and told.
+    """A sampler of Optuna, made anew for each round from the trials before it and no other state.
 
-    The sampler is made anew for each round, seeded by the number of trials before it, so that it
-    needs no history but theirs. CMA-ES alone keeps its own, in the trials that it was asked for.
+    Its seed is that of the search plus the number of those trials.
     """
 
+    replays = False
     radius = None
     converged = False
 
     def __init__(self, name: ProposerName, space: Space, seed: int) -> None:
         optuna.logging.set_verbosity(optuna.logging.ERROR)
-        self.replays = name == "cma_es"
         self._name, self._space, self._seed = name, space, seed
         self._axes: dict[str, BaseDistribution] = {
             axis.path: FloatDistribution(axis.low, axis.high) for axis in space.coordinates
         }
-        self._study = optuna.create_study(sampler=self._sampler())
-        self._asked: list[Trial] = []
+        self._history: list[FrozenTrial] = []
 
     @property
     def incumbent(self) -> tuple[Point, float]:
-        best = self._study.best_trial
-        assert best.value is not None
-        return self._point(best.params), best.value
+        """The best of all trials."""
+        best = min(self._history, key=lambda trial: trial.values[0])
+        return self._point(best.params), best.values[0]
 
     def ask(self, count: int) -> list[Proposal]:
-        if not self.replays:
-            self._study.sampler = self._sampler(len(self._study.trials))
-        self._asked = [self._study.ask(self._axes) for _ in range(count)]
-        return [Proposal(self._point(trial.params)) for trial in self._asked]
+        study = self._study(self._seed + len(self._history))
+        study.add_trials(self._history)
+        with warnings.catch_warnings():  # the Gaussian process tells that it clips infinite losses
+            warnings.simplefilter("ignore", UserWarning)
+            return [self._proposal(study.ask(self._axes)) for _ in range(count)]
 
     def tell(self, trials: Sequence[Told]) -> None:
-        asked, self._asked = self._asked, []
-        for trial, told in zip_longest(asked, trials):
-            if trial and told and self._point(trial.params) == told.proposal.point:
-                self._study.tell(trial, told.loss)
-                continue
-            # Not what was asked for here: the start, or a round that another process asked for.
-            if trial:
-                self._study.tell(trial, state=TrialState.FAIL)
-            if told:
-                params = dict(zip(self._axes, told.proposal.point, strict=True))
-                known = create_trial(params=params, distributions=self._axes, value=told.loss)
-                self._study.add_trial(known)
+        self._history += map(self._known, trials)
 
-    def _sampler(self, before: int = 0) -> BaseSampler:
+    def _study(self, seed: int) -> Study:
         with warnings.catch_warnings():
             # x0 will go in Optuna 6; without it CMA-ES would start in the middle of the ranges.
             warnings.simplefilter("ignore", FutureWarning)
-            return SAMPLERS[self._name](self._seed + before, dict.fromkeys(self._axes, 0.0))
+            sampler = SAMPLERS[self._name](seed, dict.fromkeys(self._axes, 0.0))
+        return optuna.create_study(sampler=sampler)
+
+    def _known(self, told: Told) -> FrozenTrial:
+        params = dict(zip(self._axes, told.proposal.point, strict=True))
+        return create_trial(params=params, distributions=self._axes, value=told.loss)
+
+    def _proposal(self, trial: Trial) -> Proposal:
+        return Proposal(self._point(trial.params))
 
     def _point(self, params: dict[str, float]) -> Point:
         return self._space.clip(tuple(params[path] for path in self._axes))
+
+
+class CmaEsProposer(OptunaProposer):
+    """CMA-ES, which keeps a state of its own in the trials that it was asked for."""
+
+    replays = True
+
+    def __init__(self, name: ProposerName, space: Space, seed: int) -> None:
+        super().__init__(name, space, seed)
+        self._only_study = self._study(seed)
+        self._asked: list[Trial] = []
+
+    def ask(self, count: int) -> list[Proposal]:
+        self._asked = [self._only_study.ask(self._axes) for _ in range(count)]
+        return [self._proposal(trial) for trial in self._asked]
+
+    def tell(self, trials: Sequence[Told]) -> None:
+        super().tell(trials)
+        asked, self._asked = self._asked, []
+        for trial, told in zip_longest(asked, trials):
+            if trial and told and self._proposal(trial) == told.proposal:
+                self._only_study.tell(trial, told.loss)
+                continue
+            # Not what was asked for here: the start, or a round by another version of Optuna.
+            if trial:
+                self._only_study.tell(trial, state=TrialState.FAIL)
+            if told:
+                self._only_study.add_trial(self._known(told))

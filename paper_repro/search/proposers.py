@@ -73,9 +73,9 @@ def make_proposer(name: ProposerName, space: Space, seed: int) -> Proposer:
 
         return TrustRegion(space, seed)
     try:
-        from paper_repro.search.optuna_proposers import OptunaProposer
+        from paper_repro.search.optuna_proposers import CmaEsProposer, OptunaProposer
     except ModuleNotFoundError as error:
         raise ConfigError(
             f"search.proposers: {name} needs {error.name}: pip install 'paper-repro[search]'"
         ) from None
-    return OptunaProposer(name, space, seed)
+    return (CmaEsProposer if name == "cma_es" else OptunaProposer)(name, space, seed)

@@ -186,7 +186,7 @@ def _by_quantity(path: str, content: object) -> Iterator[tuple[Quantity, object]
 
 
 def _range(path: str, octaves: object) -> Range:
-    bounds = octaves if isinstance(octaves, list) else [octaves]
+    bounds: list[Any] = octaves if isinstance(octaves, list) else [octaves]
     if all(type(bound) in (int, float) and math.isfinite(bound) for bound in bounds):
         low, high = bounds if len(bounds) == 2 else (-bounds[0], bounds[0])
         if len(bounds) <= 2 and low <= 0 <= high and low < high:

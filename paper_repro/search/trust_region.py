@@ -62,8 +62,9 @@ class TrustRegion:
     def tell(self, trials: Sequence[Told]) -> None:
         for trial in trials:
             self._losses.setdefault(trial.proposal.point, []).append(trial.loss)
+        incumbent = self._point
         for trial in trials:
-            if trial.proposal.point != self._point:
+            if trial.proposal.point != incumbent:
                 self._judge(trial.proposal.point)
         self._challengers = self._best_challengers()
         kept = {self._point, *self._challengers}

@@ -1,0 +1,217 @@
+"""`python -m paper_repro.transfer --from TUNED.yaml --to TARGET.yaml`: the numbers of a target.
+
+TUNED.yaml has the hyperparameters as stated at the base, with the shape of the base under
+`scaling`: what a search writes, or a part of a `RunConfig` of one's own. TARGET.yaml has the shape
+of the target: its `model`, `train` and `data`, and under `scaling` how to get there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from paper_repro.config import RunConfig, ScalingConfig, parse_run_config
+from paper_repro.errors import ConfigError
+from paper_repro.files import read_yaml, write_json
+from paper_repro.hyperparameters import ResolvedRun, check, resolve, scaling_of
+from paper_repro.parameterization import BRANCHES, MODULES
+
+#: What of a base is its shape.
+_BASE = tuple(name for name in ScalingConfig.model_fields if name.startswith("base_"))
+
+EPILOG = """\
+A tuned file, such as python -m sweeps.launch leaves of a search:
+
+  scaling: {base_width: 32, base_depth: 4, base_batch_size: 4, base_tokens: 196_608}
+  hyperparameters:
+    lr: 0.02
+    module_multipliers: {query: {lr: 2.0}}
+    depth_multipliers: {lr: [1.0, 1.0, 0.8, 0.6]}
+
+A target:
+
+  model: {width: 128, depth: 8}
+  train: {batch_size: 16, tokens: 3_145_728}
+  scaling: {parameterization: complete_d, alpha: 1.0}
+
+The learning rates are those at the peak of the schedule. exit code: 0, or 2 if a file is wrong or
+the rules have no such target."""
+
+
+def transferred(tuned: Path, target: Path) -> RunConfig:
+    """The run of a target, with the hyperparameters and the base of a tuned file.
+
+    Raises:
+        ConfigError: naming the file and the key: one of them is wrong, the tuned file has no base,
+            the target has hyperparameters or a base of its own, or a beta leaves (0, 1) there.
+    """
+    source, own = _section(tuned), _section(target)
+    scaling = source.get("scaling") or {}
+    for name in _BASE:
+        if name not in scaling:
+            raise ConfigError(f"{tuned}: scaling.{name}: expected the shape of the base")
+        if name in (own.get("scaling") or {}):
+            raise ConfigError(f"{target}: scaling.{name}: is the base's, {tuned} has it")
+    if "hyperparameters" in own:
+        raise ConfigError(f"{target}: hyperparameters: are the base's, {tuned} has them")
+    parse_run_config(source, str(tuned))  # first by itself, for an error that names its file
+    sections = source.keys() | own.keys()
+    try:
+        content = {key: _over(source.get(key), own.get(key)) for key in sections}
+        config = parse_run_config(content, str(target))
+        check(config)
+    except ConfigError as error:
+        name = f"{target}: "
+        raise ConfigError(f"{name}{str(error).removeprefix(name)}") from None
+    return config
+
+
+def _section(path: Path) -> dict[str, Any]:
+    content = read_yaml(path)
+    if not isinstance(content, dict):
+        raise ConfigError(f"{path}: expected a mapping, sections of a run configuration")
+    return content
+
+
+def _over(below: object, above: object) -> object:
+    """`above` over `below`, key by key where both are mappings."""
+    if isinstance(below, dict) and isinstance(above, dict):
+        return {**below, **above}
+    return below if above is None else above
+
+
+def as_json(config: RunConfig) -> dict[str, Any]:
+    """Every number of a run, by module type and block.
+
+    The keys are those of `python -m paper_repro.parameterization --json`, with numbers in place of
+    factors. `module_types` has weights (`query`) and, where there are any, biases (`query_bias`).
+    Those in blocks have a mapping from block to numbers, from `"0"`; the others have the numbers.
+    `residual` has the multipliers of both branches, from the first block to the last.
+    """
+    resolved = resolve(config)
+    module_types: dict[str, Any] = {}
+    for name, numbers in resolved.parameters.items():
+        label = resolved.labels[name]
+        tensor = _tensor(resolved, name)
+        content = asdict(numbers) | {
+            "init_variance": numbers.init_std**2,
+            "one_minus_beta1": 1 - numbers.beta1,
+            "one_minus_beta2": 1 - numbers.beta2,
+        }
+        if label.block is None:
+            module_types[tensor] = content
+        else:
+            module_types.setdefault(tensor, {})[str(label.block)] = content
+    return {
+        "multipliers": {
+            "residual": {
+                branch: [multipliers[index] for multipliers in resolved.residual_multipliers]
+                for index, branch in enumerate(BRANCHES)
+            },
+            "logits": resolved.logits_multiplier,
+        },
+        "iterations": scaling_of(config).iterations,
+        "steps": config.steps,
+        "module_types": module_types,
+    }
+
+
+def _tensor(resolved: ResolvedRun, name: str) -> str:
+    label = resolved.labels[name]
+    return label.module_type + ("_bias" if name.endswith(".bias") else "")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Print the numbers of a target; returns the exit code."""
+    options = _parser().parse_args(argv)
+    try:
+        config = transferred(options.tuned, options.to)
+        content = as_json(config)
+        if options.output:
+            write_json(options.output, content)
+    except ConfigError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        print(f"error: {options.output}: cannot be written ({error.strerror})", file=sys.stderr)
+        return 2
+    if options.json:
+        print(json.dumps(content, indent=2))
+    else:
+        _print(Console(), config)
+    return 0
+
+
+def _print(console: Console, config: RunConfig) -> None:
+    """One row for the blocks of a tensor that have the same numbers."""
+    resolved, ratios = resolve(config), scaling_of(config).ratios
+    table = Table(
+        title=f"{config.scaling.parameterization}: m_N = {ratios.N:g}, m_L = {ratios.L:g}, "
+        f"m_B = {ratios.B:g}, m_D = {ratios.D:g}, α = {config.scaling.alpha:g}",
+        box=None,
+        pad_edge=False,
+        collapse_padding=True,
+        header_style="bold",
+    )
+    table.add_column("tensor", no_wrap=True)
+    for heading in ("blocks", "lr η", "decay λ", "β1", "β2", "ε", "init std", "residual"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    rows: dict[tuple[str, ...], list[int]] = {}
+    for name, numbers in resolved.parameters.items():
+        label = resolved.labels[name]
+        residual = ""
+        if label.block is not None and label.module_type in BRANCHES:
+            branch = list(map(str, BRANCHES)).index(label.module_type)
+            residual = f"{resolved.residual_multipliers[label.block][branch]:.4g}"
+        cells = (
+            _tensor(resolved, name),
+            *(f"{value:.4g}" for value in (numbers.lr, numbers.weight_decay)),
+            *(f"{value:.5g}" for value in (numbers.beta1, numbers.beta2)),
+            f"{numbers.eps:.3g}",
+            f"{numbers.init_std:.4g}" if numbers.init_std else "fixed",
+            residual,
+        )
+        rows.setdefault(cells, []).extend([] if label.block is None else [label.block])
+    order = [f"{module}{bias}" for module in MODULES for bias in ("", "_bias")]
+    for row, blocks in sorted(rows.items(), key=lambda item: order.index(item[0][0])):
+        table.add_row(row[0], _blocks(blocks, config.model.depth), *row[1:])
+    console.print(table)
+    console.print(
+        f"{config.steps:,} steps of {config.train.batch_size} x {config.data.context} tokens; "
+        f"logits × {resolved.logits_multiplier:.6g}; λ is PyTorch's: a step decays by η·λ",
+        highlight=False,
+    )
+
+
+def _blocks(blocks: Sequence[int], depth: int) -> str:
+    """Blocks in print: `all`, `3`, or `0-2` (those of a row follow each other)."""
+    if len(blocks) == depth:
+        return "all"
+    return "-".join(map(str, dict.fromkeys((blocks[0], blocks[-1])))) if blocks else ""
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m paper_repro.transfer",
+        description="The learning rates, decays, betas, ε, init scales and residual multipliers of "
+        "every parameter of a target, from those tuned at a base.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--from", dest="tuned", type=Path, required=True, metavar="TUNED.yaml")
+    parser.add_argument("--to", type=Path, required=True, metavar="TARGET.yaml")
+    parser.add_argument("--json", action="store_true", help="print the numbers as JSON")
+    parser.add_argument("--output", type=Path, metavar="FILE", help="write that JSON to a file too")
+    return parser
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

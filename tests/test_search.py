@@ -1,0 +1,283 @@
+"""Whole searches, launched as users do it: one sequence of rounds, however it is disturbed."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import time
+from collections import Counter
+from pathlib import Path
+
+import psutil
+import pytest
+from support.tiny_sweep import start
+
+from paper_repro.config import RunConfig
+from paper_repro.files import read_yaml
+from paper_repro.records import Record
+from sweeps import launch, status
+from sweeps.expand import read_sweep
+from sweeps.plan import make_plan
+
+SEARCH = """\
+name: tiny
+base:
+  model: {width: 8, depth: 1, head_dim: 8}
+  data: {corpus: synthetic, context: 16}
+  train: {batch_size: 2, tokens: 1920, evaluations: 1, eval_sequences: 8}
+  scaling: {base_width: 8, base_depth: 1, base_batch_size: 2, base_tokens: 1920}
+  hyperparameters: {beta1: 0.6}
+search:
+  space: {hyperparameters.lr: 3, hyperparameters.beta1: 5, hyperparameters.residual: 3}
+  trials: TRIALS
+  round: 3
+  confirm: {seeds: [10, 11], at: [7]}
+"""
+TRIALS = 13
+
+
+def search_file(folder: Path, trials: int = TRIALS, extra: str = "") -> Path:
+    path = folder / "tiny.yaml"
+    path.write_text(SEARCH.replace("TRIALS", str(trials)) + extra, encoding="utf-8")
+    return path
+
+
+def search(path: Path, *arguments: str) -> int:
+    """In this process, training included."""
+    runs_dir = str(path.parent / "runs")
+    return launch.main(
+        [str(path), "--runs-dir", runs_dir, "--cluster", "debug", "--device", "cpu", *arguments]
+    )
+
+
+def rounds(folder: Path, name: str = "trust_region-0") -> list[list[dict]]:
+    """What was asked for, round by round."""
+    paths = sorted((folder / "runs" / "tiny" / "search" / name).glob("*.json"))
+    assert [path.stem for path in paths] == [f"{n:04d}" for n in range(1, len(paths) + 1)]
+    return [json.loads(path.read_text())["trials"] for path in paths]
+
+
+def losses(folder: Path) -> dict[str, float | None]:
+    """The final loss of every run, by id."""
+    records = [Record(path.parent) for path in (folder / "runs/tiny").glob("*/config.yaml")]
+    found = {record.directory.name: record.status() for record in records}
+    assert all(found.values())
+    return {run_id: s.val_loss for run_id, s in found.items() if s}
+
+
+def leases(folder: Path) -> Counter[str]:
+    """How often each run was taken."""
+    return Counter(path.parent.parent.name for path in (folder / "runs/tiny").glob("*/claims/*"))
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory) -> Path:
+    """The folder of a search by one worker."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    assert search(search_file(folder)) == 0
+    return folder
+
+
+def test_a_search_trains_its_trials_and_confirms_its_incumbents(undisturbed, capsys):
+    asked = rounds(undisturbed)
+    assert asked[0] == [{"octaves": {}, "repeat": 0}]
+    assert [len(trials) for trials in asked] == [1, 3, 3, 3, 3]
+    repeated = [trial for trials in asked for trial in trials if trial["repeat"]]
+    assert repeated  # a point that won was tried again
+    (state,) = make_plan(read_sweep(undisturbed / "tiny.yaml"), undisturbed / "runs").searches
+    assert state.finished
+    assert len(state.trials) == TRIALS
+    # 1 - β1 = 0.4 · 2^2 leaves (0, 1): such trials have no runs, and an infinite loss.
+    impossible = [trial for trial in state.trials if trial.problem]
+    assert impossible
+    assert all("beta1" in str(trial.problem) for trial in impossible)
+    assert [trial.number for trial in state.confirmations] == [7, TRIALS]
+    assert all(trial.ended for trial in state.confirmations)
+    seeds = {config.seed for trial in state.confirmations for config in trial.runs.values()}
+    assert seeds == {10, 11}
+    assert state.incumbent[1] < state.trials[0].loss("mean")
+    capsys.readouterr()
+    assert status.main([str(undisturbed / "tiny.yaml"), "--runs-dir", f"{undisturbed}/runs"]) == 0
+    out = capsys.readouterr().out
+    (row,) = re.findall(r"trust_region-0 +(\d+) +(\d+) +(\d+) ", out)
+    assert row == (str(TRIALS), str(TRIALS), str(len(impossible)))
+
+
+def test_what_it_found_is_a_part_of_a_run(undisturbed):
+    (state,) = make_plan(read_sweep(undisturbed / "tiny.yaml"), undisturbed / "runs").searches
+    path = undisturbed / "runs/tiny/search/trust_region-0/found.yaml"
+    found = RunConfig.model_validate(read_yaml(path))
+    incumbent = state.search.space.config(state.incumbent[0], seed=0)
+    assert found.hyperparameters == incumbent.hyperparameters
+    assert found.scaling == incumbent.scaling
+    assert f"{state.incumbent[1]:.4f} nats" in path.read_text()
+
+
+def test_a_finished_search_has_nothing_to_do_and_may_be_given_more_trials(undisturbed, tmp_path):
+    shutil.copytree(undisturbed / "runs", tmp_path / "runs")
+    before = leases(tmp_path)
+    assert search(search_file(tmp_path)) == 0
+    assert leases(tmp_path) == before
+    assert search(search_file(tmp_path, TRIALS + 3)) == 0
+    assert rounds(tmp_path)[:-1] == rounds(undisturbed)
+    assert all(count == 1 for count in leases(tmp_path).values())
+
+
+def test_two_workers_make_the_same_rounds_as_one(undisturbed, tmp_path):
+    with start(search_file(tmp_path), tmp_path / "runs", "--workers", "2") as launcher:
+        out, error = launcher.communicate()
+    assert launcher.returncode == 0, error
+    assert "found: " in out
+    assert rounds(tmp_path) == rounds(undisturbed)
+    assert losses(tmp_path) == losses(undisturbed)
+
+
+def test_two_launches_at_once_share_a_search(undisturbed, tmp_path):
+    path = search_file(tmp_path)
+    launchers = [start(path, tmp_path / "runs", "--workers", "1") for _ in range(2)]
+    for launcher in launchers:
+        _, error = launcher.communicate()
+        assert launcher.returncode == 0, error
+    assert rounds(tmp_path) == rounds(undisturbed)
+    assert losses(tmp_path) == losses(undisturbed)
+    assert all(count == 1 for count in leases(tmp_path).values())
+
+
+def test_killed_in_the_middle_no_trial_is_lost_and_none_is_done_twice(undisturbed, tmp_path):
+    path, killed, trained_at_kill = search_file(tmp_path), 0, Counter[str]()
+    for rounds_before in (2, 3):
+        launcher = start(path, tmp_path / "runs", "--workers", "2")
+        last = tmp_path / f"runs/tiny/search/trust_region-0/{rounds_before:04d}.json"
+        deadline = time.monotonic() + 120
+        while not last.exists() or not _in_training(tmp_path):
+            assert time.monotonic() < deadline, launcher.communicate()
+            time.sleep(0.01)
+        everything = psutil.Process(launcher.pid).children(recursive=True)
+        for process in [psutil.Process(launcher.pid), *everything]:
+            os.kill(process.pid, signal.SIGKILL)
+        launcher.communicate()
+        psutil.wait_procs(everything, timeout=10)
+        trained_at_kill.update(_in_training(tmp_path))
+        killed += 1
+    with start(path, tmp_path / "runs", "--workers", "2") as launcher:
+        _, error = launcher.communicate()
+    assert launcher.returncode == 0, error
+    assert killed == 2
+    assert rounds(tmp_path) == rounds(undisturbed)
+    assert losses(tmp_path) == losses(undisturbed)
+    # Taken again were only the runs that a worker was killed in.
+    again = {run_id: count - 1 for run_id, count in leases(tmp_path).items() if count > 1}
+    assert again
+    assert all(count <= trained_at_kill[run_id] for run_id, count in again.items())
+
+
+def _in_training(folder: Path) -> list[str]:
+    """Runs that somebody took and that have no outcome."""
+    taken = [path.parent.parent for path in (folder / "runs/tiny").glob("*/claims/*.json")]
+    return [path.name for path in set(taken) if not (path / "status.json").exists()]
+
+
+def _spoil(folder: Path, runs: list[str]) -> list[Path]:
+    """Have runs fail: their run.json cannot be written."""
+    obstacles = [folder / "runs/tiny" / run_id / "run.json" for run_id in runs]
+    for obstacle in obstacles:
+        obstacle.mkdir(parents=True)
+    return obstacles
+
+
+def test_a_failed_run_is_an_infinite_loss_and_not_the_end(tmp_path, capsys):
+    path = search_file(tmp_path, trials=7)
+    (state,) = make_plan(read_sweep(path), tmp_path / "runs").searches
+    first = next(iter(state.open_runs()))
+    _spoil(tmp_path, [first])
+    assert search(path) == 0
+    out = capsys.readouterr().out
+    assert "failed: " in out
+    (state,) = make_plan(read_sweep(path), tmp_path / "runs").searches
+    assert state.trials[0].loss("mean") == float("inf")
+    assert len(state.trials) == 7
+    before = leases(tmp_path)
+    assert search(path) == 0  # it was counted, and is not tried again
+    assert leases(tmp_path) == before
+
+
+def test_a_round_whose_runs_all_fail_stops_the_search_until_the_next_launch(tmp_path, capsys):
+    path = search_file(tmp_path, trials=7)
+    (state,) = make_plan(read_sweep(path), tmp_path / "runs").searches
+    obstacles = _spoil(tmp_path, list(state.open_runs()))
+    assert search(path) == 1
+    assert "trust_region-0 is stuck: every run of its round 1 failed" in capsys.readouterr().out
+    assert len(rounds(tmp_path)) == 1
+    for obstacle in obstacles:
+        obstacle.rmdir()
+    assert search(path) == 0
+    assert len(rounds(tmp_path)) == 3
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "key"),
+    [
+        ("hyperparameters.lr: 3", "hyperparameters.lr: 2", "space"),
+        ("round: 3", "round: 2", "round"),
+        ("width: 8", "width: 16", "base"),
+        ("trials: ", "seeds: 1\n  trials: ", "seeds"),
+        ("trials: ", "objective: worst\n  trials: ", "objective"),
+    ],
+)
+def test_another_search_is_not_mixed_into_one_on_disk(undisturbed, tmp_path, capsys, old, new, key):
+    shutil.copytree(undisturbed / "runs", tmp_path / "runs")
+    path = search_file(tmp_path)
+    path.write_text(path.read_text().replace(old, new))
+    assert search(path) == 2
+    error = capsys.readouterr().err
+    assert re.match(rf"error: search: .* was begun with another {key}: expected ", error)
+    assert error.count("\n") == 1
+
+
+def test_several_proposers_and_repeats_share_the_runs_of_the_start(tmp_path):
+    path = search_file(tmp_path, trials=4)
+    text = path.read_text()
+    path.write_text(
+        text.replace("  round", "  proposers: [trust_region, random]\n  repeats: 2\n  round")
+    )
+    assert search(path) == 0
+    names = ["trust_region-0", "trust_region-1", "random-0", "random-1"]
+    first = [rounds(tmp_path, name)[1] for name in names]
+    assert all(one != other for i, one in enumerate(first) for other in first[:i])
+    assert all(count == 1 for count in leases(tmp_path).values())
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "problem"),
+    [
+        ("trials: 13", "tries: 16", r"search\.tries: unknown key, did you mean 'trials'"),
+        ("trials: 13", "trials: 0", r"search\.trials: Input should be greater than 0"),
+        ("round: 3", "round: 1", r"search\.round: Input should be greater than 1"),
+        ("round: 3", "proposers: [grid]", r"search\.proposers\.0: Input should be 'trust_region'"),
+        ("round: 3", "proposers: []", r"search\.proposers: "),
+        ("seeds: [10, 11]", "seeds: [3]", r"search\.confirm\.seeds: expected seeds of 4 and "),
+        ("{seeds: [10, 11], at: [7]}", "{at: [7]}", r"search\.confirm\.seeds: Field required"),
+        (
+            "hyperparameters.lr: 3",
+            "hyperparameters.rate: 3",
+            r"search\.space: hyperparameters\.rate",
+        ),
+        (
+            "search:",
+            "grid: {seed: [0]}\nsearch:",
+            "search: expected neither grid nor zip beside it",
+        ),
+    ],
+)
+def test_a_wrong_search_is_told_in_one_line(tmp_path, capsys, old, new, problem):
+    path = search_file(tmp_path)
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+    assert search(path, "--dry-run") == 2
+    error = capsys.readouterr().err
+    assert re.match(rf"error: {re.escape(str(path))}: {problem}", error), error
+    assert error.count("\n") == 1
