@@ -13,6 +13,7 @@ import pandas as pd
 from pydantic import BaseModel, ValidationError
 
 from analysis.arms import ARM_COLUMNS, Arm
+from analysis.searches import TRIAL_COLUMNS, read_trials
 from paper_repro.config import RunConfig
 from paper_repro.errors import ConfigError, explain
 from paper_repro.files import write_atomically
@@ -34,6 +35,8 @@ CURVE_COLUMNS = ("run_id", *MetricsLine.__annotations__)
 
 #: The end of the name of a file with the learning curves of a sweep.
 CURVES = "_curves"
+#: The same for the trials of its searches.
+TRIALS = "_trials"
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,6 +55,8 @@ class Results:
     curves: pd.DataFrame
     """The learning curves of these runs, one row a line of `metrics.jsonl` (`CURVE_COLUMNS`);
     empty for committed results whose figures need none."""
+    trials: pd.DataFrame
+    """The trials of its searches (`analysis.searches.read_trials`); empty where it has none."""
 
 
 def load_sweep(runs_dir: Path, sweep: str) -> Results:
@@ -84,11 +89,14 @@ def load_sweep(runs_dir: Path, sweep: str) -> Results:
     if not rows:
         raise ConfigError(f"{directory}: no run has an outcome yet (launch the sweep first)")
     runs = _with_config_columns(pd.DataFrame(rows), directory)
-    return Results(runs, pd.DataFrame(lines, columns=list(CURVE_COLUMNS)))
+    curves = pd.DataFrame(lines, columns=list(CURVE_COLUMNS))
+    return Results(runs, curves, read_trials(directory))
 
 
 def save_results(results: Results, path: Path, curves: bool = False) -> None:
     """Write results as Parquet, atomically; the arm is left out, which is in the configuration.
+
+    The trials of searches go to `<sweep>_trials.parquet`.
 
     Args:
         curves: whether to write the learning curves too, to `<sweep>_curves.parquet`.
@@ -97,12 +105,14 @@ def save_results(results: Results, path: Path, curves: bool = False) -> None:
     frames = {path: results.runs.drop(columns=list(ARM_COLUMNS))}
     if curves or curves_path(path).exists():  # older ones would not be of these runs
         frames[curves_path(path)] = results.curves
+    if len(results.trials):
+        frames[trials_path(path)] = results.trials
     for target, frame in frames.items():
         write_atomically(target, lambda file, frame=frame: frame.to_parquet(file, index=False))  # type: ignore[misc]
 
 
 def load_results(path: Path) -> Results:
-    """Read what `save_results` wrote, with the learning curves if they are there.
+    """Read what `save_results` wrote, with learning curves and trials if they are there.
 
     Raises:
         ConfigError: if the file is absent, is not Parquet, or is of an earlier version.
@@ -116,12 +126,20 @@ def load_results(path: Path) -> Results:
     curves = pd.DataFrame(columns=list(CURVE_COLUMNS))
     if curves_path(path).exists():
         curves = _read_parquet(curves_path(path))
-    return Results(_with_config_columns(runs, path), curves)
+    trials = pd.DataFrame(columns=list(TRIAL_COLUMNS))
+    if trials_path(path).exists():
+        trials = _read_parquet(trials_path(path))
+    return Results(_with_config_columns(runs, path), curves, trials)
 
 
 def curves_path(path: Path) -> Path:
     """Where the learning curves of a file of results are."""
     return path.with_name(f"{path.stem}{CURVES}.parquet")
+
+
+def trials_path(path: Path) -> Path:
+    """Where the trials of a file of results are."""
+    return path.with_name(f"{path.stem}{TRIALS}.parquet")
 
 
 def config_columns(config: BaseModel, prefix: str = "") -> dict[str, Any]:

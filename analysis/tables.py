@@ -19,7 +19,7 @@ import pandas as pd
 from analysis.arms import STUDIES, Study
 from analysis.duration import effects, exponents, fit_conditions
 from analysis.final_losses import duration_laws
-from analysis.load import COMMITTED_RESULTS, CURVES, load_results
+from analysis.load import COMMITTED_RESULTS, CURVES, TRIALS, load_results
 from analysis.report import Columns, bracketed, readable, scale_range
 from analysis.transfer import fit_transfer
 from paper_repro.errors import ConfigError
@@ -131,7 +131,7 @@ def _results(results_dir: Path) -> Iterator[tuple[Study, str, pd.DataFrame]]:
 
 def size_of(stem: str, sweep: str) -> str | None:
     """The size whose runs of a sweep are in a file (`lr_width_gpu`: gpu); None if none are."""
-    if stem.endswith(CURVES) or stem in STUDIES.keys() - {sweep}:
+    if stem.endswith((CURVES, TRIALS)) or stem in STUDIES.keys() - {sweep}:
         return None
     name, _, size = stem.partition(f"{sweep}_")
     return "cpu" if stem == sweep else size if not name and size else None

@@ -21,6 +21,7 @@ NAMES = (
     "eps_fixes",
     "duration_exponents",
     "loss_vs_tokens",
+    "search",
 )
 """All figures (`figures.registry.FIGURES`), in the order in which they are made."""
 

@@ -15,6 +15,7 @@ from figures.duration_exponents import make_duration_exponents
 from figures.loss_vs_tokens import make_loss_vs_tokens
 from figures.made import Made
 from figures.names import check_name
+from figures.search import make_search
 from figures.transfer import make_study
 
 
@@ -33,6 +34,7 @@ FIGURES = {
     **{name: FigureEntry(partial(make_study, study), (name,)) for name, study in STUDIES.items()},
     "duration_exponents": FigureEntry(make_duration_exponents, ("lr_duration",)),
     "loss_vs_tokens": FigureEntry(make_loss_vs_tokens, ("lr_duration",)),
+    "search": FigureEntry(make_search, ("search_global", "search_global_defaults")),
 }
 
 

@@ -81,7 +81,7 @@ def _sweep(path: Path, file: SweepFile, overrides: Sequence[str], asked: str | N
     varied.update(key for content in files.values() for key in _paths(content))
     for override in overrides:
         base = _override(base, override, sorted(varied))
-    bases = {None: base, **{name: _merged(base, content) for name, content in files.items()}}
+    bases: Bases = {None: base, **{name: _merged(base, content) for name, content in files.items()}}
     sweep = Sweep(
         path=path,
         name=file.name if size in (None, "cpu") else f"{file.name}_{size}",

@@ -2,6 +2,7 @@ import importlib
 import math
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -154,7 +155,7 @@ def test_a_figure_that_cannot_be_drawn_leaves_the_others(runs, tmp_path, capsys)
     results = load_sweep(runs, "lr_width")
     save_results(results, tmp_path / "results" / "lr_width.parquet")
     text = results.runs["config"].str.replace('"cosine"', '"wsd"')
-    bad = Results(results.runs.assign(config=text), results.curves)
+    bad = replace(results, runs=results.runs.assign(config=text))
     save_results(bad, tmp_path / "results" / "lr_duration.parquet")
     save_results(results, tmp_path / "results" / "eps_fixes.parquet")  # drawn after the bad one
     assert run_main(tmp_path) == 2

@@ -11,7 +11,8 @@ import pytest
 from paper_repro.config import RunConfig
 from paper_repro.search import PROPOSERS, Point, parse_space
 from paper_repro.search import trust_region as ours
-from paper_repro.search.proposers import Proposal, Proposer, Told, make_proposer
+from paper_repro.search.methods import make_proposer
+from paper_repro.search.proposers import Proposal, Proposer, Told
 from paper_repro.search.trust_region import TrustRegion
 
 SPACE = parse_space(

@@ -88,7 +88,7 @@ def test_an_axis_of_base_files_puts_each_over_the_base(read, tmp_path):
             "model: {wdith: 3}",
             r"base_file: .*tuned\.yaml: model\.wdith: unknown key",
         ),
-        (["tuned.yaml"], "a: [", r"base_file: .*tuned\.yaml, line 1: not valid YAML"),
+        (["tuned.yaml"], "a: [", r"base_file: .*tuned\.yaml, line 2: not valid YAML"),
         ([3], None, r"base_file: expected a list of paths of YAML files"),
         ("tuned.yaml", None, r"base_file: expected a list of paths of YAML files"),
     ],

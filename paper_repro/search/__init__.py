@@ -4,9 +4,11 @@ from paper_repro.search.found import tuned, write_found
 from paper_repro.search.proposers import PROPOSERS, ProposerName
 from paper_repro.search.search import Objective, Search, Trial
 from paper_repro.search.space import Coordinate, Point, Space, parse_space
-from paper_repro.search.state import SearchState
+from paper_repro.search.state import CONFIRM, FOLDER, SearchState
 
 __all__ = [
+    "CONFIRM",
+    "FOLDER",
     "PROPOSERS",
     "Coordinate",
     "Objective",

@@ -1,4 +1,4 @@
-"""Proposers: what is tried next, behind one ask/tell interface.
+"""The ask/tell interface behind which proposers stand: they choose what is tried next.
 
 A search goes in rounds. A proposer is asked for the trials of a round, and told how they ended
 before it is asked again. Its answers depend on nothing but its seed and what it was told, so a
@@ -11,8 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol, get_args
 
-from paper_repro.errors import ConfigError
-from paper_repro.search.space import Point, Space
+from paper_repro.search.space import Point
 
 ProposerName = Literal["trust_region", "random", "tpe", "cma_es", "gp"]
 PROPOSERS: tuple[ProposerName, ...] = get_args(ProposerName)
@@ -60,22 +59,3 @@ class Proposer(Protocol):
     @property
     def converged(self) -> bool:
         """Whether further trials are not worth it."""
-
-
-def make_proposer(name: ProposerName, space: Space, seed: int) -> Proposer:
-    """A proposer that was told nothing yet.
-
-    Raises:
-        ConfigError: it needs Optuna, which is not installed.
-    """
-    if name == "trust_region":
-        from paper_repro.search.trust_region import TrustRegion
-
-        return TrustRegion(space, seed)
-    try:
-        from paper_repro.search.optuna_proposers import CmaEsProposer, OptunaProposer
-    except ModuleNotFoundError as error:
-        raise ConfigError(
-            f"search.proposers: {name} needs {error.name}: pip install 'paper-repro[search]'"
-        ) from None
-    return (CmaEsProposer if name == "cma_es" else OptunaProposer)(name, space, seed)

@@ -6,7 +6,8 @@ beside the records, created exclusively: whoever finds that a round has ended as
 number of workers on any machines, and there is one sequence of rounds. Nothing else is kept. The
 results of trials are those of the records of their runs.
 
-In the end, incumbents are tried at seeds that the search did not use.
+In the end, incumbents are tried at seeds that the search did not use. `confirm.json` beside the
+rounds says which, for readers.
 """
 
 from __future__ import annotations
@@ -19,14 +20,16 @@ from typing import Any
 
 from paper_repro.config import RunConfig
 from paper_repro.errors import ConfigError
-from paper_repro.files import create_exclusively, read_json
+from paper_repro.files import create_exclusively, read_json, write_json
 from paper_repro.records import Record
-from paper_repro.search.proposers import Proposal, Proposer, Told, make_proposer
+from paper_repro.search.methods import make_proposer
+from paper_repro.search.proposers import Proposal, Proposer, Told
 from paper_repro.search.search import Search, Trial
 from paper_repro.search.space import Point
 
 FOLDER = "search"
 """The folder of all searches of a sweep, beside the records of its runs."""
+CONFIRM = "confirm.json"
 
 
 class SearchState:
@@ -88,6 +91,14 @@ class SearchState:
             self._confirmations = [confirm(incumbent(number)[0], number) for number in at]
             self._read_outcomes(self._confirmations)
         return self._confirmations
+
+    def describe(self, trial: Trial) -> dict[str, Any]:
+        """A trial as plain data, as it is written into its round."""
+        return {
+            "octaves": self.search.space.named(trial.proposal.point),
+            "repeat": trial.proposal.repeat,
+            "runs": list(trial.runs),
+        }
 
     @property
     def proposer(self) -> Proposer:
@@ -160,11 +171,16 @@ class SearchState:
         """
         self.read()
         if self._written == 0:
-            self._write([trial.proposal for trial in self.rounds[0]])
+            self._write(self.rounds[0])
         while self.round_ended and not self.stuck and self._goes_on:
             asked = self.proposer.ask(min(self.search.round_size, self.unasked))
             self._asked += 1
-            self._write(asked)
+            self._write(self._round(asked, first=len(self.trials)))
+        if self.confirmations:
+            of_each = [{"after": t.number, **self.describe(t)} for t in self.confirmations]
+            content = {"seeds": list(self.search.confirm_seeds), "trials": of_each}
+            if read_json(path := self.directory / CONFIRM) != content:
+                write_json(path, content)
 
     @property
     def _goes_on(self) -> bool:
@@ -172,14 +188,9 @@ class SearchState:
         ended_early = self.search.proposer == "trust_region" and self.proposer.converged
         return self.unasked > 0 and not ended_early
 
-    def _write(self, proposals: list[Proposal]) -> None:
+    def _write(self, trials: Sequence[Trial]) -> None:
         """Put a round on disk, unless another worker did, and take up what is there."""
-        content: dict[str, Any] = {
-            "trials": [
-                {"octaves": self.search.space.named(proposal.point), "repeat": proposal.repeat}
-                for proposal in proposals
-            ]
-        }
+        content: dict[str, Any] = {"trials": [self.describe(trial) for trial in trials]}
         if self._written == 0:
             content = {"search": self.search.definition(), **content}
         self.directory.mkdir(parents=True, exist_ok=True)

@@ -1,0 +1,100 @@
+"""What searches tried and found, as tables; the race of their proposers."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from paper_repro.files import read_json
+from paper_repro.search import CONFIRM, FOLDER
+from paper_repro.statistics import over_seeds
+
+#: Of a frame of trials. `runs` are run ids and `octaves` the coordinates that are moved, as JSON.
+TRIAL_COLUMNS = (
+    *("search", "proposer", "search_seed", "kind", "trial", "round", "repeat"),
+    *("octaves", "runs"),
+)
+
+#: Names in print, in the order of print.
+PROPOSER_NAMES = {
+    "trust_region": "trust region",
+    "random": "random",
+    "tpe": "TPE",
+    "cma_es": "CMA-ES",
+    "gp": "Gaussian process",
+}
+
+
+def read_trials(sweep_dir: Path) -> pd.DataFrame:
+    """The trials of all searches of a sweep, one row each, from their rounds on disk.
+
+    Columns: `search`, its name; `kind`, `trial` or `confirmation`; `trial`, its place in the search
+    from 0, or for a confirmation the number of trials before it; and `TRIAL_COLUMNS`.
+    """
+    rows: list[dict[str, Any]] = []
+    for directory in sorted((sweep_dir / FOLDER).glob("*/")):
+        proposer, _, seed = directory.name.rpartition("-")
+        known = {"search": directory.name, "proposer": proposer, "search_seed": int(seed)}
+        number = 0
+        for index, path in enumerate(sorted(directory.glob("[0-9]*.json"))):
+            for trial in (read_json(path) or {})["trials"]:
+                place = {"kind": "trial", "trial": number, "round": index}
+                rows.append(known | place | _trial(trial))
+                number += 1
+        for trial in (read_json(directory / CONFIRM) or {"trials": []})["trials"]:
+            place = {"kind": "confirmation", "trial": trial["after"], "round": -1}
+            rows.append(known | place | _trial(trial))
+    return pd.DataFrame(rows, columns=list(TRIAL_COLUMNS))
+
+
+def _trial(content: dict[str, Any]) -> dict[str, Any]:
+    texts = {key: json.dumps(content[key], sort_keys=True) for key in ("octaves", "runs")}
+    return {"repeat": content["repeat"], **texts}
+
+
+def with_losses(trials: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
+    """Trials with their `loss` and its standard deviation over seeds, `sd` (nats).
+
+    The loss is the mean of the final validation losses of the runs: infinite where one diverged or
+    failed, or where there are none.
+    """
+    final = runs.set_index("run_id")["val_loss"].fillna(np.inf)
+    losses = [final.reindex(json.loads(ids)) for ids in trials["runs"]]
+    return trials.assign(
+        loss=[each.mean() if len(each) else np.inf for each in losses],
+        sd=[each.std() if np.isfinite(each).all() else np.nan for each in losses],
+    )
+
+
+def race(trials: pd.DataFrame) -> pd.DataFrame:
+    """Proposers at equal trials: the mean loss of their incumbents at seeds that no search used.
+
+    One row a proposer and number of trials: `searches`; `loss` with its interval over searches;
+    `seen`, the mean of what the searches themselves took their incumbents' loss to be; `infinite`,
+    the mean number of trials with an infinite loss. `trials` is of `with_losses`.
+    """
+    rows = []
+    tried = trials[trials["kind"] == "trial"]
+    confirmed = trials[trials["kind"] == "confirmation"]
+    for (proposer, after), found in confirmed.groupby(["proposer", "trial"]):
+        before = tried[(tried["proposer"] == proposer) & (tried["trial"] < after)]
+        first = before[before["repeat"] == 0]
+        rows.append(
+            {
+                "proposer": proposer,
+                "trials": after,
+                "searches": len(found),
+                **over_seeds(found["loss"].to_list()).columns("loss"),
+                "seen": first.groupby("search")["loss"].min().mean(),
+                "infinite": np.isinf(before["loss"]).sum() / len(found),
+            }
+        )
+    order = {name: place for place, name in enumerate(PROPOSER_NAMES)}
+    table = pd.DataFrame(rows)
+    return table.sort_values(
+        ["trials", "proposer"], key=lambda column: column.replace(order), ignore_index=True
+    )

@@ -1,0 +1,124 @@
+"""Speed-up: how many fewer tokens one arm needs to reach the final loss of another.
+
+Both arms train equally long, and their runs are paired by seed. Of a pair, the speed-up of `faster`
+over `reference` is the tokens of the reference run over the tokens at which the learning curve of
+the other first reaches the reference's final loss, interpolated linearly in the logarithm of
+tokens. A run that does not get there is slower: then it is the tokens at which the reference first
+reaches the final loss of the other, over its own. So exchanging the arms inverts the speed-up.
+
+The schedule is that of the whole run: a curve that is cut where it reaches the loss is not of a
+run that was planned to be so short, which would have ended lower. Speed-ups of this kind are
+therefore below those of two laws of the loss against duration (our reading: the paper does not say
+which it reports).
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike
+
+from analysis.load import Results
+from paper_repro.statistics import over_seeds
+
+#: What names a rung of a ladder: a shape and a duration, under a parameterisation.
+RUNG = {
+    "scaling.parameterization": "parameterization",
+    "model.width": "width",
+    "model.depth": "depth",
+    "train.batch_size": "batch_size",
+    "train.tokens": "tokens",
+}
+
+
+def tokens_to_reach(tokens: ArrayLike, losses: ArrayLike, target: float) -> float:
+    """Tokens at which a learning curve first reaches a loss; NaN if it does not.
+
+    Args:
+        tokens: of the points of the curve, increasing.
+        losses: at these points, in nats.
+    """
+    at, loss = np.asarray(tokens, float), np.asarray(losses, float)
+    reached = np.flatnonzero(loss <= target)
+    if not len(reached):
+        return math.nan
+    last = reached[0]
+    if last == 0:
+        return float(at[0])
+    share = (loss[last - 1] - target) / (loss[last - 1] - loss[last])
+    return float(np.exp(np.log(at[last - 1]) + share * np.log(at[last] / at[last - 1])))
+
+
+def speedup(faster: pd.DataFrame, reference: pd.DataFrame) -> float:
+    """The speed-up of one run over another of equal duration.
+
+    Args:
+        faster, reference: learning curves, with the columns `tokens` and `val_loss`.
+    """
+    reached = tokens_to_reach(faster["tokens"], faster["val_loss"], reference["val_loss"].iloc[-1])
+    if not math.isnan(reached):
+        return float(reference["tokens"].iloc[-1] / reached)
+    reached = tokens_to_reach(
+        reference["tokens"], reference["val_loss"], faster["val_loss"].iloc[-1]
+    )
+    return float(reached / faster["tokens"].iloc[-1])
+
+
+def compare_arms(results: Results, arms: pd.Series, faster: str, reference: str) -> pd.DataFrame:
+    """Gain and speed-up of one arm over another at every rung where both were run.
+
+    Args:
+        arms: the arm of each run, with the index of `results.runs`.
+
+    Returns:
+        a row a rung, in the order of parameters: `rung`, its name; the columns of `RUNG`;
+        `parameters`; `seeds`; `gain`, the loss of the reference less that of the other in nats;
+        `speedup`; both with intervals over seeds (of the speed-up, of its logarithm).
+    """
+    runs = results.runs.assign(arm=arms)
+    runs = runs[runs["arm"].isin([faster, reference])]
+    curves = results.curves.dropna(subset=["val_loss"]).sort_values("step")
+    of_run = dict(iter(curves.groupby("run_id")))
+    rows = []
+    for names, rung in runs.groupby(list(RUNG)):
+        pairs = rung.pivot(index="seed", columns="arm", values="run_id")
+        pairs = pairs.reindex(columns=[faster, reference]).dropna()
+        if pairs.empty:
+            continue
+        final = rung.set_index("run_id")["val_loss"]
+        gains = final[pairs[reference]].to_numpy() - final[pairs[faster]].to_numpy()
+        logs = [
+            math.log(speedup(of_run[one], of_run[other])) if np.isfinite(gain) else math.nan
+            for one, other, gain in zip(pairs[faster], pairs[reference], gains, strict=True)
+        ]
+        factor = {
+            name: math.exp(value) for name, value in over_seeds(logs).columns("speedup").items()
+        }
+        rows.append(
+            dict(zip(RUNG.values(), names, strict=True))
+            | {"parameters": rung["parameters"].iloc[0], "seeds": len(pairs)}
+            | over_seeds(gains.tolist()).columns("gain")
+            | {name: math.exp(logarithm) for name, logarithm in factors.items()}
+        )
+    table = pd.DataFrame(rows).sort_values(
+        ["parameterization", "parameters", "tokens", "batch_size"], ignore_index=True
+    )
+    table.insert(0, "rung", _names(table))
+    return table
+
+
+def _names(table: pd.DataFrame) -> list[str]:
+    """What each rung has more than the smallest, such as `width × 4, tokens × 4`."""
+    scales = ["width", "depth", "batch_size", "tokens"]
+    least = table[scales].min()
+    names = []
+    for _, row in table[scales].iterrows():
+        grown = [
+            f"{scale.replace('_size', '')} × {row[scale] / least[scale]:g}"
+            for scale in scales
+            if row[scale] != least[scale]
+        ]
+        names.append(", ".join(grown) or "proxy")
+    return names
