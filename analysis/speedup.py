@@ -93,9 +93,7 @@ def compare_arms(results: Results, arms: pd.Series, faster: str, reference: str)
             math.log(speedup(of_run[one], of_run[other])) if np.isfinite(gain) else math.nan
             for one, other, gain in zip(pairs[faster], pairs[reference], gains, strict=True)
         ]
-        factor = {
-            name: math.exp(value) for name, value in over_seeds(logs).columns("speedup").items()
-        }
+        factors = over_seeds(logs).columns("speedup")
         rows.append(
             dict(zip(RUNG.values(), names, strict=True))
             | {"parameters": rung["parameters"].iloc[0], "seeds": len(pairs)}

@@ -140,31 +140,28 @@ def _size(file: SweepFile, asked: str | None) -> Size | None:
 
 
 def _base(part: Part, folder: Path, place: str = "") -> Any:
-    """The base of a part of a file, over that of the file that it names."""
-    if part.base_file is None:
-        return part.base
-    path = folder / part.base_file
+    """The base of a part of a file, over those of the files that it names."""
+    base: Any = {}
+    for path in part.base_file:
+        base = _merged(base, _read_base(folder / path, f"{place}base_file"))
+    return _merged(base, part.base)
+
+
+def _read_base(path: Path, key: str) -> Any:
+    """A part of a RunConfig, checked for its keys; `key` of the sweep file names the path."""
     try:
-        return _merged(schema.BASE.validate_python(read_yaml(path)), part.base)
+        return schema.BASE.validate_python(read_yaml(path))
     except ValidationError as error:
-        raise ConfigError(f"{place}base_file: {path}: {schema.first_problem(error)}") from None
+        raise ConfigError(f"{key}: {path}: {schema.first_problem(error)}") from None
     except ConfigError as error:
-        raise ConfigError(f"{place}base_file: {error}") from None
+        raise ConfigError(f"{key}: {error}") from None
 
 
 def _files_of_axes(grids: Sequence[Sequence[Axis]], folder: Path) -> dict[str, Any]:
     """What the files of axes `base_file` say, by the names that they have there."""
     named = {point.get(schema.BASE_FILE) for axes in grids for axis in axes for point in axis}
-    files = {}
-    for name in sorted(name for name in named if name is not None):
-        try:
-            files[name] = schema.BASE.validate_python(read_yaml(folder / name))
-        except ValidationError as error:
-            problem = schema.first_problem(error)
-            raise ConfigError(f"{schema.BASE_FILE}: {folder / name}: {problem}") from None
-        except ConfigError as error:
-            raise ConfigError(f"{schema.BASE_FILE}: {error}") from None
-    return files
+    names = sorted(name for name in named if name is not None)
+    return {name: _read_base(folder / name, schema.BASE_FILE) for name in names}
 
 
 def _paths(content: Any, place: str = "") -> Iterator[str]:

@@ -15,7 +15,8 @@
 `grid` or `zip` must be there. A step other than one octave is `{log2: [low, high, step]}`. `grid`
 may be a list of grids, all of which are run: arms with ranges of their own. `zip` may be a list of
 groups, each advancing by itself. A base that several files share stands in a file of its own, and
-`base_file: bases/paper.yaml`, a path from the sweep file, puts it under `base`. As an axis,
+`base_file: bases/paper.yaml`, a path from the sweep file, puts it under `base`; of a list, each
+goes over the one before. As an axis,
 `base_file: [null, tuned.yaml]` puts each file's content over `base`; null changes nothing.
 
 A file may exist at several sizes:
@@ -217,6 +218,11 @@ def _path(value: Any, info: ValidationInfo) -> Path:
     return Path(value)
 
 
+def _one_or_several_paths(value: Any, info: ValidationInfo) -> tuple[Path, ...]:
+    several = value if isinstance(value, list) and value else [value]
+    return tuple(_path(each, info) for each in several)
+
+
 def not_a_size(size: object, sizes: Iterable[str]) -> str:
     """What is wrong with a size that a file does not have."""
     return f"expected one of {', '.join(sizes)}, the file's sizes (got {size!r})"
@@ -243,6 +249,7 @@ _ONE, _SEVERAL = TypeAdapter[Any](Axes), TypeAdapter[Any](list[Axes])
 Groups = Annotated[list[dict[str, list[Any]]], PlainValidator(_one_or_several)]
 Base = Annotated[dict[str, Any], BeforeValidator(_check_base)]
 FilePath = Annotated[Path | None, PlainValidator(_path)]
+FilePaths = Annotated[tuple[Path, ...], PlainValidator(_one_or_several_paths)]
 Name = Annotated[str, PlainValidator(_safe_name)]
 
 
@@ -303,8 +310,9 @@ class Part(BaseModel):
 
     base: Base = {}
     """A part of a RunConfig, as nested mappings."""
-    base_file: FilePath = None
-    """A YAML file with another part of a RunConfig, over which `base` goes; seen from this file."""
+    base_file: FilePaths = ()
+    """YAML files with further parts of a RunConfig, each over those before it and below `base`;
+    one path, or a list; seen from this file."""
     grid: Groups = []
     """Grids: every combination of the values of each. Empty: the key is absent."""
     zip: Annotated[Groups, AfterValidator(_check_lengths)] = []
