@@ -9,14 +9,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from paper_repro.files import read_json
+from paper_repro.files import create_exclusively, read_json, write_json
 from paper_repro.search import CONFIRM, FOLDER
 from paper_repro.statistics import over_seeds
 
-#: Of a frame of trials. `runs` are run ids and `octaves` the coordinates that are moved, as JSON.
+#: Of a frame of trials. `octaves` are the coordinates that are moved, and `runs` run ids, as JSON;
+#: `definition` says what the search is, with its first trial only.
 TRIAL_COLUMNS = (
     *("search", "proposer", "search_seed", "kind", "trial", "round", "repeat"),
-    *("octaves", "runs"),
+    *("octaves", "runs", "definition"),
 )
 
 #: Names in print, in the order of print.
@@ -41,19 +42,42 @@ def read_trials(sweep_dir: Path) -> pd.DataFrame:
         known = {"search": directory.name, "proposer": proposer, "search_seed": int(seed)}
         number = 0
         for index, path in enumerate(sorted(directory.glob("[0-9]*.json"))):
-            for trial in (read_json(path) or {})["trials"]:
+            content = read_json(path) or {"trials": []}
+            for trial in content["trials"]:
                 place = {"kind": "trial", "trial": number, "round": index}
-                rows.append(known | place | _trial(trial))
+                definition = "" if number else json.dumps(content["search"])
+                rows.append(known | place | _trial(trial) | {"definition": definition})
                 number += 1
         for trial in (read_json(directory / CONFIRM) or {"trials": []})["trials"]:
             place = {"kind": "confirmation", "trial": trial["after"], "round": -1}
-            rows.append(known | place | _trial(trial))
+            rows.append(known | place | _trial(trial) | {"definition": ""})
     return pd.DataFrame(rows, columns=list(TRIAL_COLUMNS))
 
 
 def _trial(content: dict[str, Any]) -> dict[str, Any]:
     texts = {key: json.dumps(content[key], sort_keys=True) for key in ("octaves", "runs")}
     return {"repeat": content["repeat"], **texts}
+
+
+def write_rounds(trials: pd.DataFrame, sweep_dir: Path) -> None:
+    """The reverse of `read_trials`, for a launch to go on from."""
+    for (search, number), some in trials.groupby(["search", "round"]):
+        directory = sweep_dir / FOLDER / search
+        directory.mkdir(parents=True, exist_ok=True)
+        ordered = [row for _, row in some.sort_values("trial").iterrows()]
+        if number < 0:
+            after = [{"after": int(row["trial"]), **_described(row)} for row in ordered]
+            write_json(directory / CONFIRM, {"trials": after})
+            continue
+        content: dict[str, Any] = {"trials": [_described(row) for row in ordered]}
+        if number == 0:
+            content = {"search": json.loads(ordered[0]["definition"]), **content}
+        create_exclusively(directory / f"{number + 1:04d}.json", content)
+
+
+def _described(row: pd.Series) -> dict[str, Any]:
+    texts = {key: json.loads(row[key]) for key in ("octaves", "runs")}
+    return {"repeat": int(row["repeat"]), **texts}
 
 
 def with_losses(trials: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:

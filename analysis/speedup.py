@@ -23,14 +23,18 @@ from numpy.typing import ArrayLike
 from analysis.load import Results
 from paper_repro.statistics import over_seeds
 
-#: What names a rung of a ladder: a shape and a duration, under a parameterisation.
+#: What names a rung of a ladder: text, a shape and a duration, under a parameterisation.
 RUNG = {
+    "data.corpus": "corpus",
+    "data.tokenizer": "tokenizer",
     "scaling.parameterization": "parameterization",
     "model.width": "width",
     "model.depth": "depth",
     "train.batch_size": "batch_size",
     "train.tokens": "tokens",
 }
+SCALES = ["width", "depth", "batch_size", "tokens"]
+TEXT = ["corpus", "tokenizer"]
 
 
 def tokens_to_reach(tokens: ArrayLike, losses: ArrayLike, target: float) -> float:
@@ -108,15 +112,17 @@ def compare_arms(results: Results, arms: pd.Series, faster: str, reference: str)
 
 
 def _names(table: pd.DataFrame) -> list[str]:
-    """What each rung has more than the smallest, such as `width × 4, tokens × 4`."""
-    scales = ["width", "depth", "batch_size", "tokens"]
-    least = table[scales].min()
+    """What each rung has more than the smallest, such as `width × 4, tokens × 4`, and other text.
+
+    The text of most rungs is that of the proxy.
+    """
+    least, text = table[SCALES].min(), table[TEXT].mode().iloc[0]
     names = []
-    for _, row in table[scales].iterrows():
+    for _, row in table.iterrows():
         grown = [
             f"{scale.replace('_size', '')} × {row[scale] / least[scale]:g}"
-            for scale in scales
+            for scale in SCALES
             if row[scale] != least[scale]
         ]
-        names.append(", ".join(grown) or "proxy")
+        names.append(", ".join([*grown, *row[TEXT][row[TEXT] != text]]) or "proxy")
     return names

@@ -11,10 +11,13 @@ import time
 from collections import Counter
 from pathlib import Path
 
+import pandas as pd
 import psutil
 import pytest
 from support.tiny_sweep import start
 
+from analysis.load import load_results, load_sweep, save_results
+from analysis.restore import restore
 from paper_repro.config import RunConfig
 from paper_repro.files import read_yaml
 from paper_repro.records import Record
@@ -126,6 +129,21 @@ def test_a_finished_search_has_nothing_to_do_and_may_be_given_more_trials(undist
     assert search(search_file(tmp_path, TRIALS + 3)) == 0
     assert rounds(tmp_path)[:-1] == rounds(undisturbed)
     assert all(count == 1 for count in leases(tmp_path).values())
+
+
+def test_a_search_goes_on_from_its_committed_results(undisturbed, tmp_path):
+    results = tmp_path / "tiny.parquet"
+    save_results(load_sweep(undisturbed / "runs", "tiny"), results)
+    assert restore(load_results(results), tmp_path / "runs/tiny") == len(losses(undisturbed))
+    assert search(search_file(tmp_path)) == 0
+    assert not leases(tmp_path)  # nothing was trained
+    assert rounds(tmp_path) == rounds(undisturbed)
+    assert losses(tmp_path) == losses(undisturbed)
+    again = load_sweep(tmp_path / "runs", "tiny")
+    pd.testing.assert_frame_equal(again.trials, load_results(results).trials)
+    assert restore(load_results(results), tmp_path / "runs/tiny") == 0  # they are there
+    assert search(search_file(tmp_path, TRIALS + 3)) == 0
+    assert rounds(tmp_path)[:-1] == rounds(undisturbed)
 
 
 def test_two_workers_make_the_same_rounds_as_one(undisturbed, tmp_path):

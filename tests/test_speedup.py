@@ -48,6 +48,8 @@ def results(ratios: dict[tuple[str, int], float], seeds: int, noise: float) -> R
             rows.append(
                 {
                     "run_id": run_id,
+                    "data.corpus": "sotu",
+                    "data.tokenizer": "bytes",
                     "scaling.parameterization": "complete_d",
                     "model.width": width,
                     "model.depth": 4,

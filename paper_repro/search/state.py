@@ -178,7 +178,7 @@ class SearchState:
             self._write(self._round(asked, first=len(self.trials)))
         if self.confirmations:
             of_each = [{"after": t.number, **self.describe(t)} for t in self.confirmations]
-            content = {"seeds": list(self.search.confirm_seeds), "trials": of_each}
+            content = {"trials": of_each}
             if read_json(path := self.directory / CONFIRM) != content:
                 write_json(path, content)
 

@@ -1,0 +1,67 @@
+"""Trials as tables, and the race of proposers, on losses that are known."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import pandas as pd
+import pytest
+
+from analysis.searches import TRIAL_COLUMNS, race, with_losses
+
+
+def trials(rows: list[dict]) -> pd.DataFrame:
+    whole = [
+        {"kind": "trial", "round": 0, "repeat": 0, "octaves": "{}", "definition": ""} | row
+        for row in rows
+    ]
+    for row in whole:
+        row["proposer"], _, row["search_seed"] = row["search"].rpartition("-")
+        row["runs"] = json.dumps(row["runs"])
+    return pd.DataFrame(whole, columns=list(TRIAL_COLUMNS))
+
+
+def runs(losses: dict[str, float]) -> pd.DataFrame:
+    return pd.DataFrame({"run_id": list(losses), "val_loss": list(losses.values())})
+
+
+def test_the_loss_of_a_trial_is_the_mean_of_its_runs():
+    found = with_losses(
+        trials(
+            [
+                {"search": "gp-0", "trial": 0, "runs": ["a", "b"]},
+                {"search": "gp-0", "trial": 1, "runs": ["a", "diverged"]},
+                {"search": "gp-0", "trial": 2, "runs": ["a", "failed"]},
+                {"search": "gp-0", "trial": 3, "runs": []},
+                {"search": "gp-0", "trial": 4, "runs": ["a", "absent"]},
+            ]
+        ),
+        runs({"a": 2.0, "b": 1.0, "diverged": math.inf, "failed": math.nan}),
+    )
+    assert found["loss"].tolist() == [1.5, *[math.inf] * 3, 2.0]
+    assert found["sd"].iloc[0] == pytest.approx(math.sqrt(0.5))
+
+
+def test_proposers_are_compared_by_their_incumbents_at_fresh_seeds():
+    rows, losses = [], {}
+    for proposer, seen, fresh in (("gp", 1.5, [1.8, 1.9, 2.0]), ("tpe", 1.6, [1.7, 1.8, 1.9])):
+        for seed, loss in enumerate(fresh):
+            name = f"{proposer}-{seed}"
+            losses |= {f"{name}-start": 2.5, f"{name}-best": seen, f"{name}-fresh": loss}
+            losses[f"{name}-again"] = 1.0  # at other seeds: not the loss that the search saw
+            rows += [
+                {"search": name, "trial": 0, "runs": [f"{name}-start"]},
+                {"search": name, "trial": 1, "runs": [f"{name}-best"]},
+                {"search": name, "trial": 2, "runs": [f"{name}-again"], "repeat": 1},
+                {"search": name, "trial": 3, "runs": []},
+                {"search": name, "kind": "confirmation", "trial": 4, "runs": [f"{name}-fresh"]},
+            ]
+    table = race(with_losses(trials(rows), runs(losses))).set_index("proposer")
+    assert list(table.index) == ["tpe", "gp"]  # in the order of print
+    assert table.loc["gp", "loss"] == pytest.approx(1.9)
+    assert table.loc["gp", "loss_high"] == pytest.approx(1.9 + 0.1 * 4.302653 / math.sqrt(3))
+    assert table["seen"].to_dict() == pytest.approx({"tpe": 1.6, "gp": 1.5})
+    assert (table["searches"] == 3).all()
+    assert (table["infinite"] == 1).all()
+    assert (table["trials"] == 4).all()
