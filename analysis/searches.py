@@ -61,8 +61,9 @@ def _trial(content: dict[str, Any]) -> dict[str, Any]:
 
 def write_rounds(trials: pd.DataFrame, sweep_dir: Path) -> None:
     """The reverse of `read_trials`, for a launch to go on from."""
-    for (search, number), some in trials.groupby(["search", "round"]):
-        directory = sweep_dir / FOLDER / search
+    for _, some in trials.groupby(["search", "round"]):
+        number = int(some["round"].iloc[0])
+        directory = sweep_dir / FOLDER / some["search"].iloc[0]
         directory.mkdir(parents=True, exist_ok=True)
         ordered = [row for _, row in some.sort_values("trial").iterrows()]
         if number < 0:
