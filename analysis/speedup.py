@@ -79,7 +79,8 @@ def compare_arms(results: Results, arms: pd.Series, faster: str, reference: str)
     Returns:
         a row a rung, in the order of parameters: `rung`, its name; the columns of `RUNG`;
         `parameters`; `seeds`; `gain`, the loss of the reference less that of the other in nats;
-        `speedup`; both with intervals over seeds (of the speed-up, of its logarithm).
+        `speedup`; both with intervals over seeds (of the speed-up, of its logarithm); and `sd` and
+        `reference_sd`, the standard deviations of the final losses of both arms over seeds.
     """
     runs = results.runs.assign(arm=arms)
     runs = runs[runs["arm"].isin([faster, reference])]
@@ -92,6 +93,7 @@ def compare_arms(results: Results, arms: pd.Series, faster: str, reference: str)
         if pairs.empty:
             continue
         final = rung.set_index("run_id")["val_loss"]
+        finite = final.where(np.isfinite(final))
         gains = final[pairs[reference]].to_numpy() - final[pairs[faster]].to_numpy()
         logs = [
             math.log(speedup(of_run[one], of_run[other])) if np.isfinite(gain) else math.nan
@@ -103,6 +105,7 @@ def compare_arms(results: Results, arms: pd.Series, faster: str, reference: str)
             | {"parameters": rung["parameters"].iloc[0], "seeds": len(pairs)}
             | over_seeds(gains.tolist()).columns("gain")
             | {name: math.exp(logarithm) for name, logarithm in factors.items()}
+            | {"sd": finite[pairs[faster]].std(), "reference_sd": finite[pairs[reference]].std()}
         )
     table = pd.DataFrame(rows).sort_values(
         ["parameterization", "parameters", "tokens", "batch_size"], ignore_index=True

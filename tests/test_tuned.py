@@ -1,0 +1,67 @@
+"""Verdicts on what was tuned, and which run is of which arm."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+
+from analysis.tuned import arms_of, verdict
+from paper_repro.config import RunConfig
+from paper_repro.errors import ConfigError
+from paper_repro.search import tuned
+from paper_repro.statistics import Interval
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "expected"),
+    [
+        (0.021, 0.03, "beats"),
+        (-0.01, 0.019, "does not"),
+        (0.019, 0.03, "not decided"),
+        (math.nan, math.nan, "not decided"),  # one seed
+    ],
+)
+def test_a_verdict_needs_the_whole_interval(low, high, expected):
+    assert verdict(Interval((low + high) / 2, low, high), 0.02) == expected
+
+
+@pytest.fixture
+def files(tmp_path) -> dict[str, Path]:
+    contents = {
+        "defaults": {"hyperparameters": {"lr": 2**-5}},
+        "tuned": {"hyperparameters": {"lr": 0.02, "module_multipliers": {"key": {"lr": 2.0}}}},
+        "slow": {"hyperparameters": {"lr": 0.02}, "train": {"warmup_fraction": 0.3}},
+    }
+    paths = {name: tmp_path / f"{name}.yaml" for name in contents}
+    for name, path in paths.items():  # whole, as a search leaves it, or a part
+        config = RunConfig.model_validate(contents[name])
+        content = tuned(config) if name == "tuned" else contents[name]
+        path.write_text(yaml.safe_dump(content), encoding="utf-8")
+    return paths
+
+
+def runs(*configs: dict) -> pd.DataFrame:
+    made = [RunConfig.model_validate(config) for config in configs]
+    rows = [{"run_id": config.run_id, "config": config.model_dump_json()} for config in made]
+    return pd.DataFrame(rows, index=range(5, 5 + len(rows)))
+
+
+def test_runs_are_of_the_arm_whose_numbers_they_have_at_any_shape(files):
+    frame = runs(
+        {"hyperparameters": {"lr": 2**-5}, "model": {"width": 128}, "seed": 3},
+        {"hyperparameters": {"lr": 0.02, "module_multipliers": {"key": {"lr": 2.0}}}},
+        {"hyperparameters": {"lr": 0.02}, "train": {"warmup_fraction": 0.3, "tokens": 65_536}},
+    )
+    found = arms_of(frame, files)
+    assert found.to_dict() == {5: "defaults", 6: "tuned", 7: "slow"}
+
+
+def test_a_run_of_no_arm_and_files_of_one_arm_are_refused(files):
+    with pytest.raises(ConfigError, match=r"run d1-\w+: its hyperparameters are of none of"):
+        arms_of(runs({"hyperparameters": {"lr": 0.02}}), files)
+    with pytest.raises(ConfigError, match=r"tuned\.yaml: the same hyperparameters as"):
+        arms_of(runs({"hyperparameters": {"lr": 0.02}}), {**files, "again": files["tuned"]})
