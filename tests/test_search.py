@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shutil
@@ -14,6 +13,7 @@ from pathlib import Path
 import pandas as pd
 import psutil
 import pytest
+from support.tiny_search import TRIALS, rounds, search_file
 from support.tiny_sweep import start
 
 from analysis.load import load_results, load_sweep, save_results
@@ -25,28 +25,6 @@ from sweeps import launch, status
 from sweeps.expand import read_sweep
 from sweeps.plan import make_plan
 
-SEARCH = """\
-name: tiny
-base:
-  model: {width: 8, depth: 1, head_dim: 8}
-  data: {corpus: synthetic, context: 16}
-  train: {batch_size: 2, tokens: 1920, evaluations: 1, eval_sequences: 8}
-  scaling: {base_width: 8, base_depth: 1, base_batch_size: 2, base_tokens: 1920}
-  hyperparameters: {beta1: 0.6}
-search:
-  space: {hyperparameters.lr: 3, hyperparameters.beta1: 5, hyperparameters.residual: 3}
-  trials: TRIALS
-  round: 3
-  confirm: {seeds: [10, 11], at: [7]}
-"""
-TRIALS = 13
-
-
-def search_file(folder: Path, trials: int = TRIALS, extra: str = "") -> Path:
-    path = folder / "tiny.yaml"
-    path.write_text(SEARCH.replace("TRIALS", str(trials)) + extra, encoding="utf-8")
-    return path
-
 
 def search(path: Path, *arguments: str) -> int:
     """In this process, training included."""
@@ -54,13 +32,6 @@ def search(path: Path, *arguments: str) -> int:
     return launch.main(
         [str(path), "--runs-dir", runs_dir, "--cluster", "debug", "--device", "cpu", *arguments]
     )
-
-
-def rounds(folder: Path, name: str = "trust_region-0") -> list[list[dict]]:
-    """What was asked for, round by round."""
-    paths = sorted((folder / "runs" / "tiny" / "search" / name).glob("0*.json"))
-    assert [path.stem for path in paths] == [f"{n:04d}" for n in range(1, len(paths) + 1)]
-    return [json.loads(path.read_text())["trials"] for path in paths]
 
 
 def losses(folder: Path) -> dict[str, float | None]:

@@ -11,6 +11,7 @@ import subprocess
 
 import pytest
 from support.slurm_jobs import ON_SLURM, Job, launch_sweep, submit_tiny, wait_for
+from support.tiny_search import TRIALS, rounds, search_file
 from support.tiny_sweep import (
     ROOT,
     STEPS,
@@ -68,6 +69,19 @@ def test_smoke_gives_the_numbers_of_this_machine(tmp_path, capfd):
 
     assert launch_sweep(smoke, there, *ON_SLURM) == 0
     assert "Nothing to do" in capfd.readouterr().out
+
+
+def test_a_search_makes_the_rounds_of_this_machine(tmp_path):
+    """Two jobs, which ask for the rounds themselves: no launcher need stay."""
+    folders = tmp_path / "here", tmp_path / "there"
+    for folder, how in zip(folders, (["--cluster", "debug"], ON_SLURM), strict=True):
+        folder.mkdir()
+        assert launch_sweep(search_file(folder), folder / "runs", *how) == 0
+    assert rounds(folders[0]) == rounds(folders[1])
+    records = [sorted((folder / "runs/tiny").glob("*/status.json")) for folder in folders]
+    assert len(records[0]) > TRIALS
+    for here, there in zip(*records, strict=True):
+        assert numbers(here.parent) == numbers(there.parent)
 
 
 def test_a_killed_worker_then_a_relaunch_gives_equal_numbers(job, undisturbed, tmp_path):

@@ -3,12 +3,21 @@
 from paper_repro.search.found import tuned, write_found
 from paper_repro.search.proposers import PROPOSERS, ProposerName
 from paper_repro.search.search import Objective, Search, Trial
-from paper_repro.search.space import Coordinate, Point, Space, parse_space
+from paper_repro.search.space import (
+    DEPTH_PATH,
+    MODULES_PATH,
+    Coordinate,
+    Point,
+    Space,
+    parse_space,
+)
 from paper_repro.search.state import CONFIRM, FOLDER, SearchState
 
 __all__ = [
     "CONFIRM",
+    "DEPTH_PATH",
     "FOLDER",
+    "MODULES_PATH",
     "PROPOSERS",
     "Coordinate",
     "Objective",
