@@ -19,7 +19,7 @@ from paper_repro.model import GPT
 from paper_repro.records import Record, Status
 from sweeps import cancel, launch, status
 from sweeps.expand import read_sweep
-from sweeps.plan import vocabulary_size
+from sweeps.plan import make_plan, vocabulary_size
 
 ROOT = Path(__file__).parent.parent
 TINY = {
@@ -366,7 +366,9 @@ def test_every_size_of_this_project_plans_and_the_largest_builds(
     cluster = ["--cluster", "slurm"] if sweep.profile else []
     arguments = [str(path), "--size", size, "--runs-dir", str(tmp_path / "runs"), "--dry-run"]
     assert launch.main([*arguments, *cluster]) == 0
-    assert f"{len(sweep.runs):,} runs to do" in capsys.readouterr().out
+    # Of a search also the runs that it will ask for.
+    to_do = make_plan(sweep, tmp_path / "runs").to_do
+    assert f"{to_do:,} runs to do" in capsys.readouterr().out
     if size != "paper":
         return
     assert sweep.profile

@@ -1,0 +1,104 @@
+"""How many fewer tokens per-module hyperparameters need than global ones, and at which scale."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from analysis.arms import PARAMETERIZATION_NAMES
+from analysis.load import COMMITTED_RESULTS, Results
+from analysis.report import Columns, readable
+from analysis.speedup import RUNG, compare_arms
+from analysis.tuned import arms_of
+from figures.made import Made
+from figures.style import distinct_palette
+
+#: The arms of the ladder, by the files of their hyperparameters.
+ARMS: dict[str, Path] = {
+    "global": COMMITTED_RESULTS / "tuned_global.yaml",
+    "per module": COMMITTED_RESULTS / "tuned_modules.yaml",
+    "shuffled": COMMITTED_RESULTS / "tuned_modules_shuffled.yaml",
+}
+_LOOKS = {"global": ("0.35", "--"), "per module": ("#0072B2", "-"), "shuffled": ("#D55E00", ":")}
+
+
+def make_speedup(results: Results) -> Made:
+    """Learning curves at the proxy and at the largest rung; gain and speed-up against scale."""
+    arms = arms_of(results.runs, ARMS)
+    table = compare_arms(results, arms, "per module", "global")
+    control = compare_arms(results, arms, "shuffled", "global")
+    figure = Figure((7.4, 6.0), layout="constrained")
+    (first, second), (third, fourth) = figure.subplots(2, 2)
+    of_rule = table[table["parameterization"] == "complete_d"]
+    curves = {
+        "proxy": _draw_curves(first, results, arms, of_rule.iloc[0]),
+        "largest": _draw_curves(second, results, arms, of_rule.iloc[-1]),
+    }
+    first.legend()
+    colours = distinct_palette(sorted(set(table["parameterization"])))
+    for panel, effect, neutral in ((third, "gain", 0), (fourth, "speedup", 1)):
+        for place, (name, colour) in enumerate(colours.items()):
+            rows = table[table["parameterization"] == name]
+            _draw_effect(panel, rows, effect, colour, PARAMETERIZATION_NAMES[name], place)  # type: ignore[index]
+        panel.axhline(neutral, color="0.4", linewidth=1)
+        panel.set_xscale("log")
+        panel.set_xlabel("parameters")
+    third.set_ylabel("gain over global (nats)")
+    fourth.set_ylabel("speed-up over global (tokens)")
+    fourth.legend()
+    frames = {
+        "rungs": table,
+        "shuffled": control,
+        "curves": pd.concat(curves.values(), keys=curves, names=["at"]).reset_index(level=0),
+    }
+    tables = {"Per module against global": readable(table, _COLUMNS)}
+    if len(control):
+        tables["Shuffled multipliers against global"] = readable(control, _COLUMNS)
+    return Made(figure, frames, tables)
+
+
+_COLUMNS: Columns = {
+    "": "rung",
+    "rules": lambda row: PARAMETERIZATION_NAMES[row["parameterization"]],
+    "parameters": lambda row: f"{row['parameters']:,}",
+    "seeds": "seeds",
+    "gain (nats)": ("gain", 3),
+    "speed-up": ("speedup", 2),
+}
+
+
+def _draw_curves(panel: Axes, results: Results, arms: pd.Series, rung: pd.Series) -> pd.DataFrame:
+    """Validation loss against tokens at a rung, the mean over seeds of each arm."""
+    runs = results.runs.assign(arm=arms)
+    for column, name in RUNG.items():
+        runs = runs[runs[column] == rung[name]]
+    lines = results.curves.dropna(subset=["val_loss"]).merge(runs[["run_id", "arm"]], on="run_id")
+    means = lines.groupby(["arm", "tokens"])["val_loss"].mean().reset_index()
+    for name, (colour, style) in _LOOKS.items():
+        curve = means[means["arm"] == name]
+        panel.plot(curve["tokens"], curve["val_loss"], color=colour, linestyle=style, label=name)
+    panel.axhline(means[means["arm"] == "global"]["val_loss"].iloc[-1], color="0.6", linewidth=0.8)
+    panel.set_xscale("log")
+    panel.set_title(f"{rung['rung']}, {rung['parameters'] / 1e3:,.0f}k parameters")
+    panel.set_xlabel("tokens")
+    panel.set_ylabel("validation loss (nats)")
+    return means
+
+
+def _draw_effect(
+    panel: Axes,
+    rows: pd.DataFrame,
+    effect: str,
+    colour: tuple[float, float, float],
+    label: str,
+    place: int,
+) -> None:
+    """Intervals over seeds, those of one size moved apart."""
+    order = rows.groupby("parameters").cumcount() + 0.5 * place
+    x = rows["parameters"] * np.exp(0.06 * order)
+    panel.vlines(x, rows[f"{effect}_low"], rows[f"{effect}_high"], color=colour, linewidth=1)
+    panel.plot(x, rows[effect], "o", color=colour, markersize=4, label=label)
