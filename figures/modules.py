@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
 
 from analysis.load import Results
 from analysis.searches import PROPOSER_NAMES, with_losses
@@ -76,7 +77,7 @@ def _loss(results: Results, search: str) -> float:
     return float(of_search.sort_values("trial")["loss"].iloc[-1])
 
 
-def _draw_types(panel: Axes, multipliers: pd.DataFrame, names: bool) -> object:
+def _draw_types(panel: Axes, multipliers: pd.DataFrame, names: bool) -> AxesImage:
     types = [module for module in MODULES if module in set(multipliers["module"])]
     table = multipliers.pivot(index="module", columns="quantity", values="octaves")
     table = table.reindex(index=types, columns=list(_SYMBOLS))

@@ -39,6 +39,7 @@ PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NonNegativeFloat = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Beta = Annotated[float, Field(gt=0, lt=1)]
+Curve = Annotated[list[NonNegativeFloat], Field(min_length=1)]
 
 
 class _Strict(BaseModel):
@@ -176,27 +177,34 @@ class HyperparameterConfig(_Strict):
     """Multiplier of both residual branches."""
     module_multipliers: dict[ModuleType, dict[Quantity, NonNegativeFloat]] = {}
     """Factor for one module type, e.g. `{query: {lr: 2.0}}`; absent means 1."""
-    depth_multipliers: dict[Quantity, Annotated[list[NonNegativeFloat], Field(min_length=1)]] = {}
+    depth_multipliers: dict[Quantity, Curve] = {}
     """Factors from the first block to the last, e.g. `{lr: [1.0, 0.5]}`; interpolated linearly in
     relative depth when the model has another number of blocks. Only parameters in blocks have one.
     """
+    layer_multipliers: dict[ModuleType, dict[Quantity, Curve]] = {}
+    """The same for one module type, e.g. `{query: {lr: [1.0, 0.5]}}`: with them every layer has
+    hyperparameters of its own."""
 
     @model_validator(mode="after")
     def _multipliers(self) -> HyperparameterConfig:
-        for module_type, factors in self.module_multipliers.items():
-            for quantity, factor in factors.items():
-                key = f"module_multipliers.{module_type}.{quantity}"
-                if quantity == "residual" and module_type not in BRANCHES:
-                    raise ValueError(f"{key}: only {' and '.join(BRANCHES)} end a residual branch")
-                _positive_unless_decay(key, quantity, factor)
+        of_modules = {"module_multipliers": self.module_multipliers}
+        of_layers = {"layer_multipliers": self.layer_multipliers}
+        for section, by_module in (of_modules | of_layers).items():
+            for module_type, factors in by_module.items():
+                for quantity, factor in factors.items():
+                    key = f"{section}.{module_type}.{quantity}"
+                    if quantity == "residual" and module_type not in BRANCHES:
+                        branches = " and ".join(BRANCHES)
+                        raise ValueError(f"{key}: only {branches} end a residual branch")
+                    _positive_unless_decay(key, quantity, factor)
         for quantity, curve in self.depth_multipliers.items():
-            for factor in curve:
-                _positive_unless_decay(f"depth_multipliers.{quantity}", quantity, factor)
+            _positive_unless_decay(f"depth_multipliers.{quantity}", quantity, curve)
         return self
 
 
-def _positive_unless_decay(key: str, quantity: Quantity, factor: float) -> None:
-    if factor == 0 and quantity != "weight_decay":
+def _positive_unless_decay(key: str, quantity: Quantity, factors: float | list[float]) -> None:
+    some = factors if isinstance(factors, list) else [factors]
+    if 0 in some and quantity != "weight_decay":
         raise ValueError(f"{key}: must be greater than 0 (only weight_decay may be switched off)")
 
 

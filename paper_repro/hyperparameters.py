@@ -4,8 +4,9 @@ Every hyperparameter is
 
     base value × module-type multiplier × depth multiplier × the parameterisation's factor
 
-so it is additive in logarithms. They are resolved once a run (`resolve`) and handed on as plain
-numbers. Free of torch: plans of thousands of runs are checked with it.
+(× the multiplier of its layer, where a run has such), so it is additive in logarithms. They are
+resolved once a run (`resolve`) and handed on as plain numbers. Free of torch: plans of thousands of
+runs are checked with it.
 """
 
 from __future__ import annotations
@@ -172,8 +173,14 @@ def check(config: RunConfig) -> None:
         )
     modules = module_types(config.model)
     hyperparameters = config.hyperparameters
-    for module, factors in hyperparameters.module_multipliers.items():
-        key = f"hyperparameters.module_multipliers.{module}"
+    multipliers = [
+        *(("module_multipliers", *each) for each in hyperparameters.module_multipliers.items()),
+        *(("layer_multipliers", *each) for each in hyperparameters.layer_multipliers.items()),
+    ]
+    for section, module, factors in multipliers:
+        key = f"hyperparameters.{section}.{module}"
+        if section == "layer_multipliers" and not MODULES[module].in_block:
+            raise ConfigError(f"{key}: is in no block (use module_multipliers)")
         if module not in modules:
             raise ConfigError(
                 f"{key}: this model has no such module (see model.mlp, model.qk_norm)"
@@ -181,7 +188,7 @@ def check(config: RunConfig) -> None:
         if "init_std" in factors and not MODULES[module].drawn:
             raise ConfigError(f"{key}.init_std: norm gains start at 1 and have no init_std")
     model, scale = config.model, scaling_of(config)
-    if not hyperparameters.depth_multipliers:
+    if not hyperparameters.depth_multipliers and not hyperparameters.layer_multipliers:
         model = model.model_copy(update={"depth": 1})  # the betas of other blocks are the same
     for label in parameter_labels(model).values():
         _beta(config, scale, label, "one_minus_beta1")
@@ -202,12 +209,14 @@ def interpolate(curve: list[float], block: int, depth: int) -> float:
 
 
 def _own(config: RunConfig, module_type: str, block: int | None, quantity: Quantity) -> float:
-    """Module-type multiplier × depth multiplier."""
-    base = config.hyperparameters
-    module = base.module_multipliers.get(cast(ModuleType, module_type), {}).get(quantity, 1.0)
-    if block is None or quantity not in base.depth_multipliers:
-        return module
-    return module * interpolate(base.depth_multipliers[quantity], block, config.model.depth)
+    """Module-type multiplier × depth multiplier × multiplier of the layer."""
+    base, module = config.hyperparameters, cast(ModuleType, module_type)
+    own = base.module_multipliers.get(module, {}).get(quantity, 1.0)
+    if block is not None:
+        for curves in (base.depth_multipliers, base.layer_multipliers.get(module, {})):
+            if quantity in curves:
+                own *= interpolate(curves[quantity], block, config.model.depth)
+    return own
 
 
 def _beta(config: RunConfig, scaling: Scaling, label: Label, quantity: BetaQuantity) -> float:

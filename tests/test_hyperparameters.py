@@ -61,6 +61,20 @@ def test_residual_multiplier_of_one_branch():
     assert resolve(run).residual_multipliers[0][1] == 2.0
 
 
+def test_layer_multipliers_multiply_those_of_type_and_depth():
+    hyperparameters = {
+        "module_multipliers": {"query": {"lr": 3.0}},
+        "depth_multipliers": {"lr": [1.0, 2.0]},
+        "layer_multipliers": {"query": {"lr": [5.0, 7.0]}, "mlp_out": {"residual": [1.0, 2.0]}},
+    }
+    run = config(model={"depth": 3}, scaling={"base_depth": 3}, hyperparameters=hyperparameters)
+    resolved, lr = resolve(run), run.hyperparameters.lr
+    rates = [resolved.parameters[f"blocks.{b}.query.weight"].lr / lr for b in range(3)]
+    assert rates == pytest.approx([3 * 5, 3 * 1.5 * 6, 3 * 2 * 7])  # linear in relative depth
+    assert resolved.parameters["blocks.1.key.weight"].lr == pytest.approx(1.5 * lr)
+    assert [branches for branches in resolved.residual_multipliers] == [(1, 1), (1, 1.5), (1, 2)]
+
+
 @pytest.mark.parametrize(
     ("curve", "depth", "expected"),
     [
@@ -113,6 +127,9 @@ def test_beta_rules_agree_to_first_order():
         ({"depth_multipliers": {"one_minus_beta2": [1.0, 25.0]}}, "beta2"),
         ({"module_multipliers": {"mlp_gate": {"lr": 2.0}}}, "mlp_gate"),
         ({"module_multipliers": {"query_norm": {"init_std": 2.0}}}, "query_norm.init_std"),
+        ({"layer_multipliers": {"query": {"one_minus_beta1": [1.0, 12.0]}}}, "beta1"),
+        ({"layer_multipliers": {"mlp_gate": {"lr": [2.0]}}}, "layer_multipliers.mlp_gate"),
+        ({"layer_multipliers": {"embedding": {"lr": [2.0]}}}, "embedding: is in no block"),
     ],
 )
 def test_check_refuses_what_cannot_be_resolved(hyperparameters, key):

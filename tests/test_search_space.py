@@ -100,6 +100,21 @@ def test_multipliers_of_the_base_are_moved_not_replaced():
     assert found.depth_multipliers == {"lr": [1.0, 1.0]}
 
 
+def test_layers_may_have_multipliers_of_their_own():
+    space = parse_space({"hyperparameters.layer_multipliers": {"lr": 2, "init_std": 1}}, BASE)
+    paths = [
+        axis.path.removeprefix("hyperparameters.layer_multipliers.") for axis in space.coordinates
+    ]
+    assert len(paths) == 4 * (10 + 6)  # blocks × (module types in blocks + those that are drawn)
+    assert not any(path.startswith(("embedding", "final_norm", "unembedding")) for path in paths)
+    octaves = {"hyperparameters.layer_multipliers.query.lr.2": 1.0}
+    config = space.config(space.point(octaves), seed=0)
+    lr, parameters = BASE.hyperparameters.lr, resolve(config).parameters
+    moved = [name for name, numbers in parameters.items() if numbers.lr != lr]
+    assert moved == ["blocks.2.query.weight"]
+    assert parameters["blocks.2.query.weight"].lr == 2 * lr
+
+
 def test_points_are_kept_within_the_ranges():
     space = parse_space({"hyperparameters.lr": [-1, 2], "hyperparameters.eps": 3}, BASE)
     assert space.clip((-5, 9)) == (-1, 3)
@@ -143,6 +158,8 @@ def test_a_point_without_a_run_says_which_number_leaves_its_range(path, octaves,
         ({"hyperparameters.module_multipliers.key_norm.init_std": 3}, "key_norm has no init_std"),
         ({"hyperparameters.module_multipliers.query.residual": 3}, "query has no residual"),
         ({"hyperparameters.depth_multipliers": {}}, "expected a mapping from quantities"),
+        ({"hyperparameters.layer_multipliers.embedding.lr": 1}, "embedding is in no block"),
+        ({"hyperparameters.layers": 1}, "hyperparameters.layers: expected a number under"),
     ],
 )
 def test_a_wrong_space_is_told_by_its_path(content, problem):

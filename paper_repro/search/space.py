@@ -18,7 +18,7 @@ from pydantic import ValidationError
 from paper_repro.config import Quantity, RunConfig
 from paper_repro.errors import ConfigError, explain
 from paper_repro.hyperparameters import check, module_types
-from paper_repro.parameterization import BRANCHES, MODULES
+from paper_repro.parameterization import BRANCHES, MODULES, ModuleType
 
 #: Octaves from the start, one number a coordinate.
 Point = tuple[float, ...]
@@ -27,6 +27,7 @@ Range = tuple[float, float]
 
 MODULES_PATH = "hyperparameters.module_multipliers"
 DEPTH_PATH = "hyperparameters.depth_multipliers"
+LAYER_PATH = "hyperparameters.layer_multipliers"
 #: Points are rounded to this many decimals of an octave, so that they can be read and retyped.
 DECIMALS = 4
 
@@ -42,7 +43,7 @@ class Coordinate:
     """One number of a `RunConfig` that a search varies."""
 
     path: str
-    """Dotted, such as `hyperparameters.lr`; the last part of a depth multiplier is its place in
+    """Dotted, such as `hyperparameters.lr`; the last part of a multiplier by depth is its place in
     the list, from the first block to the last."""
     low: float
     high: float
@@ -108,8 +109,9 @@ def parse_space(content: Mapping[str, object], base: RunConfig) -> Space:
         content: from dotted paths to octaves: a number for that many either way, or [low, high].
             `hyperparameters.module_multipliers` takes a mapping from quantities to octaves, for
             every module type of the model that has the quantity; with a module type after it, for
-            that type alone. `hyperparameters.depth_multipliers` takes one likewise and has a
-            coordinate a block.
+            that type alone; `hyperparameters.layer_multipliers` likewise, with a coordinate for
+            each block of each type in blocks. `hyperparameters.depth_multipliers` takes such a
+            mapping and has a coordinate a block.
         base: the run to start from.
 
     Raises:
@@ -127,10 +129,9 @@ def parse_space(content: Mapping[str, object], base: RunConfig) -> Space:
 
 
 def _coordinates(path: str, octaves: object, base: RunConfig) -> Iterator[Coordinate]:
-    if path.startswith(MODULES_PATH):
-        return _module_coordinates(path, octaves, base)
-    if path.startswith(DEPTH_PATH):
-        return _depth_coordinates(path, octaves, base)
+    for section, of_section in _SECTIONS.items():
+        if f"{path}.".startswith(f"{section}."):
+            return of_section(path, octaves, base)
     value: object = base
     for part in path.split("."):
         value = getattr(value, part, None)
@@ -142,39 +143,72 @@ def _coordinates(path: str, octaves: object, base: RunConfig) -> Iterator[Coordi
 
 
 def _module_coordinates(path: str, octaves: object, base: RunConfig) -> Iterator[Coordinate]:
-    present = module_types(base.model)
-    module, _, quantity = path.removeprefix(MODULES_PATH).removeprefix(".").partition(".")
-    if module and module not in present:
-        raise ConfigError(f"{path}: expected one of {', '.join(present)} (got {module!r})")
-    for name in [module] if module else present:
-        for each, bounds in _by_quantity(path, {quantity: octaves} if quantity else octaves):
-            if _has(name, each):
-                yield Coordinate(f"{MODULES_PATH}.{name}.{each}", *_range(path, bounds))
-            elif module:
-                raise ConfigError(f"{path}: {name} has no {each}")
+    for module, quantity, bounds in _of_modules(path, octaves, base, MODULES_PATH):
+        yield Coordinate(f"{MODULES_PATH}.{module}.{quantity}", *bounds)
 
 
-def _has(module: str, quantity: Quantity) -> bool:
-    """Whether a multiplier of the quantity acts on anything of a module type."""
-    if quantity == "residual":
-        return module in BRANCHES
-    return quantity != "init_std" or MODULES[module].drawn  # type: ignore[index]
+def _layer_coordinates(path: str, octaves: object, base: RunConfig) -> Iterator[Coordinate]:
+    for module, quantity, bounds in _of_modules(path, octaves, base, LAYER_PATH):
+        if not MODULES[module].in_block:
+            if path != LAYER_PATH:
+                raise ConfigError(f"{path}: {module} is in no block")
+            continue
+        curves = base.hyperparameters.layer_multipliers.get(module, {})
+        _check_length(path, curves.get(quantity), base)
+        for block in range(base.model.depth):
+            yield Coordinate(f"{LAYER_PATH}.{module}.{quantity}.{block}", *bounds)
 
 
 def _depth_coordinates(path: str, octaves: object, base: RunConfig) -> Iterator[Coordinate]:
     quantity = path.removeprefix(DEPTH_PATH).removeprefix(".")
     for each, bounds in _by_quantity(path, {quantity: octaves} if quantity else octaves):
-        given = base.hyperparameters.depth_multipliers.get(each)
-        if given is not None and len(given) != base.model.depth:
-            raise ConfigError(
-                f"{path}: expected {base.model.depth} multipliers in the base, one a block "
-                f"(got {len(given)})"
-            )
+        _check_length(path, base.hyperparameters.depth_multipliers.get(each), base)
         for block in range(base.model.depth):
-            yield Coordinate(f"{DEPTH_PATH}.{each}.{block}", *_range(path, bounds))
+            yield Coordinate(f"{DEPTH_PATH}.{each}.{block}", *bounds)
 
 
-def _by_quantity(path: str, content: object) -> Iterator[tuple[Quantity, object]]:
+_SECTIONS = {
+    MODULES_PATH: _module_coordinates,
+    LAYER_PATH: _layer_coordinates,
+    DEPTH_PATH: _depth_coordinates,
+}
+"""What the paths below a section stand for."""
+
+
+def _of_modules(
+    path: str, octaves: object, base: RunConfig, section: str
+) -> Iterator[tuple[ModuleType, Quantity, Range]]:
+    """The module types and quantities that a path below a section stands for."""
+    present = module_types(base.model)
+    name, _, quantity = path.removeprefix(section).removeprefix(".").partition(".")
+    modules = [module for module in present if name in ("", module)]
+    if not modules:
+        raise ConfigError(f"{path}: expected one of {', '.join(present)} (got {name!r})")
+    for module in modules:
+        for each, bounds in _by_quantity(path, {quantity: octaves} if quantity else octaves):
+            if _has(module, each):
+                yield module, each, bounds
+            elif name:
+                raise ConfigError(f"{path}: {module} has no {each}")
+
+
+def _has(module: ModuleType, quantity: Quantity) -> bool:
+    """Whether a multiplier of the quantity acts on anything of a module type."""
+    if quantity == "residual":
+        return module in BRANCHES
+    return quantity != "init_std" or MODULES[module].drawn
+
+
+def _check_length(path: str, given: list[float] | None, base: RunConfig) -> None:
+    """A curve that is moved point by point has a point for each block."""
+    if given is not None and len(given) != base.model.depth:
+        raise ConfigError(
+            f"{path}: expected {base.model.depth} multipliers in the base, one a block "
+            f"(got {len(given)})"
+        )
+
+
+def _by_quantity(path: str, content: object) -> Iterator[tuple[Quantity, Range]]:
     if not isinstance(content, Mapping) or not content:
         raise ConfigError(f"{path}: expected a mapping from quantities to octaves")
     for quantity, bounds in content.items():
@@ -182,7 +216,7 @@ def _by_quantity(path: str, content: object) -> Iterator[tuple[Quantity, object]
             raise ConfigError(
                 f"{path}: expected quantities among {', '.join(_QUANTITIES)} (got {quantity!r})"
             )
-        yield quantity, bounds
+        yield quantity, _range(path, bounds)
 
 
 def _range(path: str, octaves: object) -> Range:
@@ -200,7 +234,7 @@ def _range(path: str, octaves: object) -> Range:
 def _move(content: dict[str, Any], path: str, octaves: float, depth: int) -> None:
     """Move the number at a path of plain data by octaves."""
     *parents, last = path.split(".")
-    if path.startswith(DEPTH_PATH):
+    if path.startswith((DEPTH_PATH, LAYER_PATH)):
         quantity = parents.pop()
         curves = _descend(content, parents)
         curve = curves.setdefault(quantity, [1.0] * depth)
