@@ -173,7 +173,7 @@ def check(config: RunConfig) -> None:
         )
     modules = module_types(config.model)
     hyperparameters = config.hyperparameters
-    multipliers = [
+    multipliers: list[tuple[str, ModuleType, Mapping[Quantity, object]]] = [
         *(("module_multipliers", *each) for each in hyperparameters.module_multipliers.items()),
         *(("layer_multipliers", *each) for each in hyperparameters.layer_multipliers.items()),
     ]

@@ -72,7 +72,7 @@ def test_layer_multipliers_multiply_those_of_type_and_depth():
     rates = [resolved.parameters[f"blocks.{b}.query.weight"].lr / lr for b in range(3)]
     assert rates == pytest.approx([3 * 5, 3 * 1.5 * 6, 3 * 2 * 7])  # linear in relative depth
     assert resolved.parameters["blocks.1.key.weight"].lr == pytest.approx(1.5 * lr)
-    assert [branches for branches in resolved.residual_multipliers] == [(1, 1), (1, 1.5), (1, 2)]
+    assert list(resolved.residual_multipliers) == [(1, 1), (1, 1.5), (1, 2)]
 
 
 @pytest.mark.parametrize(
