@@ -16,17 +16,17 @@ from paper_repro.data.tokenization import bpe_size
 from paper_repro.errors import ConfigError, explain
 from paper_repro.files import parse_yaml, read_yaml
 from paper_repro.hyperparameters import check
-from paper_repro.search import Search, parse_space
+from paper_repro.search import Search, blend, parse_space
 from paper_repro.search.proposers import Proposal
 from sweeps import schema
-from sweeps.schema import Part, SearchSection, Size, SweepFile
+from sweeps.schema import Between, Part, SearchSection, Size, SweepFile
 
 #: The value of each dotted path that a sweep varies, for one run.
 Point = dict[str, Any]
 #: Parts of points, one of which every run of a grid has.
 Axis = list[Point]
-#: The base with each file of an axis `base_file` over it; under None the base alone.
-Bases = dict[str | None, Any]
+#: The base with each value of an axis `base_file` over it; under None the base alone.
+Bases = dict[str | Between | None, Any]
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ def _sweep(path: Path, file: SweepFile, overrides: Sequence[str], asked: str | N
     varied.update(key for content in files.values() for key in _paths(content))
     for override in overrides:
         base = _override(base, override, sorted(varied))
-    bases: Bases = {None: base, **{name: _merged(base, content) for name, content in files.items()}}
+    bases = _bases(base, files, grids)
     sweep = Sweep(
         path=path,
         name=file.name if size in (None, "cpu") else f"{file.name}_{size}",
@@ -157,11 +157,34 @@ def _read_base(path: Path, key: str) -> Any:
         raise ConfigError(f"{key}: {error}") from None
 
 
+def _values_of_axes(grids: Sequence[Sequence[Axis]]) -> list[str | Between]:
+    """The values of all axes `base_file`, but for null."""
+    found = [point.get(schema.BASE_FILE) for axes in grids for axis in axes for point in axis]
+    return list(dict.fromkeys(value for value in found if value is not None))
+
+
 def _files_of_axes(grids: Sequence[Sequence[Axis]], folder: Path) -> dict[str, Any]:
     """What the files of axes `base_file` say, by the names that they have there."""
-    named = {point.get(schema.BASE_FILE) for axes in grids for axis in axes for point in axis}
-    names = sorted(name for name in named if name is not None)
-    return {name: _read_base(folder / name, schema.BASE_FILE) for name in names}
+    names: list[str] = []
+    for value in _values_of_axes(grids):
+        names += [value.start, *value.ends] if isinstance(value, Between) else [value]
+    return {name: _read_base(folder / name, schema.BASE_FILE) for name in dict.fromkeys(names)}
+
+
+def _bases(base: Any, files: Mapping[str, Any], grids: Sequence[Sequence[Axis]]) -> Bases:
+    """The base by itself, and with what each value of axes `base_file` says over it."""
+    bases: Bases = {None: base}
+    for value in _values_of_axes(grids):
+        content = files.get(value) if isinstance(value, str) else None
+        if isinstance(value, Between):
+            ends = [value.start, *value.ends]
+            start, *others = [_run_config({None: _merged(base, files[name])}, {}) for name in ends]
+            try:
+                content = blend(start, others, value.weights)
+            except ConfigError as error:
+                raise ConfigError(f"{schema.BASE_FILE}: {value}: {error}") from None
+        bases[value] = _merged(base, content)
+    return bases
 
 
 def _paths(content: Any, place: str = "") -> Iterator[str]:

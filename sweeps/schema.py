@@ -17,7 +17,9 @@ may be a list of grids, all of which are run: arms with ranges of their own. `zi
 groups, each advancing by itself. A base that several files share stands in a file of its own, and
 `base_file: bases/paper.yaml`, a path from the sweep file, puts it under `base`; of a list, each
 goes over the one before. As an axis,
-`base_file: [null, tuned.yaml]` puts each file's content over `base`; null changes nothing.
+`base_file: [null, tuned.yaml]` puts each file's content over `base`; null changes nothing. Points
+between files are such an axis too: `base_file: {from: a.yaml, to: [b.yaml], at: [[0, 0.5, 1]]}`,
+with a list of weights for each direction; of several, every combination is a point.
 
 A file may exist at several sizes:
 
@@ -47,9 +49,11 @@ A sweep whose runs are not known beforehand has `search` in place of `grid` and 
 from __future__ import annotations
 
 import difflib
+import itertools
 import math
 import re
 from collections.abc import Collection, Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args, get_origin
 
@@ -155,7 +159,38 @@ def _check_axes(section: Any) -> Any:
     return section
 
 
+@dataclass(frozen=True)
+class Between:
+    """A point on a line from a file, or on a plane through it (`paper_repro.search.blend`)."""
+
+    start: str
+    ends: tuple[str, ...]
+    weights: tuple[float, ...]
+
+    def __str__(self) -> str:
+        pairs = zip(self.ends, self.weights, strict=True)
+        return " ".join([self.start, *(f"+ {weight:g} to {end}" for end, weight in pairs)])
+
+
+def _between(spec: dict[str, Any]) -> list[Any]:
+    """All points that `{from: file, to: [file, ...], at: [[weight, ...], ...]}` stands for."""
+    start, ends, at = spec["from"], spec["to"], spec["at"]
+    names = isinstance(ends, list) and bool(ends) and all(type(n) is str for n in [start, *ends])
+    weights = names and isinstance(at, list) and len(at) == len(ends)
+    if not weights or not all(
+        isinstance(some, list) and some and all(type(w) in (int, float) for w in some)
+        for some in at
+    ):
+        raise _problem(
+            "expected {from: file, to: [file, ...], at: [[weight, ...], ...]}, a list of weights "
+            f"for each file to go to (got {spec!r})"
+        )
+    return [Between(start, tuple(ends), weights) for weights in itertools.product(*at)]
+
+
 def _check_files(values: Any) -> None:
+    if isinstance(values, dict) and set(values) == {"from", "to", "at"}:
+        return
     known = isinstance(values, list) and all(v is None or isinstance(v, str) for v in values)
     if not known:
         raise _problem(
@@ -166,6 +201,8 @@ def _check_files(values: Any) -> None:
 def _values(values: Any) -> list[Any]:
     if isinstance(values, dict) and list(values) == ["log2"]:
         return _octaves(values["log2"])
+    if isinstance(values, dict) and set(values) == {"from", "to", "at"}:
+        return _between(values)
     if not isinstance(values, list) or not values:
         raise _problem(f"expected a list of values or {{log2: [low, high]}} (got {values!r})")
     return values

@@ -79,9 +79,33 @@ def test_an_axis_of_base_files_puts_each_over_the_base(read, tmp_path):
     assert [config.seed for config in sweep.runs.values()] == [0, 1, 0, 1]
 
 
+def test_an_axis_of_base_files_may_have_points_between_them(read, tmp_path):
+    for name, rate in (("a", 0.5), ("b", 0.125), ("c", 0.5)):
+        text = f"hyperparameters: {{lr: {rate}, eps: {'1e-4' if name == 'c' else '1e-8'}}}"
+        (tmp_path / f"{name}.yaml").write_text(text, encoding="utf-8")
+    line = {"from": "a.yaml", "to": ["b.yaml"], "at": [[0, 0.5, 1]]}
+    sweep = read({"grid": {"base_file": line, "model.width": [32]}})
+    rates = [config.hyperparameters.lr for config in sweep.runs.values()]
+    assert rates == pytest.approx([0.5, 0.25, 0.125])
+    plane = {"from": "a.yaml", "to": ["b.yaml", "c.yaml"], "at": [[0, 1], [0, 0.5]]}
+    sweep = read({"grid": {"base_file": plane}})
+    points = [(run.hyperparameters.lr, run.hyperparameters.eps) for run in sweep.runs.values()]
+    assert points == [
+        *[(0.5, pytest.approx(eps)) for eps in (1e-8, 1e-6)],
+        *[(0.125, pytest.approx(eps)) for eps in (1e-8, 1e-6)],
+    ]
+
+
 @pytest.mark.parametrize(
     ("values", "written", "problem"),
     [
+        (
+            {"from": "a.yaml", "to": "b.yaml", "at": [[0]]},
+            None,
+            r"base_file: expected \{from: file",
+        ),
+        ({"from": "a.yaml", "to": ["b"], "at": [0]}, None, r"base_file: expected \{from: file"),
+        ({"from": "a.yaml", "to": ["b"], "at": [[0], [1]]}, None, r"base_file: expected \{from:"),
         (["tuned.yaml"], None, r"base_file: .*tuned\.yaml: cannot be read"),
         (
             ["tuned.yaml"],

@@ -1,5 +1,6 @@
 """Searches for hyperparameters: their space, what proposes trials, and how far they are on disk."""
 
+from paper_repro.search.blend import blend
 from paper_repro.search.found import tuned, write_found
 from paper_repro.search.proposers import PROPOSERS, ProposerName
 from paper_repro.search.search import Objective, Search, Trial
@@ -27,6 +28,7 @@ __all__ = [
     "SearchState",
     "Space",
     "Trial",
+    "blend",
     "parse_space",
     "tuned",
     "write_found",
