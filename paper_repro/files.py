@@ -39,6 +39,8 @@ def create_exclusively(path: Path, content: dict[str, Any]) -> bool:
     temporary = path.with_name(f".{uuid.uuid4().hex}.tmp")
     try:
         temporary.write_text(json.dumps(content, allow_nan=False), encoding="utf-8")
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
         os.link(temporary, path)
     except FileExistsError:
         return False

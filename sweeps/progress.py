@@ -78,5 +78,6 @@ def _best(searches: Sequence[SearchState]) -> str:
     """The best that searches have found so far; of one alone, also its radius."""
     loss = min(state.incumbent[1] for state in searches)
     best = f"best {loss:.4f}" if math.isfinite(loss) else "no loss yet"
-    (radius, *others) = [state.radius for state in searches]
-    return f"{best}, radius {radius:.2f}" if radius and not others else best
+    first, *others = searches
+    ours = None if others else first.trust_region
+    return f"{best}, radius {ours.radius:.2f}" if ours else best

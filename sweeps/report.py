@@ -117,7 +117,7 @@ def print_searches(console: Console, plan: Plan) -> None:
             f"{losses[0]:.4f}" if losses else "",
             f"{state.incumbent[1]:.4f}" if losses else "",
             _confirmed(state),
-            f"{state.radius:.2f}" if state.radius is not None else "",
+            f"{state.trust_region.radius:.2f}" if state.trust_region else "",
         )
     console.print(table)
     for state in plan.searches:

@@ -228,6 +228,20 @@ def test_another_search_is_not_mixed_into_one_on_disk(undisturbed, tmp_path, cap
     assert error.count("\n") == 1
 
 
+@pytest.mark.parametrize("text", ["", '{"trials": [{"octaves": {"hyper'])
+def test_a_damaged_round_is_named_and_nothing_else_is_lost(undisturbed, tmp_path, capsys, text):
+    shutil.copytree(undisturbed / "runs", tmp_path / "runs")
+    path, before = search_file(tmp_path), leases(tmp_path)
+    damaged = tmp_path / "runs/tiny/search/trust_region-0/0003.json"
+    damaged.write_text(text)
+    assert search(path) == 2
+    assert capsys.readouterr().err.startswith(f"error: {damaged}: is damaged; delete it")
+    damaged.unlink()
+    assert search(path) == 0
+    assert rounds(tmp_path) == rounds(undisturbed)
+    assert leases(tmp_path) == before
+
+
 def test_several_proposers_and_repeats_share_the_runs_of_the_start(tmp_path):
     path = search_file(tmp_path, trials=4)
     text = path.read_text()

@@ -37,8 +37,6 @@ class OptunaProposer:
     """
 
     replays = False
-    radius = None
-    converged = False
 
     def __init__(self, name: ProposerName, space: Space, seed: int) -> None:
         optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -47,12 +45,6 @@ class OptunaProposer:
             axis.path: FloatDistribution(axis.low, axis.high) for axis in space.coordinates
         }
         self._history: list[FrozenTrial] = []
-
-    @property
-    def incumbent(self) -> tuple[Point, float]:
-        """The best of all trials."""
-        best = min(self._history, key=lambda trial: trial.values[0])
-        return self._point(best.params), best.values[0]
 
     def ask(self, count: int) -> list[Proposal]:
         study = self._study(self._seed + len(self._history))

@@ -47,15 +47,3 @@ class Proposer(Protocol):
 
     def tell(self, trials: Sequence[Told]) -> None:
         """How trials ended: the start first, then each round in the order in which it was asked."""
-
-    @property
-    def incumbent(self) -> tuple[Point, float]:
-        """The best point so far and its loss, by the proposer's own judgement."""
-
-    @property
-    def radius(self) -> float | None:
-        """The size of its steps in octaves, where it has one."""
-
-    @property
-    def converged(self) -> bool:
-        """Whether further trials are not worth it."""

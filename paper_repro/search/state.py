@@ -26,6 +26,7 @@ from paper_repro.search.methods import make_proposer
 from paper_repro.search.proposers import Proposal, Proposer, Told
 from paper_repro.search.search import Search, Trial
 from paper_repro.search.space import Point
+from paper_repro.search.trust_region import TrustRegion
 
 FOLDER = "search"
 """The folder of all searches of a sweep, beside the records of its runs."""
@@ -107,8 +108,9 @@ class SearchState:
         Raises:
             ConfigError: it needs what is not installed.
         """
+        search = self.search
         if self._proposer is None:
-            self._proposer = self._new_proposer()
+            self._proposer = make_proposer(search.proposer, search.space, search.seed)
             self._asked = 1
         while self._told < len(self.rounds) and all(t.ended for t in self.rounds[self._told]):
             trials = self.rounds[self._told]
@@ -120,16 +122,17 @@ class SearchState:
         return self._proposer
 
     @property
-    def incumbent(self) -> tuple[Point, float]:
-        """The best point and its loss: as the trust region judges it, elsewhere of all trials."""
-        if self.search.proposer == "trust_region":
-            return self.proposer.incumbent
-        return self._incumbent_after(len(self.trials))
+    def trust_region(self) -> TrustRegion | None:
+        """The proposer if it is ours, which judges points itself and may end the search early."""
+        if self.search.proposer != "trust_region":
+            return None  # not even built: where only the state is wanted, Optuna need not be there
+        assert isinstance(self.proposer, TrustRegion)
+        return self.proposer
 
     @property
-    def radius(self) -> float | None:
-        """The size of the next steps in octaves, where the proposer has one."""
-        return self.proposer.radius if self.search.proposer == "trust_region" else None
+    def incumbent(self) -> tuple[Point, float]:
+        """The best point and its loss: as the trust region judges it, elsewhere of all trials."""
+        return self._incumbent_after(len(self.trials))
 
     def open_runs(self) -> dict[str, RunConfig]:
         """The runs without an outcome of the last round, or of the confirmations after it.
@@ -147,16 +150,16 @@ class SearchState:
         """Take up the rounds and outcomes that are new on disk.
 
         Raises:
-            ConfigError: the search on disk is another than this one.
+            ConfigError: the search on disk is another than this one, or a round is damaged.
         """
         self._read_outcomes(self.rounds[-1])
-        while (content := read_json(self._path(self._written + 1))) is not None:
-            if self._written == 0:
-                self._check_definition(content["search"])
-            else:
-                point = self.search.space.point
-                proposals = [Proposal(point(t["octaves"]), t["repeat"]) for t in content["trials"]]
-                self.rounds.append(self._round(proposals, first=len(self.trials)))
+        while (path := self._path(self._written + 1)).exists():
+            try:
+                self._take_up(read_json(path) or {})
+            except (KeyError, TypeError):
+                raise ConfigError(
+                    f"{path}: is damaged; delete it, and the next launch asks for its trials again"
+                ) from None
             self._written += 1
             self._read_outcomes(self.rounds[-1])
         if self._confirmations is not None:
@@ -184,8 +187,7 @@ class SearchState:
 
     @property
     def _goes_on(self) -> bool:
-        # Only ours ends early, and is cheap to build where only the state is wanted.
-        ended_early = self.search.proposer == "trust_region" and self.proposer.converged
+        ended_early = self.trust_region is not None and self.trust_region.converged
         return self.unasked > 0 and not ended_early
 
     def _write(self, trials: Sequence[Trial]) -> None:
@@ -196,6 +198,15 @@ class SearchState:
         self.directory.mkdir(parents=True, exist_ok=True)
         create_exclusively(self._path(self._written + 1), content)
         self.read()
+
+    def _take_up(self, content: Mapping[str, Any]) -> None:
+        """Take up a round as it was written; the first, the start, only says what the search is."""
+        if self._written == 0:
+            self._check_definition(content["search"])
+            return
+        point = self.search.space.point
+        proposals = [Proposal(point(t["octaves"]), t["repeat"]) for t in content["trials"]]
+        self.rounds.append(self._round(proposals, first=len(self.trials)))
 
     def _check_definition(self, written: Mapping[str, Any]) -> None:
         for key, value in self.search.definition().items():
@@ -209,9 +220,6 @@ class SearchState:
     def _round(self, proposals: list[Proposal], first: int) -> list[Trial]:
         return [self.search.trial(proposal, n) for n, proposal in enumerate(proposals, first)]
 
-    def _new_proposer(self) -> Proposer:
-        return make_proposer(self.search.proposer, self.search.space, self.search.seed)
-
     def _tell(self, proposer: Proposer, trials: Sequence[Trial]) -> None:
         objective = self.search.objective
         proposer.tell([Told(trial.proposal, trial.loss(objective)) for trial in trials])
@@ -219,13 +227,11 @@ class SearchState:
     def _incumbent_after(self, count: int) -> tuple[Point, float]:
         """The incumbent when the first `count` trials had ended, of whole rounds."""
         if self.search.proposer == "trust_region":
-            proposer = self._new_proposer()
+            judge = TrustRegion(self.search.space, self.search.seed)
             for trials in self.rounds:
-                if trials[-1].number < count:
-                    if trials[0].number:
-                        proposer.ask(len(trials))
-                    self._tell(proposer, trials)
-            return proposer.incumbent
+                if trials[-1].number < count and all(trial.ended for trial in trials):
+                    self._tell(judge, trials)
+            return judge.incumbent
         losses = [
             (trial.loss(self.search.objective), trial.number)
             for trial in self.trials[:count]
