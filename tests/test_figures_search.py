@@ -12,12 +12,12 @@ import yaml
 
 from analysis.load import CURVE_COLUMNS, Results, config_columns
 from analysis.searches import TRIAL_COLUMNS
-from figures import speedup
+from figures import landscape, speedup
 from figures.modules import make_modules
 from figures.search import make_search
 from figures.style import style
 from paper_repro.config import RunConfig
-from paper_repro.search import DEPTH_PATH, MODULES_PATH, tuned
+from paper_repro.search import DEPTH_PATH, MODULES_PATH, blend, tuned
 
 SEEDS = (10, 11)
 
@@ -135,3 +135,41 @@ def test_the_speedup_figure_has_the_rungs_and_the_control(tmp_path, monkeypatch)
     assert proxy.get_title().startswith("proxy, 49k")
     assert largest.get_title().startswith("width × 2, 197k")
     assert len(made.tables) == 2
+
+
+def test_the_landscape_figure_has_scans_the_line_and_a_plane_for_each_width(tmp_path, monkeypatch):
+    base = {"hyperparameters": {"lr": 0.01}}
+    ends = [
+        RunConfig.model_validate({"hyperparameters": {"lr": 0.01, "module_multipliers": each}})
+        for each in ({"query": {"lr": 2.0}}, {"key": {"lr": 4.0}})
+    ]
+    start = RunConfig.model_validate(base)
+    for name, config in zip(("start", "first", "second"), (start, *ends), strict=True):
+        (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump(tuned(config)), encoding="utf-8")
+    monkeypatch.setattr(landscape, "START", tmp_path / "start.yaml")
+    monkeypatch.setattr(landscape, "ENDS", (tmp_path / "first.yaml", tmp_path / "second.yaml"))
+    points = [blend(start, ends, (x, y)) for x in (0, 0.5, 1, 1.5) for y in (0, 0.5, 1)]
+    points += [
+        {"hyperparameters": {"lr": 0.01, "module_multipliers": {module: {"lr": 2.0**octaves}}}}
+        for module in ("value", "mlp_in", "unembedding")
+        for octaves in (-4, -2, 2, 4)
+    ]
+    rows = []
+    for width in (32, 64):
+        for point in points:
+            config = RunConfig.model_validate({**point, "model": {"width": width}})
+            loss = 2 + sum(
+                abs(np.log2(factors.get("lr", 1.0))) * 0.1
+                for factors in config.hyperparameters.module_multipliers.values()
+            )
+            row = {"run_id": config.run_id, "config": config.model_dump_json(), "val_loss": loss}
+            rows.append(row)
+    runs = pd.DataFrame(rows).drop_duplicates("run_id")
+    with style():
+        made = landscape.make_landscape(Results(runs, pd.DataFrame(), pd.DataFrame()))
+    assert {"value", "mlp_in", "unembedding"} <= set(made.frames["scans"]["module"])
+    assert len(made.frames["line"]) == 2 * 4
+    assert len(made.frames["plane"]) == 2 * 12
+    titles = [panel.get_title() for panel in made.figure.axes if panel.get_title()]
+    assert titles[-2:] == ["width 32", "width 64"]
+    assert "mlp in" in titles

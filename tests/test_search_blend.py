@@ -8,7 +8,7 @@ import pytest
 
 from paper_repro.config import RunConfig
 from paper_repro.errors import ConfigError
-from paper_repro.search import blend, tuned
+from paper_repro.search import blend, tuned, weights_of
 
 START = RunConfig.model_validate(
     {"hyperparameters": {"lr": 0.01, "beta1": 0.9, "module_multipliers": {"key": {"lr": 3.0}}}}
@@ -62,6 +62,16 @@ def test_a_plane_has_two_directions():
     assert found.lr == pytest.approx(0.02)
     assert found.eps == pytest.approx(1e-6)
     assert found.module_multipliers["key"]["lr"] == pytest.approx(3 / math.sqrt(3) / 3)
+
+
+def test_a_run_says_where_it_lies_on_a_line_or_plane():
+    other = RunConfig.model_validate({"hyperparameters": {"lr": 0.01, "eps": 1e-6}})
+    for weights in ((0.0,), (1.0,), (-0.5,), (0.3,)):
+        assert weights_of(blended(*weights), START, [END]) == weights
+    plane = blended(0.25, 1.5, ends=(END, other))
+    assert weights_of(plane, START, [END, other]) == (0.25, 1.5)
+    assert weights_of(plane, START, [END]) is None
+    assert weights_of(other, START, [END]) is None
 
 
 def test_what_has_no_logarithm_or_another_length_cannot_be_blended():

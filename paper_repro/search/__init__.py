@@ -1,6 +1,6 @@
 """Searches for hyperparameters: their space, what proposes trials, and how far they are on disk."""
 
-from paper_repro.search.blend import blend
+from paper_repro.search.blend import blend, weights_of
 from paper_repro.search.found import tuned, write_found
 from paper_repro.search.proposers import PROPOSERS, ProposerName
 from paper_repro.search.search import Objective, Search, Trial
@@ -31,5 +31,6 @@ __all__ = [
     "blend",
     "parse_space",
     "tuned",
+    "weights_of",
     "write_found",
 ]

@@ -6,11 +6,16 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from paper_repro.config import RunConfig
 from paper_repro.errors import ConfigError
 from paper_repro.search.found import tuned
 
 Leaf = tuple[str, ...]
+
+#: How far a run's numbers may be off a line, in their logarithm.
+TOLERANCE = 1e-6
 
 
 def blend(start: RunConfig, ends: Sequence[RunConfig], weights: Sequence[float]) -> dict[str, Any]:
@@ -38,6 +43,29 @@ def blend(start: RunConfig, ends: Sequence[RunConfig], weights: Sequence[float])
         section[last] = _blended(path, origin.get(path, 1.0), values, weights)
     whole: dict[str, Any] = _with_lists(content)
     return whole
+
+
+def weights_of(
+    run: RunConfig, start: RunConfig, ends: Sequence[RunConfig]
+) -> tuple[float, ...] | None:
+    """The reverse of `blend`: where a run lies on the line or plane; None if it does not."""
+    origin, found = _leaves(tuned(start)), _leaves(tuned(run))
+    targets = [_leaves(tuned(end)) for end in ends]
+    paths = list(dict.fromkeys(path for leaves in (origin, found, *targets) for path in leaves))
+
+    def steps(leaves: Mapping[Leaf, float]) -> list[float]:
+        return [
+            0.0
+            if leaves.get(path, 1.0) == origin.get(path, 1.0)
+            else _log(path, leaves.get(path, 1.0)) - _log(path, origin.get(path, 1.0))
+            for path in paths
+        ]
+
+    directions, step = np.array([steps(target) for target in targets]), np.array(steps(found))
+    weights = np.linalg.lstsq(directions.T, step, rcond=None)[0]
+    if np.abs(weights @ directions - step).max(initial=0.0) > TOLERANCE:
+        return None
+    return tuple(round(float(weight), 6) + 0.0 for weight in weights)
 
 
 def _blended(path: Leaf, start: float, ends: Sequence[float], weights: Sequence[float]) -> float:
