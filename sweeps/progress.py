@@ -55,7 +55,7 @@ class Display:
         parts = [f"{count['done'] + count['diverged']:,}/{len(plan.states) + plan.unasked:,} runs"]
         parts += [f"{count[s]:,} {s}" for s in ("diverged", "failed", "running") if count[s]]
         if plan.searches:
-            parts.append(_best(plan.searches))
+            parts.append(_searched(plan.searches))
         parts.append(f"{short(self._tokens_per_second(plan, now))} tokens/s")
         parts.append(f"ETA {duration(self._seconds_to_go(now, left))}")
         return ", ".join(parts)
@@ -74,10 +74,14 @@ class Display:
         return left / (done / elapsed if measured else self._workers)
 
 
-def _best(searches: Sequence[SearchState]) -> str:
-    """The best that searches have found so far; of one alone, also its radius."""
+def _searched(searches: Sequence[SearchState]) -> str:
+    """Trials, those with an infinite loss, and the best found; of one search also its radius."""
+    trials = [trial for state in searches for trial in state.trials if trial.ended]
+    infinite = sum(math.isinf(trial.loss(searches[0].search.objective)) for trial in trials)
+    parts = [f"{len(trials):,}/{sum(state.search.trials for state in searches):,} trials"]
+    parts += [f"{infinite:,} infinite"] if infinite else []
     loss = min(state.incumbent[1] for state in searches)
-    best = f"best {loss:.4f}" if math.isfinite(loss) else "no loss yet"
+    parts += [f"best {loss:.4f}"] if math.isfinite(loss) else []
     first, *others = searches
     ours = None if others else first.trust_region
-    return f"{best}, radius {ours.radius:.2f}" if ours else best
+    return ", ".join([*parts, *([f"radius {ours.radius:.2f}"] if ours else [])])

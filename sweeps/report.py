@@ -59,10 +59,14 @@ def print_plan(console: Console, plan: Plan) -> None:
         search = plan.searches[0].search
         say(
             console,
-            f"{len(plan.searches):,} searches of {search.trials:,} trials over "
-            f"{len(search.space.coordinates):,} coordinates; {search.seeds:,} runs a trial, "
-            f"{search.round_size:,} trials a round",
+            f"{_number(len(plan.searches), 'search', 'es')} of {search.trials:,} trials over "
+            f"{_number(len(search.space.coordinates), 'coordinate')}; "
+            f"{_number(search.seeds, 'run')} a trial, {search.round_size:,} trials a round",
         )
+
+
+def _number(count: int, thing: str, plural: str = "s") -> str:
+    return f"{count:,} {thing}{'' if count == 1 else plural}"
 
 
 def print_states(console: Console, plan: Plan) -> None:
