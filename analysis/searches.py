@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from paper_repro.errors import ConfigError
 from paper_repro.files import create_exclusively, read_json, write_json
 from paper_repro.search import CONFIRM, FOLDER
 from paper_repro.statistics import over_seeds
@@ -35,6 +36,9 @@ def read_trials(sweep_dir: Path) -> pd.DataFrame:
 
     Columns: `search`, its name; `kind`, `trial` or `confirmation`; `trial`, its place in the search
     from 0, or for a confirmation the number of trials before it; and `TRIAL_COLUMNS`.
+
+    Raises:
+        ConfigError: a round is damaged.
     """
     rows: list[dict[str, Any]] = []
     for directory in sorted((sweep_dir / FOLDER).glob("*/")):
@@ -42,7 +46,9 @@ def read_trials(sweep_dir: Path) -> pd.DataFrame:
         known = {"search": directory.name, "proposer": proposer, "search_seed": int(seed)}
         number = 0
         for index, path in enumerate(sorted(directory.glob("[0-9]*.json"))):
-            content = read_json(path) or {"trials": []}
+            content = read_json(path) or {}
+            if "trials" not in content:
+                raise ConfigError(f"{path}: is damaged; delete it, and launch again")
             for trial in content["trials"]:
                 place = {"kind": "trial", "trial": number, "round": index}
                 definition = "" if number else json.dumps(content["search"])

@@ -86,3 +86,32 @@ def test_results_get_todays_ids_and_their_configs(runs_dir, tmp_path):
     assert path.read_bytes() == before
     (tmp_path / "no.parquet").write_text("no")
     assert main([str(tmp_path / "no.parquet")]) == 2
+
+
+def test_the_trials_of_a_search_follow_their_runs(runs_dir, tmp_path):
+    """In the rounds beside records, and in the tables beside results."""
+    new = small_config().run_id
+    rounds = runs_dir / "s" / "search" / "gp-0"
+    rounds.mkdir(parents=True)
+    trial = {"octaves": {}, "repeat": 0, "runs": [OLD_ID]}
+    trials = {"search": {"base": OLD_ID}, "trials": [trial]}
+    (rounds / "0001.json").write_text(json.dumps(trials))
+    assert main([str(runs_dir)]) == 0
+    assert json.loads((rounds / "0001.json").read_text()) == {
+        "search": {"base": new},
+        "trials": [{**trial, "runs": [new]}],
+    }
+
+    path, old = tmp_path / "s.parquet", "d0-0123456789ab"
+    rows = load_sweep(runs_dir, "s").runs
+    current = rows["run_id"].item()
+    rows.assign(run_id=old).drop(columns="config").to_parquet(path)
+    texts = {"runs": f'["{old}"]', "definition": f'{{"base": "{old}"}}'}
+    pd.DataFrame([texts]).to_parquet(tmp_path / "s_trials.parquet")
+    pd.DataFrame({"run_id": [old], "step": [1]}).to_parquet(tmp_path / "s_curves.parquet")
+    rows.assign(run_id=old).to_parquet(tmp_path / "s_gpu.parquet")  # results of their own
+    assert main([str(path)]) == 0
+    (trial,) = pd.read_parquet(tmp_path / "s_trials.parquet").to_dict("records")
+    assert trial == {"runs": f'["{current}"]', "definition": f'{{"base": "{current}"}}'}
+    assert pd.read_parquet(tmp_path / "s_curves.parquet")["run_id"].tolist() == [current]
+    assert pd.read_parquet(tmp_path / "s_gpu.parquet")["run_id"].tolist() == [old]

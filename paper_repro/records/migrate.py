@@ -24,6 +24,10 @@ from paper_repro.records.lease import is_leased
 from paper_repro.records.record import Record
 
 _RUN_ID = re.compile(r"(?:d(\d+)-)?[0-9a-f]{12}")
+_ID_IN_TEXT = re.compile(r"\b(?:d\d+-)?[0-9a-f]{12}\b")
+
+SEARCHES = "search"
+"""The folder of the searches of a sweep (`paper_repro.search`, which stands above this)."""
 
 
 def is_current(run_id: str) -> bool:
@@ -68,10 +72,25 @@ def migrate_record(directory: Path) -> Path:
     return directory.rename(target)
 
 
+def migrate_rounds(sweep_dir: Path) -> None:
+    """Give the runs of searches today's ids in their rounds. To be done before records are renamed.
+
+    Raises:
+        ConfigError: the configuration of a record is damaged.
+    """
+    rounds = sorted((sweep_dir / SEARCHES).glob("*/*.json"))
+    if rounds:
+        old = old_records(sweep_dir)
+        ids = {directory.name: Record(directory).config().run_id for directory in old}
+        for path in rounds:
+            text = path.read_text(encoding="utf-8")
+            _write_text(path, _with_new_ids(text, ids))
+
+
 def migrate_results(path: Path) -> int:
     """Give the rows of a Parquet file of results today's ids and the column `config`.
 
-    Returns how many rows had other ids.
+    The files of curves and trials beside it get the new ids too. Returns how many rows had others.
 
     Raises:
         ConfigError: it is no such file, or a row's columns are not those of a configuration.
@@ -86,6 +105,7 @@ def migrate_results(path: Path) -> int:
         raise ConfigError(f"{path}: expected the columns of results, such as run_id and seed")
     configs = [_config(row, f"{path}: {row['run_id']}") for row in frame.to_dict("records")]
     ids = [config.run_id for config in configs]
+    _migrate_beside(path, dict(zip(frame["run_id"], ids, strict=True)))
     changed = int((frame["run_id"] != ids).sum())
     if changed or "config" not in frame:
         texts = [config.model_dump_json() for config in configs]
@@ -94,6 +114,32 @@ def migrate_results(path: Path) -> int:
         frame = frame.sort_values("run_id")
         write_atomically(path, lambda temporary: frame.to_parquet(temporary, index=False))
     return changed
+
+
+def _migrate_beside(path: Path, ids: Mapping[str, str]) -> None:
+    """New ids in the files that belong to a file of results: first, for what is cut off here is
+    done when it is done again."""
+    import pandas as pd
+
+    for beside in path.parent.glob(f"{path.stem}_*.parquet"):
+        frame = pd.read_parquet(beside)
+        columns = [name for name in ("run_id", "runs", "definition") if name in frame]
+        if "config" in frame or not columns:  # the results of another sweep
+            continue
+        new = {name: frame[name].map(lambda text: _with_new_ids(text, ids)) for name in columns}
+        changed = frame.assign(**new)
+        if not changed.equals(frame):
+            write_atomically(beside, lambda file, new=changed: new.to_parquet(file, index=False))  # type: ignore[misc]
+
+
+def _with_new_ids(text: str, ids: Mapping[str, str]) -> str:
+    """A text with the run ids in it exchanged."""
+    return _ID_IN_TEXT.sub(lambda found: ids.get(found[0], found[0]), text)
+
+
+def _write_text(path: Path, text: str) -> None:
+    if text != path.read_text(encoding="utf-8"):
+        write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
 
 def _config(row: Mapping[Any, Any], source: str) -> RunConfig:
@@ -134,7 +180,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     code = 0
     for path in _targets(parser.parse_args(argv).paths):
         try:
-            if path.is_dir():
+            if path.name == SEARCHES:
+                migrate_rounds(path.parent)
+            elif path.is_dir():
                 print(f"{path} -> {migrate_record(path).name}")
             else:
                 print(f"{path}: {migrate_results(path)} rows have new ids")
@@ -145,10 +193,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _targets(paths: Sequence[Path]) -> Iterator[Path]:
-    """Files as they are, and the old records of each sweep in a directory of runs."""
+    """Files as they are; of each sweep in a directory of runs its searches and its old records."""
     for path in paths:
         if path.is_dir():
             for sweep_dir in sorted(path.iterdir()):
+                if old_records(sweep_dir):
+                    yield sweep_dir / SEARCHES
                 yield from old_records(sweep_dir)
         else:
             yield path
