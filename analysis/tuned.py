@@ -1,21 +1,25 @@
 """Is what was tuned better? Arms by the files that they were tuned to, gains, and verdicts.
 
-The thresholds were set before the first run (docs/per_module.md).
+The thresholds were set before the first run (docs/per_module.md). `python -m analysis.tuned` writes
+the arms that are derived from the per-module optimum, beside it.
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
+import numpy as np
 import pandas as pd
 
-from analysis.load import Results
+from analysis.load import COMMITTED_RESULTS, Results
 from analysis.speedup import compare_arms
 from paper_repro.config import RunConfig, parse_run_config
 from paper_repro.errors import ConfigError
-from paper_repro.files import read_yaml
+from paper_repro.files import read_yaml, write_yaml
+from paper_repro.search import tuned
 from paper_repro.statistics import Interval
 
 GainVerdict = Literal["beats", "does not", "not decided"]
@@ -70,3 +74,48 @@ def tuned_global(results: Results, files: Mapping[str, Path]) -> pd.DataFrame:
     table = compare_arms(results, arms_of(results.runs, files), "tuned", "defaults")
     gains = table[["gain", "gain_low", "gain_high"]].to_numpy()
     return table.assign(verdict=[verdict(Interval(*row), GAIN) for row in gains])
+
+
+def learning_rates_only(config: RunConfig) -> RunConfig:
+    """A per-module optimum without its multipliers on anything but the learning rate."""
+    base = config.hyperparameters
+    types = {module: {"lr": q["lr"]} for module, q in base.module_multipliers.items() if "lr" in q}
+    depth = {name: curve for name, curve in base.depth_multipliers.items() if name == "lr"}
+    update = {"module_multipliers": types, "depth_multipliers": depth}
+    return config.model_copy(update={"hyperparameters": base.model_copy(update=update)})
+
+
+def shuffled(config: RunConfig, seed: int = 0) -> RunConfig:
+    """The control: each quantity's multipliers, dealt anew to the module types that have it."""
+    base, random = config.hyperparameters, np.random.default_rng(seed)
+    dealt: dict[Any, dict[Any, float]] = {module: {} for module in base.module_multipliers}
+    for quantity in sorted({q for factors in base.module_multipliers.values() for q in factors}):
+        having = [m for m, factors in base.module_multipliers.items() if quantity in factors]
+        order = random.permutation(len(having))
+        for module, source in zip(having, order, strict=True):
+            dealt[module][quantity] = base.module_multipliers[having[source]][quantity]  # type: ignore[index]
+    hyperparameters = base.model_copy(update={"module_multipliers": dealt})
+    return config.model_copy(update={"hyperparameters": hyperparameters})
+
+
+DERIVED = {"lr_only": learning_rates_only, "shuffled": shuffled}
+"""Arms by the end of the name of their file, `tuned_modules_<name>.yaml`."""
+
+
+def main() -> int:
+    """Write the derived arms; returns the exit code."""
+    source = COMMITTED_RESULTS / "tuned_modules.yaml"
+    try:
+        config = parse_run_config(read_yaml(source), str(source))
+    except ConfigError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    for name, derive in DERIVED.items():
+        path = source.with_name(f"{source.stem}_{name}.yaml")
+        write_yaml(path, tuned(derive(config)), header=f"From {source.name}: {derive.__name__}.")
+        print(f"wrote {path}")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

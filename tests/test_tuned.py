@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from analysis.tuned import arms_of, verdict
+from analysis.tuned import arms_of, learning_rates_only, shuffled, verdict
 from paper_repro.config import RunConfig
 from paper_repro.errors import ConfigError
 from paper_repro.search import tuned
@@ -65,3 +65,42 @@ def test_a_run_of_no_arm_and_files_of_one_arm_are_refused(files):
         arms_of(runs({"hyperparameters": {"lr": 0.02}}), files)
     with pytest.raises(ConfigError, match=r"tuned\.yaml: the same hyperparameters as"):
         arms_of(runs({"hyperparameters": {"lr": 0.02}}), {**files, "again": files["tuned"]})
+
+
+MODULES = RunConfig.model_validate(
+    {
+        "hyperparameters": {
+            "lr": 0.02,
+            "module_multipliers": {
+                "query": {"lr": 2.0, "eps": 3.0},
+                "key": {"lr": 4.0},
+                "value": {"lr": 8.0, "eps": 5.0, "init_std": 0.5},
+                "mlp_out": {"residual": 0.25},
+            },
+            "depth_multipliers": {"lr": [1.0, 2.0], "eps": [1.0, 3.0]},
+        }
+    }
+)
+
+
+def test_learning_rates_alone():
+    found = learning_rates_only(MODULES).hyperparameters
+    rates = {"query": 2.0, "key": 4.0, "value": 8.0}
+    assert found.module_multipliers == {module: {"lr": rate} for module, rate in rates.items()}
+    assert found.depth_multipliers == {"lr": [1.0, 2.0]}
+    assert found.lr == 0.02
+
+
+def test_the_control_deals_the_same_multipliers_to_other_types():
+    found = [shuffled(MODULES, seed).hyperparameters for seed in range(20)]
+    for each in found:
+        for quantity in ("lr", "eps", "init_std", "residual"):
+            before, after = (
+                {m: q[quantity] for m, q in h.module_multipliers.items() if quantity in q}
+                for h in (MODULES.hyperparameters, each)
+            )
+            assert before.keys() == after.keys()
+            assert sorted(before.values()) == sorted(after.values())
+        assert each.depth_multipliers == MODULES.hyperparameters.depth_multipliers
+    assert len({each.model_dump_json() for each in found}) > 6
+    assert shuffled(MODULES) == shuffled(MODULES)
