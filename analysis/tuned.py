@@ -93,7 +93,7 @@ def shuffled(config: RunConfig, seed: int = 0) -> RunConfig:
         having = [m for m, factors in base.module_multipliers.items() if quantity in factors]
         order = random.permutation(len(having))
         for module, source in zip(having, order, strict=True):
-            dealt[module][quantity] = base.module_multipliers[having[source]][quantity]  # type: ignore[index]
+            dealt[module][quantity] = base.module_multipliers[having[source]][quantity]
     hyperparameters = base.model_copy(update={"module_multipliers": dealt})
     return config.model_copy(update={"hyperparameters": hyperparameters})
 
