@@ -79,7 +79,8 @@ def compare_arms(results: Results, arms: pd.Series, faster: str, reference: str)
     Returns:
         a row a rung, in the order of parameters: `rung`, its name; the columns of `RUNG`;
         `parameters`; `seeds`; `gain`, the loss of the reference less that of the other in nats;
-        `speedup`; both with intervals over seeds (of the speed-up, of its logarithm); and `sd` and
+        `speedup`, NaN without learning curves; both with intervals over seeds (of the speed-up, of
+        its logarithm); and `sd` and
         `reference_sd`, the standard deviations of the final losses of both arms over seeds.
     """
     runs = results.runs.assign(arm=arms)
@@ -96,7 +97,9 @@ def compare_arms(results: Results, arms: pd.Series, faster: str, reference: str)
         finite = final.where(np.isfinite(final))
         gains = final[pairs[reference]].to_numpy() - final[pairs[faster]].to_numpy()
         logs = [
-            math.log(speedup(of_run[one], of_run[other])) if np.isfinite(gain) else math.nan
+            math.log(speedup(of_run[one], of_run[other]))
+            if np.isfinite(gain) and {one, other} <= of_run.keys()
+            else math.nan
             for one, other, gain in zip(pairs[faster], pairs[reference], gains, strict=True)
         ]
         factors = over_seeds(logs).columns("speedup")

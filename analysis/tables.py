@@ -3,6 +3,7 @@
 - `transfer_table.csv`: does the optimum transfer? A row for each parameterisation and axis.
 - `optima.csv`: what it was at each scale, for the arms of the figures.
 - `duration_exponents.csv` and `duration_effects.csv`: how the best rate falls with duration.
+- `tuned_global.csv`: what tuning the global hyperparameters at a proxy gains, there and elsewhere.
 - `loss_laws.csv` and `loss_law_differences.csv`: L = E + A·D^−b with and without the SDE rule.
 """
 
@@ -22,6 +23,7 @@ from analysis.final_losses import duration_laws
 from analysis.load import COMMITTED_RESULTS, CURVES, TRIALS, load_results
 from analysis.report import Columns, bracketed, readable, scale_range
 from analysis.transfer import fit_transfer
+from analysis.tuned import tuned_global
 from paper_repro.errors import ConfigError
 from paper_repro.files import write_atomically
 from paper_repro.parameterization.page import markdown_table
@@ -30,6 +32,8 @@ DURATION_TABLES = (
     *("duration_exponents", "duration_effects"),
     *("loss_laws", "loss_law_differences"),
 )
+TUNED_GLOBAL = "tuned_global"
+"""The sweep that judges the tuned global set, and the table of what it gains."""
 
 
 def all_tables(results_dir: Path) -> dict[str, pd.DataFrame]:
@@ -52,6 +56,8 @@ def all_tables(results_dir: Path) -> dict[str, pd.DataFrame]:
             made = (exponents(conditions), effects(conditions), laws.table(), laws.differences())
             for name, table in zip(DURATION_TABLES, made, strict=True):
                 parts[name].append(table.assign(size=size))
+    if (path := results_dir / f"{TUNED_GLOBAL}.parquet").exists():
+        parts[TUNED_GLOBAL].append(tuned_global(load_results(path), results_dir))
     return {name: pd.concat(tables, ignore_index=True) for name, tables in parts.items()}
 
 

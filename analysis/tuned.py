@@ -65,15 +65,16 @@ def _tuned(config: RunConfig) -> str:
     return f"{config.hyperparameters.model_dump_json()} {schedule}"
 
 
-def tuned_global(results: Results, files: Mapping[str, Path]) -> pd.DataFrame:
-    """The gain of a tuned global set over the defaults, on each text and shape, with verdicts.
+def tuned_global(results: Results, results_dir: Path = COMMITTED_RESULTS) -> pd.DataFrame:
+    """The gain of the tuned global set over the defaults, on each text and shape, with verdicts.
 
-    Args:
-        files: of the two arms, `tuned` and `defaults`.
+    The defaults are at the best learning rate of a grid, `tuned_rate.yaml`.
     """
-    table = compare_arms(results, arms_of(results.runs, files), "tuned", "defaults")
+    files = {name: results_dir / f"{name}.yaml" for name in ("tuned_global", "tuned_rate")}
+    table = compare_arms(results, arms_of(results.runs, files), *files)
     gains = table[["gain", "gain_low", "gain_high"]].to_numpy()
-    return table.assign(verdict=[verdict(Interval(*row), GAIN) for row in gains])
+    table = table.assign(verdict=[verdict(Interval(*row), GAIN) for row in gains])
+    return table.drop(columns=["speedup", "speedup_low", "speedup_high"])
 
 
 def learning_rates_only(config: RunConfig) -> RunConfig:
