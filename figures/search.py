@@ -36,18 +36,19 @@ def make_search(results: Results, defaults: Results) -> Made:
     for place, name in enumerate(names):
         _draw_confirmed(right, table[table["proposer"] == name], name, colours[name], place)
     right.set_title("incumbent at fresh seeds")
-    right.legend()
+    right.set_xlim(left.get_xlim())
+    left.legend(*right.get_legend_handles_labels(), loc="lower left")
     for panel in (left, right):
         panel.set_xlabel("trials")
         panel.axhline(grid.value, color="0.3", linestyle="--", linewidth=1)
-        panel.annotate(
-            "defaults, best of a grid over η",
-            (0.98, grid.value),
-            xycoords=("axes fraction", "data"),
-            ha="right",
-            va="bottom",
-            fontsize=8,
-        )
+    left.annotate(
+        "defaults, best of a grid over η",
+        (0.98, grid.value),
+        xycoords=("axes fraction", "data"),
+        ha="right",
+        va="bottom",
+        fontsize=8,
+    )
     tables = {
         "Proposers at equal trials": readable(
             table,
