@@ -12,6 +12,8 @@ import pytest
 import yaml
 from support.numbers import same_text
 
+from analysis.arms import STUDIES
+from figures.names import NAMES
 from sweeps.expand import read_sweep
 
 ROOT = Path(__file__).parent.parent
@@ -126,10 +128,14 @@ def blocks(path: str, language: str) -> list[str]:
 
 @pytest.mark.parametrize(("path", "runs"), [("README.md", 126), ("docs/sweeps.md", 126)])
 def test_the_sweep_files_of_the_documents_are_valid(path, runs, tmp_path):
-    (example,) = blocks(path, "yaml")
+    whole = [block for block in blocks(path, "yaml") if block.startswith("name:")]
     file = tmp_path / "my_sweep.yaml"
-    file.write_text(example, encoding="utf-8")
-    assert len(read_sweep(file).runs) == runs
+    sweeps = []
+    for example in whole:
+        file.write_text(example, encoding="utf-8")
+        sweeps.append(read_sweep(file))
+    assert len(sweeps[0].runs) == runs
+    assert all(sweep.searches for sweep in sweeps[1:])
 
 
 EXAMPLES = [
@@ -217,7 +223,7 @@ def committed(sweep: str) -> pd.DataFrame:
 
 
 def test_the_scale_in_the_readme_is_that_of_the_committed_runs():
-    sweeps = [committed(path.stem) for path in (ROOT / "analysis/results").glob("*.parquet")]
+    sweeps = [committed(sweep) for sweep in STUDIES]
     runs = pd.concat([sweep[["parameters", "train.tokens"]] for sweep in sweeps])
     small, large = runs["parameters"].min() / 1e3, runs["parameters"].max() / 1e6
     short, long = (getattr(runs["train.tokens"], name)() / 1e6 for name in ("min", "max"))
@@ -231,10 +237,10 @@ def test_the_scale_in_the_readme_is_that_of_the_committed_runs():
 def test_the_minutes_of_the_figures_are_those_of_the_committed_runs():
     """Over two workers, within the range stated; that of README.md is the same."""
     rows = re.findall(r"`sweeps/(\w+)\.yaml` \| ([^|]*) \|", read("figures/README.md"))
-    assert len(rows) == 10
+    assert len(rows) == len(NAMES)
     for sweep, stated in rows:
-        runs = committed(sweep)
-        share = len(read_sweep(ROOT / f"sweeps/{sweep}.yaml").runs) / len(runs)
+        runs, file = committed(sweep), read_sweep(ROOT / f"sweeps/{sweep}.yaml")
+        share = 1 if file.searches else len(file.runs) / len(runs)
         minutes = runs["wall_seconds"].sum() * share / 2 / 60
         low, *_, high = [int(number) for number in re.findall(r"\d+", stated) * 2]
         assert low - 0.5 <= minutes <= high + 0.5, (sweep, minutes)

@@ -60,7 +60,7 @@ def test_the_search_figure_has_what_was_seen_and_what_held_at_fresh_seeds():
     assert made.frames["grid"]["loss"].item() == pytest.approx(2.15)  # at its best rate
     least = made.frames["seen"].groupby("search")["least"]
     assert all(after <= before for _, curve in least for before, after in pairwise(curve))
-    left, right = made.figure.axes
+    left, _ = made.figure.axes
     assert len(left.lines) == 4 + 1  # the searches and the grid
     assert [text.get_text() for text in left.get_legend().get_texts()] == [
         *("trust region", "Gaussian process")
