@@ -63,6 +63,13 @@ def print_plan(console: Console, plan: Plan) -> None:
             f"{_number(len(search.space.coordinates), 'coordinate')}; "
             f"{_number(search.seeds, 'run')} a trial, {search.round_size:,} trials a round",
         )
+        if paths := search.space.ends_without_run():
+            say(
+                console,
+                f"At the end of its range there is no run for {paths[0]}"
+                f"{f' and {len(paths) - 1} others' if len(paths) > 1 else ''}: a beta or a "
+                "fraction leaves (0, 1) there. Such trials count, with an infinite loss.",
+            )
 
 
 def _number(count: int, thing: str, plural: str = "s") -> str:

@@ -124,6 +124,11 @@ def test_points_are_kept_within_the_ranges():
     assert space.named(point) == {"hyperparameters.eps": 1.5}
 
 
+def test_coordinates_that_reach_points_without_a_run_are_known():
+    content = {"hyperparameters.lr": 9, "hyperparameters.beta1": 3.5, "hyperparameters.beta2": 3.5}
+    assert parse_space(content, BASE).ends_without_run() == ["hyperparameters.beta1"]
+
+
 @pytest.mark.parametrize(
     ("path", "octaves", "problem"),
     [

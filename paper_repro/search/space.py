@@ -85,6 +85,21 @@ class Space:
         check(config)
         return config
 
+    def ends_without_run(self) -> list[str]:
+        """The paths of coordinates whose lowest or highest value alone leaves no run.
+
+        Where there are many, most random points have none, and a search learns nothing.
+        """
+        found = []
+        for index, axis in enumerate(self.coordinates):
+            before, after = self.start[:index], self.start[index + 1 :]
+            try:
+                for end in (axis.low, axis.high):
+                    self.config((*before, end, *after), seed=0)
+            except ConfigError:
+                found.append(axis.path)
+        return found
+
     def named(self, point: Point) -> dict[str, float]:
         """The coordinates that are moved, by path."""
         pairs = zip(self.coordinates, point, strict=True)
