@@ -3,6 +3,7 @@
 - `transfer_table.csv`: does the optimum transfer? A row for each parameterisation and axis.
 - `optima.csv`: what it was at each scale, for the arms of the figures.
 - `duration_exponents.csv` and `duration_effects.csv`: how the best rate falls with duration.
+- `proposers.csv`: what searches found after how many trials, by what proposed them.
 - `tuned_global.csv`: what tuning the global hyperparameters at a proxy gains, there and elsewhere.
 - `loss_laws.csv` and `loss_law_differences.csv`: L = E + A·D^−b with and without the SDE rule.
 """
@@ -22,6 +23,7 @@ from analysis.duration import effects, exponents, fit_conditions
 from analysis.final_losses import duration_laws
 from analysis.load import COMMITTED_RESULTS, CURVES, TRIALS, load_results
 from analysis.report import Columns, bracketed, readable, scale_range
+from analysis.searches import race, with_losses
 from analysis.transfer import fit_transfer
 from analysis.tuned import tuned_global
 from paper_repro.errors import ConfigError
@@ -32,6 +34,8 @@ DURATION_TABLES = (
     *("duration_exponents", "duration_effects"),
     *("loss_laws", "loss_law_differences"),
 )
+SEARCHES = ("search_global", "search_modules")
+"""The sweeps whose proposers are compared."""
 TUNED_GLOBAL = "tuned_global"
 """The sweep that judges the tuned global set, and the table of what it gains."""
 
@@ -58,6 +62,11 @@ def all_tables(results_dir: Path) -> dict[str, pd.DataFrame]:
                 parts[name].append(table.assign(size=size))
     if (path := results_dir / f"{TUNED_GLOBAL}.parquet").exists():
         parts[TUNED_GLOBAL].append(tuned_global(load_results(path), results_dir))
+    for sweep in SEARCHES:
+        if (path := results_dir / f"{sweep}.parquet").exists():
+            results = load_results(path)
+            trials = with_losses(results.trials, results.runs)
+            parts["proposers"].append(race(trials).assign(sweep=sweep))
     return {name: pd.concat(tables, ignore_index=True) for name, tables in parts.items()}
 
 

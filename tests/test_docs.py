@@ -197,11 +197,11 @@ def test_the_readme_shows_what_the_coordinate_check_prints(capsys):
     assert masked(lines) <= masked(output(command, capsys))
 
 
-def test_the_table_in_the_readme_is_what_the_figure_prints(capsys, monkeypatch, tmp_path):
+def test_the_table_of_the_documents_is_what_the_figure_prints(capsys, monkeypatch, tmp_path):
     monkeypatch.chdir(ROOT)
     monkeypatch.setenv("COLUMNS", "110")
     printed = output(f"python -m figures lr_width --output-dir {tmp_path}", capsys)
-    (table,) = blocks("README.md", "text")
+    (table,) = blocks("figures/README.md", "text")
     for line in filter(str.strip, table.splitlines()):
         assert any(same_text(line, other) for other in printed), line
 

@@ -24,7 +24,7 @@ from sweeps.expand import read_sweep
 
 ROOT = Path(__file__).parent.parent
 START, END = "<!-- transfer: python -m analysis.tables --markdown -->\n", "<!-- /transfer -->"
-TABLES = ("transfer_table", "optima", *DURATION_TABLES)
+TABLES = ("transfer_table", "optima", "proposers", "tuned_global", *DURATION_TABLES)
 INTERVAL = re.compile(r"−?\d+\.\d+ \[−?\d+\.\d+, −?\d+\.\d+\]")
 
 
