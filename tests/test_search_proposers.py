@@ -65,7 +65,7 @@ def test_proposers_find_better_points_than_the_start(name):
 @pytest.mark.parametrize("name", PROPOSERS)
 def test_a_search_that_was_interrupted_goes_on_as_it_would_have(name):
     """From what it was told alone: rounds that another process asked for."""
-    rounds = 4 if name == "gp" else 8
+    rounds = 3 if name == "gp" else 8
     undisturbed = search(make_proposer(name, SPACE, seed=3), cliff, rounds)
     assert undisturbed != search(make_proposer(name, SPACE, seed=4), cliff, rounds)
     resumed = make_proposer(name, SPACE, seed=3)
@@ -91,8 +91,8 @@ def test_rounds_of_another_process_may_differ_from_what_was_asked_here(name):
 
 @pytest.mark.parametrize("name", PROPOSERS)
 def test_infinite_losses_do_not_end_a_search(name):
-    asked = search(make_proposer(name, SPACE, seed=0), lambda _: math.inf, 4)
-    assert len(asked) == 4
+    asked = search(make_proposer(name, SPACE, seed=0), lambda _: math.inf, 3)
+    assert len(asked) == 3
 
 
 def again(proposer: TrustRegion) -> list[Proposal]:
