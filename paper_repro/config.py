@@ -290,5 +290,7 @@ class Execution(_Strict):
     """Parts of each process's batch, computed one after the other to save memory."""
     recompute: bool = False
     """Recompute each block in the backward pass, to keep only its input (arXiv 1604.06174)."""
+    gradient_norms: bool = False
+    """Log the largest norm of the gradients, which tells instability early in training."""
     checkpoint_seconds: NonNegativeFloat = 30.0
     """Wall time between checkpoints."""

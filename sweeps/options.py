@@ -60,7 +60,7 @@ class LaunchOptions(SweepOptions):
 
 Options = TypeVar("Options", bound=SweepOptions)
 
-_EXECUTION_FLAGS = ("device", "dtype", "parallel", "accumulate", "recompute")
+_EXECUTION_FLAGS = (*("device", "dtype", "parallel", "accumulate", "recompute", "gradient_norms"),)
 """The fields of `Execution` that have a flag."""
 
 

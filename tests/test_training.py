@@ -1,5 +1,6 @@
 """Training on the CPU: identities, golden numbers, data, schedules, compilation, precision."""
 
+import math
 import shutil
 
 import pytest
@@ -10,7 +11,7 @@ from support.runs import small_config, train
 from paper_repro.config import Execution, TrainConfig
 from paper_repro.data import load_dataset
 from paper_repro.parameterization import COLUMNS
-from paper_repro.training import trainer
+from paper_repro.training import Observer, Trainer, trainer
 from paper_repro.training.devices import compiler_problem
 from paper_repro.training.schedules import lr_scale
 
@@ -157,6 +158,55 @@ def test_clipping_changes_the_run_only_if_it_bites(tmp_path):
 
     assert loss(1e9) == pytest.approx(loss(None), rel=1e-6)
     assert abs(loss(1e-3) - loss(None)) > 1e-3
+
+
+class Norms(Observer):
+    """The norm of the gradients at every step, by hand, and those of the learning curve."""
+
+    watches = True
+
+    def __init__(self) -> None:
+        self.steps, self.logged = [], {}
+
+    def gradients(self, model, step):
+        squares = [p.grad.double().square().sum() for p in model.parameters()]
+        self.steps.append(math.sqrt(sum(squares)))
+
+    def log(self, point):
+        self.logged[point.step] = point.gradient_norm
+
+
+def test_the_largest_gradient_norm_since_the_line_before_is_logged(tmp_path):
+    config = small_config(train={"tokens": 150 * 64}, scaling={"base_tokens": 150 * 64})
+    norms, execution = Norms(), Execution(device="cpu", gradient_norms=True)
+    trainer.train(config, execution, norms)
+    before = 0
+    assert 30 < len(norms.logged) < 75  # some lines are of several steps
+    for step, norm in norms.logged.items():
+        assert norm == pytest.approx(max(norms.steps[before:step]), rel=1e-5)
+        before = step
+    lines = train(config, tmp_path / "whole", execution).metrics()
+    assert [line["gradient_norm"] for line in lines] == list(norms.logged.values())
+    train(config, tmp_path / "parts", execution, stop_after=20)
+    assert train(config, tmp_path / "parts", execution).metrics() == lines
+    unasked = train(config, tmp_path / "unasked").metrics()
+    assert unasked == [
+        {key: value for key, value in line.items() if key != "gradient_norm"} for line in lines
+    ]
+
+
+def test_runs_that_train_at_once_have_norms_of_their_own():
+    configs = [small_config(hyperparameters={"lr": 2.0**power}) for power in (-8, -5)]
+    execution = Execution(device="cpu", gradient_norms=True)
+    observers = [[Norms() for _ in configs] for _ in range(2)]
+    for observed in observers:
+        for norms in observed:
+            norms.watches = False
+    Trainer(configs[0], execution.model_copy(update={"runs_at_once": 2})).fit(configs, observers[0])
+    Trainer(configs[0], execution).fit(configs, observers[1])
+    for together, alone in zip(*observers, strict=True):
+        assert together.logged == pytest.approx(alone.logged, rel=1e-4)
+    assert observers[0][0].logged[12] != pytest.approx(observers[0][1].logged[12], rel=1e-3)
 
 
 @pytest.mark.parametrize(

@@ -133,6 +133,8 @@ class MetricsLine(TypedDict):
     """Mean since the line before."""
     val_loss: NotRequired[float | None]
     """On the fixed validation sequences, where they were evaluated."""
+    gradient_norm: NotRequired[float | None]
+    """Largest norm of the gradients since the line before, if the launch asked for it."""
 
 
 _AnyFile = TypeVar("_AnyFile", bound=_File)

@@ -88,6 +88,8 @@ class Recorder(Observer):
         )
         if point.val_loss is not None:
             line["val_loss"] = _finite(point.val_loss)
+        if point.gradient_norm is not None:
+            line["gradient_norm"] = _finite(point.gradient_norm)
         self._check_lease()
         self.record.append_metrics(line)
 

@@ -41,6 +41,8 @@ class Progress:
     """The step of that point."""
     wall_seconds: float = 0.0
     """Time spent so far, over all attempts."""
+    gradient_norm: float = 0.0
+    """Largest norm of the gradients since the last point of the learning curve, if asked for."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +89,8 @@ def read_checkpoint(
             log.warning("%s: made on other data; the run starts anew", path)
             return None
         names = {field.name for field in fields(Progress)}
-        progress = Progress(**{name: content["progress"][name] for name in names})
+        known = {"gradient_norm": 0.0, **content["progress"]}  # older checkpoints have none
+        progress = Progress(**{name: known[name] for name in names})
         state = RunState(content["model"], _by_name(content["optimizer"]))
         _check_fit(state, shapes)
     except (

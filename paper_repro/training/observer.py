@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import torch
@@ -11,7 +11,7 @@ import torch
 from paper_repro.config import Execution, RunConfig
 from paper_repro.data import Dataset
 from paper_repro.model import GPT
-from paper_repro.training.checkpoint import Checkpoint
+from paper_repro.training.checkpoint import Checkpoint, Progress
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,9 @@ class LoggedStep:
     """Mean since the point before; not finite where the run diverged."""
     val_loss: float | None = None
     """On the fixed validation sequences, where they were evaluated."""
+    gradient_norm: float | None = None
+    """Largest norm of the gradients since the point before, over all parameters and before
+    clipping; where `Execution.gradient_norms` asks for it."""
 
 
 @dataclass(frozen=True)
@@ -119,3 +122,22 @@ class Observer:
 
     def end(self, outcome: Outcome) -> None:
         """The run has ended."""
+
+
+@dataclass
+class RunInTraining:
+    """A run, its observer, and how far it is."""
+
+    index: int
+    """Its place among those that train at once."""
+    config: RunConfig
+    observer: Observer
+    progress: Progress = field(default_factory=Progress)
+    curve: list[LoggedStep] = field(default_factory=list)
+    outcome: Outcome | None = None
+    lost: bool = False
+    """Whether its observer said that it is another's by now."""
+
+    @property
+    def in_training(self) -> bool:
+        return self.outcome is None and not self.lost

@@ -39,6 +39,9 @@ class Learner(Protocol):
     def update(self) -> None:
         """Take a step of AdamW on the gradients, clipped where a run says so, and drop them."""
 
+    def gradient_norms(self) -> Tensor:
+        """The norm of each run's gradients, over all parameters and before clipping: (R,)."""
+
     def groups(self, index: int) -> list[dict[str, Any]]:
         """The optimiser groups of a run, as it would have them alone."""
 
@@ -81,6 +84,12 @@ class SingleRun:
             torch.nn.utils.clip_grad_norm_(self.model.parameters(), self._clip)
         self._optimizer.step()
         self._optimizer.zero_grad()
+
+    def gradient_norms(self) -> Tensor:
+        gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
+        norm = torch.nn.utils.get_total_norm(gradients)
+        whole = getattr(norm, "full_tensor", None)  # of shards; the import of its class takes long
+        return (whole() if whole else norm)[None]
 
     def groups(self, index: int) -> list[dict[str, Any]]:
         return self._optimizer.param_groups

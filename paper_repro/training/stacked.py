@@ -11,11 +11,11 @@ launches more slowly than the device runs them: `CapturedStep` records them once
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from paper_repro.hyperparameters import ResolvedRun
 from paper_repro.model import GPT
@@ -77,6 +77,10 @@ class StackedRuns:
 
     def update(self) -> None:
         self._optimizer.step()
+
+    @torch.no_grad()
+    def gradient_norms(self) -> Tensor:
+        return gradient_norms(self.parameters.values())
 
     def groups(self, index: int) -> list[dict[str, Any]]:
         run = self._resolved[index]
@@ -210,11 +214,18 @@ class StackedAdamW:
         """Scale each run's gradients down to a norm of at most its own, as PyTorch does."""
         if self._clip_R is None:
             return
-        gradients = [value.grad for value in self._parameters.values() if value.grad is not None]
-        squares = torch.stack([gradient.square().flatten(1).sum(1) for gradient in gradients])
-        factor_R = (self._clip_R / (squares.sum(0).sqrt() + 1e-6)).clamp(max=1.0)
-        for gradient in gradients:
-            gradient.flatten(1).mul_(factor_R[:, None])
+        norms_R = gradient_norms(self._parameters.values())
+        factor_R = (self._clip_R / (norms_R + 1e-6)).clamp(max=1.0)
+        for parameter in self._parameters.values():
+            if parameter.grad is not None:
+                parameter.grad.flatten(1).mul_(factor_R[:, None])
+
+
+def gradient_norms(parameters: Iterable[nn.Parameter]) -> Tensor:
+    """The norm of the gradients of each of R runs: (R,)."""
+    gradients = [value.grad for value in parameters if value.grad is not None]
+    squares = torch.stack([gradient.square().flatten(1).sum(1) for gradient in gradients])
+    return squares.sum(0).sqrt()
 
 
 class CapturedStep:

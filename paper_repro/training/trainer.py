@@ -10,7 +10,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from functools import partial
 from typing import Literal
 
@@ -24,7 +24,14 @@ from paper_repro.hyperparameters import resolve
 from paper_repro.model import GPT, Forward, losses
 from paper_repro.training.checkpoint import Checkpoint, Progress
 from paper_repro.training.devices import compilable, compiler_problem, peak_memory
-from paper_repro.training.observer import LoggedStep, Observer, Outcome, RunLostError, RunStart
+from paper_repro.training.observer import (
+    LoggedStep,
+    Observer,
+    Outcome,
+    RunInTraining,
+    RunLostError,
+    RunStart,
+)
 from paper_repro.training.param_groups import describe_groups
 from paper_repro.training.processes import Processes
 from paper_repro.training.schedules import lr_scale
@@ -174,25 +181,6 @@ class Trainer:
         return fitting_runs(self.config, self.dataset.vocab_size, self.execution, free)
 
 
-@dataclass
-class _Run:
-    """A run in training."""
-
-    index: int
-    """Its place among those that train at once."""
-    config: RunConfig
-    observer: Observer
-    progress: Progress = field(default_factory=Progress)
-    curve: list[LoggedStep] = field(default_factory=list)
-    outcome: Outcome | None = None
-    lost: bool = False
-    """Whether its observer said that it is another's by now."""
-
-    @property
-    def in_training(self) -> bool:
-        return self.outcome is None and not self.lost
-
-
 class _Fit:
     """The training of R runs at once, from their start or their checkpoints."""
 
@@ -205,7 +193,8 @@ class _Fit:
             sequences = config.steps * config.train.batch_size
             trainer.dataset.check_length(sequences, config.data.max_epochs)
         self.learner = trainer.learner(configs)
-        self.runs = [_Run(i, *pair) for i, pair in enumerate(zip(configs, observers, strict=True))]
+        pairs = enumerate(zip(configs, observers, strict=True))
+        self.runs = [RunInTraining(index, *pair) for index, pair in pairs]
         for run in self.runs:
             self._resume(run)
         if len({run.progress.step for run in self.runs}) > 1:
@@ -218,6 +207,8 @@ class _Fit:
         self.z_loss_R = torch.tensor([config.train.z_loss for config in configs], device=device)
         sums = [run.progress.loss_sum for run in self.runs]
         self.loss_sum_R = torch.tensor(sums, dtype=torch.float64, device=device)
+        norms = [run.progress.gradient_norm for run in self.runs]
+        self.norm_R = torch.tensor(norms, device=device)
         self.watched = any(run.observer.watches for run in self.runs)
         self.saves = trainer.processes.any(any(run.observer.saves for run in self.runs))
         if trainer.on_gpu:
@@ -276,6 +267,8 @@ class _Fit:
         if self.watched:
             for run in self.runs:
                 run.observer.gradients(self.learner.model, self.step)
+        if self.trainer.execution.gradient_norms:
+            torch.maximum(self.norm_R, self.learner.gradient_norms(), out=self.norm_R)
         self.learner.update()
         self.loss_sum_R += cross_entropy_R
         return cross_entropy_R
@@ -286,10 +279,18 @@ class _Fit:
         means: list[float] = (processes.total(losses_R) / processes.count).tolist()
         return means
 
+    def _norms(self) -> Sequence[float | None]:
+        """The largest gradient norms since the last point; the same in all processes."""
+        if not self.trainer.execution.gradient_norms:
+            return [None] * len(self.runs)
+        norms: list[float] = self.norm_R.tolist()
+        return norms
+
     def _log(self, evaluate: bool) -> None:
         """Add a point to every learning curve: the mean training loss since the last one."""
-        sums = self._mean(self.loss_sum_R)
+        sums, norms = self._mean(self.loss_sum_R), self._norms()
         self.loss_sum_R.zero_()
+        self.norm_R.zero_()
         validated: Sequence[float | None] = [None] * len(self.runs)
         if evaluate:
             validated = self.trainer.validation_losses(self.learner, len(self.runs))
@@ -300,9 +301,10 @@ class _Fit:
                 lr_scale=lr_scale(run.config.train, self.step - 1, self.steps),
                 train_loss=sums[run.index] / (self.step - run.progress.logged_step),
                 val_loss=validated[run.index],
+                gradient_norm=norms[run.index],
             )
             run.progress.step = run.progress.logged_step = self.step
-            run.progress.loss_sum = 0.0
+            run.progress.loss_sum = run.progress.gradient_norm = 0.0
             run.curve.append(point)
             with self._unless_lost(run):
                 run.observer.log(point)
@@ -311,12 +313,12 @@ class _Fit:
                 elif self.step == self.steps:
                     self._end(run, "done")
 
-    def _diverged(self, run: _Run, point: LoggedStep) -> bool:
+    def _diverged(self, run: RunInTraining, point: LoggedStep) -> bool:
         start = max(run.progress.first_loss, math.log(self.trainer.dataset.vocab_size))
         values = [point.train_loss, 0.0 if point.val_loss is None else point.val_loss]
         return not all(value < DIVERGED_ABOVE * start for value in values)  # NaN compares false
 
-    def _end(self, run: _Run, status: Literal["done", "diverged"]) -> None:
+    def _end(self, run: RunInTraining, status: Literal["done", "diverged"]) -> None:
         self._count_time()
         last = run.curve[-1]
         outcome = Outcome(
@@ -345,15 +347,16 @@ class _Fit:
     def _save(self) -> None:
         if not self.saves:
             return
-        sums = self._mean(self.loss_sum_R)
+        sums, norms = self._mean(self.loss_sum_R), self._norms()
         self._count_time()
         for run in (run for run in self.runs if run.in_training):
             run.progress.step, run.progress.loss_sum = self.step, sums[run.index]
+            run.progress.gradient_norm = norms[run.index] or 0.0
             state = self.learner.export_run(run.index)
             with self._unless_lost(run):
                 run.observer.save(Checkpoint(run.progress, state, self.trainer.dataset.corpus_hash))
 
-    def _resume(self, run: _Run) -> None:
+    def _resume(self, run: RunInTraining) -> None:
         """Go on from the checkpoint that the observer has, if it has one."""
         processes, dataset = self.trainer.processes, self.trainer.dataset
         shapes = {name: value.shape for name, value in self.trainer.model.named_parameters()}
@@ -363,7 +366,7 @@ class _Fit:
             self.learner.import_run(run.index, checkpoint.state if checkpoint else None)
             run.progress = Progress(**progress)
 
-    def _start(self, run: _Run) -> RunStart:
+    def _start(self, run: RunInTraining) -> RunStart:
         return RunStart(
             config=run.config,
             dataset=self.trainer.dataset,
@@ -384,7 +387,7 @@ class _Fit:
         self.timed = now
 
     @contextmanager
-    def _unless_lost(self, run: _Run) -> Iterator[None]:
+    def _unless_lost(self, run: RunInTraining) -> Iterator[None]:
         """A run that is lost to another ends here, and leaves the others.
 
         Several processes that train it together part at the error.
