@@ -121,7 +121,7 @@ def _with_searches(sweep: Sweep, section: SearchSection, base: Any) -> Sweep:
             confirm_seeds=tuple(section.confirm.seeds) if section.confirm else (),
             confirm_at=tuple(section.confirm.at) if section.confirm else (),
         )
-        for proposer in dict.fromkeys(section.proposers)
+        for proposer in dict.fromkeys(section.proposer)
         for seed in range(section.repeats)
     )
     return replace(sweep, runs=searches[0].trial(Proposal(space.start), 0).runs, searches=searches)

@@ -15,7 +15,7 @@ from rich.console import Console
 from paper_repro.config import DataConfig, RunConfig
 from paper_repro.errors import ConfigError
 from paper_repro.records.lease import expire_lease
-from paper_repro.search import write_found
+from paper_repro.search import check_installed, write_found
 from slurm.hardware import default_workers, gpus
 from slurm.profiles import Profile, read_profile
 from slurm.queue import QueuedWorkers, pauses
@@ -64,6 +64,7 @@ def launch(options: LaunchOptions) -> int:
     sweep = read_sweep(options.file, options.overrides, options.size)
     profile = _cluster_profile(sweep, options)
     _check_figure(sweep)
+    _check_proposers(sweep)
     runs_dir = options.runs_dir.resolve()
     gpu = bool(profile.gpus) if profile else bool(gpus(options.execution.device))
     processes = profile.processes if profile else 1
@@ -132,6 +133,15 @@ def _check_figure(sweep: Sweep) -> None:
     if asked.returncode:
         reason = asked.stderr.strip().splitlines()[-1].removeprefix("error: ")
         raise ConfigError(f"{sweep.path}: figure: {reason}")
+
+
+def _check_proposers(sweep: Sweep) -> None:
+    """Check that whatever proposes the trials of searches is installed."""
+    try:
+        for search in sweep.searches:
+            check_installed(search.proposer)
+    except ConfigError as error:
+        raise ConfigError(f"{sweep.path}: {error}") from None
 
 
 def _check_corpora(sweep: Sweep, dry_run: bool) -> list[str]:

@@ -42,7 +42,7 @@ A sweep whose runs are not known beforehand has `search` in place of `grid` and 
         hyperparameters.lr: 3
         hyperparameters.beta1: [-3, 3]      # of 1 - β1
         hyperparameters.module_multipliers: {lr: 4, init_std: 2}     # of each module type
-      proposers: [trust_region]
+      proposer: trust_region
       trials: 128
 """
 
@@ -317,8 +317,13 @@ class SearchSection(BaseModel):
 
     space: dict[str, Any]
     """From dotted paths to octaves around the base's value (`paper_repro.search.parse_space`)."""
-    proposers: Annotated[list[ProposerName], Field(min_length=1)] = ["trust_region"]
-    """What proposes trials: our trust-region random search, or a sampler of Optuna."""
+    proposer: Annotated[
+        list[ProposerName],
+        Field(min_length=1),
+        BeforeValidator(lambda value: value if isinstance(value, list) else [value]),
+    ] = ["trust_region"]
+    """What proposes trials: our trust-region random search, or a sampler of Optuna; one or a list,
+    each with searches of its own."""
     repeats: Annotated[int, Field(gt=0)] = 1
     """Independent searches by each proposer."""
     trials: Annotated[int, Field(gt=0)]

@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import signal
+import sys
 import time
 from collections import Counter
 from pathlib import Path
@@ -232,11 +233,26 @@ def test_a_damaged_round_is_named_and_nothing_else_is_lost(undisturbed, tmp_path
     assert leases(tmp_path) == before
 
 
+@pytest.mark.parametrize(
+    ("proposer", "package"), [("gp", "optuna"), ("cma_es", "optuna"), ("cma_es", "cmaes")]
+)
+def test_a_missing_package_is_told_before_anything_runs(
+    tmp_path, capsys, monkeypatch, proposer, package
+):
+    path = search_file(tmp_path)
+    path.write_text(path.read_text().replace("round: 3", f"proposer: {proposer}"))
+    monkeypatch.setitem(sys.modules, package, None)
+    assert search(path) == 2
+    error = capsys.readouterr().err
+    assert f"{path}: search.proposer: {proposer} needs the package {package}" in error
+    assert not (tmp_path / "runs").exists()
+
+
 def test_several_proposers_and_repeats_share_the_runs_of_the_start(tmp_path):
     path = search_file(tmp_path, trials=4)
     text = path.read_text()
     path.write_text(
-        text.replace("  round", "  proposers: [trust_region, random]\n  repeats: 2\n  round")
+        text.replace("  round", "  proposer: [trust_region, random]\n  repeats: 2\n  round")
     )
     assert search(path) == 0
     names = ["trust_region-0", "trust_region-1", "random-0", "random-1"]
@@ -251,8 +267,9 @@ def test_several_proposers_and_repeats_share_the_runs_of_the_start(tmp_path):
         ("trials: 13", "tries: 16", r"search\.tries: unknown key, did you mean 'trials'"),
         ("trials: 13", "trials: 0", r"search\.trials: Input should be greater than 0"),
         ("round: 3", "round: 1", r"search\.round: Input should be greater than 1"),
-        ("round: 3", "proposers: [grid]", r"search\.proposers\.0: Input should be 'trust_region'"),
-        ("round: 3", "proposers: []", r"search\.proposers: "),
+        ("round: 3", "proposer: [grid]", r"search\.proposer\.0: Input should be 'trust_region'"),
+        ("round: 3", "proposer: grid", r"search\.proposer\.0: Input should be 'trust_region'"),
+        ("round: 3", "proposer: []", r"search\.proposer: "),
         ("seeds: [10, 11]", "seeds: [3]", r"search\.confirm\.seeds: expected seeds of 4 and "),
         ("{seeds: [10, 11], at: [7]}", "{at: [7]}", r"search\.confirm\.seeds: Field required"),
         (

@@ -2,6 +2,7 @@
 
 from paper_repro.search.blend import blend, weights_of
 from paper_repro.search.found import tuned, write_found
+from paper_repro.search.methods import check_installed
 from paper_repro.search.proposers import PROPOSERS, ProposerName
 from paper_repro.search.search import Objective, Search, Trial
 from paper_repro.search.space import (
@@ -29,6 +30,7 @@ __all__ = [
     "Space",
     "Trial",
     "blend",
+    "check_installed",
     "parse_space",
     "tuned",
     "weights_of",
