@@ -290,17 +290,12 @@ FilePaths = Annotated[tuple[Path, ...], PlainValidator(_one_or_several_paths)]
 Name = Annotated[str, PlainValidator(_safe_name)]
 
 
-class Confirm(BaseModel):
-    """At which seeds the incumbents of searches are tried in the end."""
+class _Section(BaseModel):
+    """A part of a sweep file with keys of its own."""
 
     model_config = ConfigDict(
         extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True
     )
-
-    seeds: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
-    """Seeds that no trial has."""
-    at: list[Annotated[int, Field(gt=0)]] = []
-    """Numbers of trials whose incumbents are tried, beside that of the end."""
 
     @model_validator(mode="before")
     @classmethod
@@ -308,12 +303,17 @@ class Confirm(BaseModel):
         return _check_keys(content, cls.model_fields)
 
 
-class SearchSection(BaseModel):
-    """What is searched, by what, and for how long. Each proposer makes searches of its own."""
+class Confirm(_Section):
+    """At which seeds the incumbents of searches are tried in the end."""
 
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True
-    )
+    seeds: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
+    """Seeds that no trial has."""
+    at: list[Annotated[int, Field(gt=0)]] = []
+    """Numbers of trials whose incumbents are tried, beside that of the end."""
+
+
+class SearchSection(_Section):
+    """What is searched, by what, and for how long. Each proposer makes searches of its own."""
 
     space: dict[str, Any]
     """From dotted paths to octaves around the base's value (`paper_repro.search.parse_space`)."""
@@ -337,18 +337,9 @@ class SearchSection(BaseModel):
     confirm: Confirm | None = None
     """Trying what was found at seeds that the search does not use."""
 
-    @model_validator(mode="before")
-    @classmethod
-    def _known_keys(cls, content: Any) -> Any:
-        return _check_keys(content, cls.model_fields)
 
-
-class Part(BaseModel):
+class Part(_Section):
     """What a sweep file says at its top, and may say anew for each of its sizes."""
-
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True
-    )
 
     base: Base = {}
     """A part of a RunConfig, as nested mappings."""
@@ -363,11 +354,6 @@ class Part(BaseModel):
     """A search, in place of a grid."""
     profile: FilePath = None
     """Cluster profile; relative to the working directory, as on the command line."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _known_keys(cls, content: Any) -> Any:
-        return _check_keys(content, cls.model_fields)
 
 
 class SweepFile(Part):
