@@ -197,6 +197,8 @@ def test_a_round_whose_runs_all_fail_stops_the_search_until_the_next_launch(tmp_
         obstacle.rmdir()
     assert search(path) == 0
     assert len(rounds(tmp_path)) == 3
+    found = tmp_path / "runs/tiny/search/trust_region-0/found.yaml"
+    assert "inf" not in found.read_text().split("scaling:")[0]  # the launcher read them again
 
 
 @pytest.mark.parametrize(

@@ -57,6 +57,8 @@ def test_proposers_find_better_points_than_the_start(name):
     start = bowl(Proposal(SPACE.start))
     assert min(bowl(proposal) for proposals in asked for proposal in proposals) < 1 + start / 10
     assert all(len(proposals) == ROUND for proposals in asked)
+    points = [p.point for proposals in asked for p in proposals if not p.repeat]
+    assert len(set(points)) == len(points)  # no round is that of before
     for proposals in asked:
         for proposal in proposals:
             assert SPACE.clip(proposal.point) == proposal.point  # in range and rounded
