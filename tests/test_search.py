@@ -19,9 +19,10 @@ from support.tiny_sweep import start
 
 from analysis.load import load_results, load_sweep, save_results
 from analysis.restore import restore
-from paper_repro.config import RunConfig
+from paper_repro.config import Execution, RunConfig
 from paper_repro.files import read_yaml
 from paper_repro.records import Record
+from slurm.worker import Work, Worker
 from sweeps import launch, status
 from sweeps.expand import read_sweep
 from sweeps.plan import make_plan
@@ -128,6 +129,21 @@ def test_two_launches_at_once_share_a_search(undisturbed, tmp_path):
     assert rounds(tmp_path) == rounds(undisturbed)
     assert losses(tmp_path) == losses(undisturbed)
     assert all(count == 1 for count in leases(tmp_path).values())
+
+
+def test_the_runs_of_a_round_train_at_once_where_they_can(tmp_path):
+    """As on a GPU: stacks within a round, and none waits for runs of the next."""
+    sweep = read_sweep(search_file(tmp_path, trials=7))
+    directory = tmp_path / "runs/tiny"
+    execution = Execution(device="cpu", runs_at_once=8)
+    Worker(directory, (Work(()),), execution, searches=sweep.searches)()
+    records = [Record(path.parent) for path in directory.glob("*/status.json")]
+    assert {record.status().status for record in records} == {"done"}
+    assert len(rounds(tmp_path)) == 3
+    for trials in rounds(tmp_path):
+        runs = {run_id for trial in trials for run_id in trial["runs"]}
+        at_once = {Record(directory / run_id).run_info().runs_at_once for run_id in runs}
+        assert at_once == {len(runs)}
 
 
 def test_killed_in_the_middle_no_trial_is_lost_and_none_is_done_twice(undisturbed, tmp_path):
