@@ -21,6 +21,11 @@ TRIAL_COLUMNS = (
     *("octaves", "runs", "definition"),
 )
 
+#: Of the table that `race` makes.
+RACE_COLUMNS = (
+    *("proposer", "trials", "searches", "loss", "loss_low", "loss_high", "seen", "infinite"),
+)
+
 #: Names in print, in the order of print.
 PROPOSER_NAMES = {
     "trust_region": "trust region",
@@ -106,7 +111,8 @@ def race(trials: pd.DataFrame) -> pd.DataFrame:
 
     One row a proposer and number of trials: `searches`; `loss` with its interval over searches;
     `seen`, the mean of what the searches themselves took their incumbents' loss to be; `infinite`,
-    the mean number of trials with an infinite loss. `trials` is of `with_losses`.
+    the mean number of trials with an infinite loss. No row before the searches are at their end.
+    `trials` is of `with_losses`.
     """
     rows = []
     tried = trials[trials["kind"] == "trial"]
@@ -125,7 +131,7 @@ def race(trials: pd.DataFrame) -> pd.DataFrame:
             }
         )
     order = {name: place for place, name in enumerate(PROPOSER_NAMES)}
-    table = pd.DataFrame(rows)
+    table = pd.DataFrame(rows, columns=list(RACE_COLUMNS))
     return table.sort_values(
         ["trials", "proposer"], key=lambda column: column.replace(order), ignore_index=True
     )

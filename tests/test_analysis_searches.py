@@ -65,3 +65,8 @@ def test_proposers_are_compared_by_their_incumbents_at_fresh_seeds():
     assert (table["searches"] == 3).all()
     assert (table["infinite"] == 1).all()
     assert (table["trials"] == 4).all()
+
+
+def test_searches_that_are_not_at_their_end_have_no_row_yet():
+    found = trials([{"search": "gp-0", "trial": 0, "runs": ["a"]}])
+    assert race(with_losses(found, runs({"a": 2.0}))).empty
