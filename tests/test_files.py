@@ -131,6 +131,7 @@ def test_ids_of_the_defaults_version():
             "z_loss": 1e-4,
             "evaluations": 4,
             "eval_sequences": 256,
+            "eval_set": 0,
         },
         "scaling": {
             "parameterization": "complete_d",
@@ -152,6 +153,7 @@ def test_ids_of_the_defaults_version():
             "residual": 1.0,
             "module_multipliers": {},
             "depth_multipliers": {},
+            "layer_multipliers": {},
         },
         "seed": 0,
     }

@@ -49,6 +49,12 @@ def leases(folder: Path) -> Counter[str]:
     return Counter(path.parent.parent.name for path in (folder / "runs/tiny").glob("*/claims/*"))
 
 
+def starts(folder: Path) -> Counter[str]:
+    """How often the training of each run began, as the logs of the workers say."""
+    logs = [path.read_text() for path in (folder / "runs/tiny/jobs").glob("*_log.err")]
+    return Counter(re.findall(r"run (d1-[0-9a-f]{12})\n", "".join(logs)))
+
+
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory) -> Path:
     """The folder of a search by one worker."""
@@ -128,7 +134,7 @@ def test_two_launches_at_once_share_a_search(undisturbed, tmp_path):
         assert "found: " in out
     assert rounds(tmp_path) == rounds(undisturbed)
     assert losses(tmp_path) == losses(undisturbed)
-    assert all(count == 1 for count in leases(tmp_path).values())
+    assert starts(tmp_path) == Counter(losses(undisturbed).keys())
 
 
 def test_the_runs_of_a_round_train_at_once_where_they_can(tmp_path):
@@ -165,11 +171,13 @@ def test_killed_in_the_middle_no_trial_is_lost_and_none_is_done_twice(undisturbe
     assert launcher.returncode == 0, error
     assert rounds(tmp_path) == rounds(undisturbed)
     assert losses(tmp_path) == losses(undisturbed)
-    # Taken again were only the runs that a worker was killed in.
-    again = {run_id: count for run_id, count in leases(tmp_path).items() if count > 1}
-    assert again
-    assert again.keys() <= interrupted
-    assert set(again.values()) == {2}
+    # Begun again were the runs that a worker was killed in, and no other.
+    begun = starts(tmp_path)
+    assert begun.keys() == losses(undisturbed).keys()
+    assert interrupted
+    again = {run_id for run_id, count in begun.items() if count > 1}
+    assert again <= interrupted
+    assert set(begun.values()) <= {1, 2}
 
 
 def _in_training(folder: Path) -> list[str]:
