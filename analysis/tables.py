@@ -66,7 +66,8 @@ def all_tables(results_dir: Path) -> dict[str, pd.DataFrame]:
         if (path := results_dir / f"{sweep}.parquet").exists():
             results = load_results(path)
             trials = with_losses(results.trials, results.runs)
-            parts["proposers"].append(race(trials).assign(sweep=sweep))
+            if len(table := race(trials)):  # none before a search is at its end
+                parts["proposers"].append(table.assign(sweep=sweep))
     return {name: pd.concat(tables, ignore_index=True) for name, tables in parts.items()}
 
 
