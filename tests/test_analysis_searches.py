@@ -9,6 +9,10 @@ import pandas as pd
 import pytest
 
 from analysis.searches import TRIAL_COLUMNS, race, with_losses
+from paper_repro.config import RunConfig
+from paper_repro.records import Status
+from paper_repro.search import Trial, parse_space
+from paper_repro.search.proposers import Proposal
 
 
 def trials(rows: list[dict]) -> pd.DataFrame:
@@ -41,6 +45,15 @@ def test_the_loss_of_a_trial_is_the_mean_of_its_runs():
     )
     assert found["loss"].tolist() == [1.5, *[math.inf] * 3, 2.0]
     assert found["sd"].iloc[0] == pytest.approx(math.sqrt(0.5))
+
+
+def test_the_objective_is_the_mean_or_the_worst_of_the_runs():
+    outcomes = {"a": Status(status="done", val_loss=2.0), "b": Status(status="done", val_loss=1.0)}
+    space = parse_space({"hyperparameters.lr": 1}, RunConfig())
+    found = Trial(0, Proposal(space.start), dict.fromkeys(outcomes, RunConfig()), None, outcomes)
+    assert (found.loss("mean"), found.loss("worst")) == (1.5, 2.0)
+    outcomes["b"] = Status(status="diverged")
+    assert (found.loss("mean"), found.loss("worst")) == (math.inf, math.inf)
 
 
 def test_proposers_are_compared_by_their_incumbents_at_fresh_seeds():

@@ -106,6 +106,17 @@ def test_validation_batches_are_fixed_and_spread_over_the_tokens():
     assert torch.equal(torch.cat(again), torch.cat(batches))
 
 
+@pytest.mark.parametrize("windows", [30, 34, 39])
+def test_validation_sets_are_disjoint_and_no_more_than_there_are(windows):
+    dataset = counting_dataset(tokens=101, context=10, validation_tokens=10 * windows + 1)
+    sets = [torch.cat(list(dataset.validation_batches(10, 4, k)))[:, 0].tolist() for k in range(3)]
+    assert sets[0] == torch.cat(list(dataset.validation_batches(10, 4)))[:, 0].tolist()
+    starts_of_all = [start for some in sets for start in some]
+    assert len(set(starts_of_all)) == 30
+    with pytest.raises(ConfigError, match=r"train\.eval_set 3: expected a number below 3"):
+        dataset.validation_batches(10, 4, 3)
+
+
 def test_too_few_validation_sequences_are_an_error_at_once():
     dataset = counting_dataset(tokens=101, context=10, validation_tokens=101)
     assert len(list(dataset.validation_batches(10, 10))) == 1

@@ -131,6 +131,13 @@ def test_metrics_hold_evaluations_and_schedule(tmp_path):
     assert lines[-1]["lr_scale"] < 0.2
 
 
+def test_another_validation_set_judges_the_same_training():
+    outcomes = [trainer.train(small_config(train={"eval_set": k})) for k in (0, 1)]
+    assert outcomes[0].train_loss == outcomes[1].train_loss
+    assert outcomes[0].val_loss != outcomes[1].val_loss
+    assert small_config().bundle != small_config(train={"eval_set": 1}).bundle
+
+
 def test_runs_that_share_a_seed_see_the_same_data(tmp_path):
     """With a vanishing learning rate the training losses are those of the initial model."""
     frozen = {"lr": 1e-30, "weight_decay": 0.0}

@@ -31,10 +31,7 @@ LAYER_PATH = "hyperparameters.layer_multipliers"
 #: Points are rounded to this many decimals of an octave, so that they can be read and retyped.
 DECIMALS = 4
 
-_QUANTITIES: tuple[Quantity, ...] = (
-    *("lr", "weight_decay", "eps", "one_minus_beta1", "one_minus_beta2"),
-    *("init_std", "residual"),
-)
+_QUANTITIES: tuple[Quantity, ...] = get_args(Quantity)
 _SEARCHABLE = "a number under hyperparameters, or a fraction under train"
 
 
@@ -227,7 +224,7 @@ def _by_quantity(path: str, content: object) -> Iterator[tuple[Quantity, Range]]
     if not isinstance(content, Mapping) or not content:
         raise ConfigError(f"{path}: expected a mapping from quantities to octaves")
     for quantity, bounds in content.items():
-        if quantity not in get_args(Quantity) and quantity not in _QUANTITIES:
+        if quantity not in _QUANTITIES:
             raise ConfigError(
                 f"{path}: expected quantities among {', '.join(_QUANTITIES)} (got {quantity!r})"
             )
