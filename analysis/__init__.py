@@ -1,6 +1,7 @@
 """From records to numbers: tidy frames, optima, drift, regret and verdicts.
 
-load            records of a sweep -> `Results(runs, curves)`, and Parquet
+load            records of a sweep -> `Results(runs, curves, trials)`, and Parquet
+restore         committed results -> records, for a launch to go on from
 arms            what is compared, and along what: arms, axes of scale, the study that each sweep is
 optimum         the optimum of one loss curve
 transfer        optima, drift and regret of a sweep, with verdicts
@@ -8,6 +9,10 @@ duration        how the best learning rate falls with tokens, and which conditio
 final_losses    final losses by duration, each duration rule at the base's optimum
 laws            fitted laws of loss against tokens, and whether their asymptotes differ
 bootstrap       a paired bootstrap over seeds, for any estimator
+searches        trials of searches as a table, and the race of their proposers
+tuned           arms by the files that they were tuned to, gains and verdicts
+speedup         how many fewer tokens one arm needs to reach the loss of another
+landscape       the loss around tuned hyperparameters: scans, lines, planes
 regime          whether the runs are beyond the bigram plateau
 report          the same as readable tables
 tables          the tables in `results/`, made from the Parquet files there

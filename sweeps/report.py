@@ -6,7 +6,7 @@ import json
 import math
 from collections.abc import Callable
 from pathlib import Path
-from statistics import fmean, stdev
+from statistics import fmean
 from typing import get_args
 
 from rich.console import Console
@@ -140,9 +140,9 @@ def print_searches(console: Console, plan: Plan) -> None:
 def _confirmed(state: SearchState) -> str:
     if not state.confirmations or not state.confirmations[-1].ended:
         return ""
-    losses = state.confirmations[-1].losses
-    spread = f" ± {stdev(losses):.4f}" if len(losses) > 1 else ""
-    return f"{fmean(losses):.4f}{spread}"
+    confirmed = state.confirmations[-1]
+    spread = "" if confirmed.sd is None else f" ± {confirmed.sd:.4f}"
+    return f"{fmean(confirmed.losses):.4f}{spread}"
 
 
 def print_failures(console: Console, plan: Plan) -> None:

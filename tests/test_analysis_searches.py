@@ -52,7 +52,9 @@ def test_the_objective_is_the_mean_or_the_worst_of_the_runs():
     space = parse_space({"hyperparameters.lr": 1}, RunConfig())
     found = Trial(0, Proposal(space.start), dict.fromkeys(outcomes, RunConfig()), None, outcomes)
     assert (found.loss("mean"), found.loss("worst")) == (1.5, 2.0)
+    assert found.sd == pytest.approx(math.sqrt(0.5))
     outcomes["b"] = Status(status="diverged")
+    assert found.sd is None
     assert (found.loss("mean"), found.loss("worst")) == (math.inf, math.inf)
 
 

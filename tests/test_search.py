@@ -210,6 +210,18 @@ def test_a_failed_run_is_an_infinite_loss_and_not_the_end(tmp_path, capsys):
     assert leases(tmp_path) == before
 
 
+def test_an_incumbent_that_fails_at_a_fresh_seed_is_reported_so(undisturbed, tmp_path, capsys):
+    shutil.copytree(undisturbed / "runs", tmp_path / "runs")
+    path = search_file(tmp_path)
+    (state,) = make_plan(read_sweep(path), tmp_path / "runs").searches
+    run_id = next(iter(state.confirmations[-1].runs))
+    shutil.rmtree(tmp_path / "runs/tiny" / run_id)
+    _spoil(tmp_path, [run_id])
+    assert search(path) == 0
+    assert re.search(r"trust_region-0 .* inf ", capsys.readouterr().out)
+    assert "which it did not use: inf." in (state.directory / "found.yaml").read_text()
+
+
 def test_a_round_whose_runs_all_fail_stops_the_search_until_the_next_launch(tmp_path, capsys):
     path = search_file(tmp_path, trials=7)
     (state,) = make_plan(read_sweep(path), tmp_path / "runs").searches

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from statistics import fmean, stdev
+from statistics import fmean
 from typing import Any
 
 from paper_repro.config import RunConfig
@@ -43,8 +43,10 @@ def _header(state: SearchState) -> str:
         f"{ended[0].loss(search.objective):.4f}.",
     ]
     if state.confirmations and state.confirmations[-1].ended:
-        losses = state.confirmations[-1].losses
-        spread = f", standard deviation {stdev(losses):.4f}" if len(losses) > 1 else ""
+        confirmed = state.confirmations[-1]
+        spread = "" if confirmed.sd is None else f", standard deviation {confirmed.sd:.4f}"
         seeds = ", ".join(map(str, search.confirm_seeds))
-        lines.append(f"At seeds {seeds}, which it did not use: {fmean(losses):.4f}{spread}.")
+        lines.append(
+            f"At seeds {seeds}, which it did not use: {fmean(confirmed.losses):.4f}{spread}."
+        )
     return "\n".join(lines)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from statistics import fmean
+from statistics import fmean, stdev
 from typing import Any, Literal
 
 from paper_repro.config import RunConfig
@@ -91,6 +91,12 @@ class Trial:
         """Final validation losses of the runs that have ended, infinite for one without (nats)."""
         losses = [self.outcomes[run_id].val_loss for run_id in self.runs if run_id in self.outcomes]
         return [math.inf if loss is None else loss for loss in losses]
+
+    @property
+    def sd(self) -> float | None:
+        """Standard deviation of the losses over seeds; None for one, or where one is infinite."""
+        losses = self.losses
+        return stdev(losses) if len(losses) > 1 and all(map(math.isfinite, losses)) else None
 
     def loss(self, objective: Objective) -> float:
         """What the search minimises; infinite where a run diverged or failed, or cannot be."""
