@@ -1,20 +1,23 @@
-"""Is what was tuned better? Arms by the files that they were tuned to, gains, and verdicts.
+"""What was tuned: which search is chosen, arms by the files they were tuned to, gains, and verdicts.
 
 The thresholds were set before the first run (docs/per_module.md). `python -m analysis.tuned` writes
-the arms that are derived from the per-module optimum, beside it.
+the chosen per-module optimum and the arms that are derived from it beside the committed results.
 """
 
 from __future__ import annotations
 
+import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 
-from analysis.load import COMMITTED_RESULTS, Results
+from analysis.load import COMMITTED_RESULTS, Results, load_results
+from analysis.searches import with_losses
 from analysis.speedup import compare_arms
 from paper_repro.config import RunConfig, parse_run_config
 from paper_repro.errors import ConfigError
@@ -99,23 +102,60 @@ def shuffled(config: RunConfig, seed: int = 0) -> RunConfig:
     return config.model_copy(update={"hyperparameters": hyperparameters})
 
 
-DERIVED = {"lr_only": learning_rates_only, "shuffled": shuffled}
+DERIVED: dict[str, Callable[[RunConfig], RunConfig]] = {
+    "lr_only": learning_rates_only,
+    "shuffled": shuffled,
+    "shuffled_2": partial(shuffled, seed=1),
+    "shuffled_3": partial(shuffled, seed=2),
+}
 """Arms by the end of the name of their file, `tuned_modules_<name>.yaml`."""
 
 
+CHOSEN = ("tuned_modules", "tuned_modules_second")
+"""The files of the best and the second search of `search_modules`."""
+CANDIDATES = ("trust_region", "gp")
+"""Whose searches may be chosen: the proposers that the global set was chosen among."""
+
+
+def ranked(results: Results) -> pd.DataFrame:
+    """The last incumbent of each candidate, the best first: the least mean plus deviation.
+
+    Columns: `search`; `loss` and `sd` over the choosing seeds, in nats; `run_id` of one of its runs.
+    """
+    trials = with_losses(results.trials, results.runs)
+    confirmed = trials[(trials["kind"] == "confirmation") & trials["proposer"].isin(CANDIDATES)]
+    last = confirmed.sort_values("trial").groupby("search").tail(1)
+    last = last.assign(run_id=[json.loads(ids)[0] for ids in last["runs"]])
+    last = last.iloc[(last["loss"] + last["sd"]).argsort()]
+    return last[["search", "loss", "sd", "run_id"]].reset_index(drop=True)
+
+
 def main() -> int:
-    """Write the derived arms; returns the exit code."""
-    source = COMMITTED_RESULTS / "tuned_modules.yaml"
+    """Write what was chosen per module, and the arms derived from it; returns the exit code."""
     try:
-        config = parse_run_config(read_yaml(source), str(source))
+        results = load_results(COMMITTED_RESULTS / "search_modules.parquet")
     except ConfigError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    configs = results.runs.set_index("run_id")["config"].map(RunConfig.model_validate_json)
+    found = ranked(results)
+    for name, (_, row) in zip(CHOSEN, found.iterrows(), strict=False):
+        header = (
+            f"Per-module hyperparameters, tuned at the proxy: the last incumbent of {row['search']} of\n"
+            "sweeps/search_modules.yaml, ranked by the rule of docs/per_module.md. At the choosing seeds:\n"
+            f"{row['loss']:.4f} nats, standard deviation {row['sd']:.4f}."
+        )
+        _write(name, configs[row["run_id"]], header)
     for name, derive in DERIVED.items():
-        path = source.with_name(f"{source.stem}_{name}.yaml")
-        write_yaml(path, tuned(derive(config)), header=f"From {source.name}: {derive.__name__}.")
-        print(f"wrote {path}")
+        best = derive(configs[found["run_id"].iloc[0]])
+        _write(f"{CHOSEN[0]}_{name}", best, f"Derived from {CHOSEN[0]}.yaml: {name}.")
     return 0
+
+
+def _write(name: str, config: RunConfig, header: str) -> None:
+    path = COMMITTED_RESULTS / f"{name}.yaml"
+    write_yaml(path, tuned(config), header=header)
+    print(f"wrote {path}")
 
 
 if __name__ == "__main__":
