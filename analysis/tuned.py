@@ -1,4 +1,4 @@
-"""What was tuned: which search is chosen, arms by the files they were tuned to, gains, and verdicts.
+"""What was tuned: the chosen search, arms by the files they were tuned to, gains, and verdicts.
 
 The thresholds were set before the first run (docs/per_module.md). `python -m analysis.tuned` writes
 the chosen per-module optimum and the arms that are derived from it beside the committed results.
@@ -120,11 +120,16 @@ CANDIDATES = ("trust_region", "gp")
 def ranked(results: Results) -> pd.DataFrame:
     """The last incumbent of each candidate, the best first: the least mean plus deviation.
 
-    Columns: `search`; `loss` and `sd` over the choosing seeds, in nats; `run_id` of one of its runs.
+    Columns: `search`; `loss` and `sd` over the choosing seeds (nats); `run_id` of one run.
+
+    Raises:
+        ConfigError: fewer than two searches are at their end.
     """
     trials = with_losses(results.trials, results.runs)
     confirmed = trials[(trials["kind"] == "confirmation") & trials["proposer"].isin(CANDIDATES)]
     last = confirmed.sort_values("trial").groupby("search").tail(1)
+    if len(last) < len(CHOSEN):
+        raise ConfigError(f"expected {len(CHOSEN)} searches at their end, got {len(last)}")
     last = last.assign(run_id=[json.loads(ids)[0] for ids in last["runs"]])
     last = last.iloc[(last["loss"] + last["sd"]).argsort()]
     return last[["search", "loss", "sd", "run_id"]].reset_index(drop=True)
@@ -134,15 +139,16 @@ def main() -> int:
     """Write what was chosen per module, and the arms derived from it; returns the exit code."""
     try:
         results = load_results(COMMITTED_RESULTS / "search_modules.parquet")
+        found = ranked(results)
     except ConfigError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     configs = results.runs.set_index("run_id")["config"].map(RunConfig.model_validate_json)
-    found = ranked(results)
-    for name, (_, row) in zip(CHOSEN, found.iterrows(), strict=False):
+    for name, (_, row) in zip(CHOSEN, found.head(2).iterrows(), strict=True):
         header = (
-            f"Per-module hyperparameters, tuned at the proxy: the last incumbent of {row['search']} of\n"
-            "sweeps/search_modules.yaml, ranked by the rule of docs/per_module.md. At the choosing seeds:\n"
+            f"Per-module hyperparameters, tuned at the proxy: the incumbent of {row['search']}\n"
+            "of sweeps/search_modules.yaml, ranked by the rule of docs/per_module.md.\n"
+            "At the choosing seeds: "
             f"{row['loss']:.4f} nats, standard deviation {row['sd']:.4f}."
         )
         _write(name, configs[row["run_id"]], header)

@@ -22,6 +22,9 @@ NAMES = (
     "duration_exponents",
     "loss_vs_tokens",
     "search",
+    "modules",
+    "speedup",
+    "landscape",
 )
 """All figures (`figures.registry.FIGURES`), in the order in which they are made."""
 

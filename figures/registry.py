@@ -12,10 +12,13 @@ from functools import partial
 
 from analysis.arms import STUDIES
 from figures.duration_exponents import make_duration_exponents
+from figures.landscape import make_landscape
 from figures.loss_vs_tokens import make_loss_vs_tokens
 from figures.made import Made
+from figures.modules import make_modules
 from figures.names import check_name
 from figures.search import make_search
+from figures.speedup import make_speedup
 from figures.transfer import make_study
 
 
@@ -35,6 +38,9 @@ FIGURES = {
     "duration_exponents": FigureEntry(make_duration_exponents, ("lr_duration",)),
     "loss_vs_tokens": FigureEntry(make_loss_vs_tokens, ("lr_duration",)),
     "search": FigureEntry(make_search, ("search_global", "search_global_defaults")),
+    "modules": FigureEntry(make_modules, ("search_modules",)),
+    "speedup": FigureEntry(make_speedup, ("ladder",), curves=True),
+    "landscape": FigureEntry(make_landscape, ("landscape",)),
 }
 
 
