@@ -80,11 +80,14 @@ def tuned_global(results: Results, results_dir: Path = COMMITTED_RESULTS) -> pd.
     return table.drop(columns=["speedup", "speedup_low", "speedup_high"])
 
 
-def learning_rates_only(config: RunConfig) -> RunConfig:
-    """A per-module optimum without its multipliers on anything but the learning rate."""
+def with_quantities(config: RunConfig, keep: Callable[[str], bool]) -> RunConfig:
+    """A per-module optimum with the multipliers of some quantities, such as `lr`, alone."""
     base = config.hyperparameters
-    types = {module: {"lr": q["lr"]} for module, q in base.module_multipliers.items() if "lr" in q}
-    depth = {name: curve for name, curve in base.depth_multipliers.items() if name == "lr"}
+    types = {
+        module: {quantity: factor for quantity, factor in factors.items() if keep(quantity)}
+        for module, factors in base.module_multipliers.items()
+    }
+    depth = {name: curve for name, curve in base.depth_multipliers.items() if keep(name)}
     update = {"module_multipliers": types, "depth_multipliers": depth}
     return config.model_copy(update={"hyperparameters": base.model_copy(update=update)})
 
@@ -103,7 +106,8 @@ def shuffled(config: RunConfig, seed: int = 0) -> RunConfig:
 
 
 DERIVED: dict[str, Callable[[RunConfig], RunConfig]] = {
-    "lr_only": learning_rates_only,
+    "lr_only": partial(with_quantities, keep=lambda quantity: quantity == "lr"),
+    "without_lr": partial(with_quantities, keep=lambda quantity: quantity != "lr"),
     "shuffled": shuffled,
     "shuffled_2": partial(shuffled, seed=1),
     "shuffled_3": partial(shuffled, seed=2),
@@ -111,8 +115,8 @@ DERIVED: dict[str, Callable[[RunConfig], RunConfig]] = {
 """Arms by the end of the name of their file, `tuned_modules_<name>.yaml`."""
 
 
-CHOSEN = ("tuned_modules", "tuned_modules_second")
-"""The files of the best and the second search of `search_modules`."""
+CHOSEN = "tuned_modules"
+"""The file of what was chosen among the searches of `search_modules`."""
 CANDIDATES = ("trust_region", "gp")
 """Whose searches may be chosen: the proposers that the global set was chosen among."""
 
@@ -123,13 +127,13 @@ def ranked(results: Results) -> pd.DataFrame:
     Columns: `search`; `loss` and `sd` over the choosing seeds (nats); `run_id` of one run.
 
     Raises:
-        ConfigError: fewer than two searches are at their end.
+        ConfigError: no search is at its end.
     """
     trials = with_losses(results.trials, results.runs)
     confirmed = trials[(trials["kind"] == "confirmation") & trials["proposer"].isin(CANDIDATES)]
     last = confirmed.sort_values("trial").groupby("search").tail(1)
-    if len(last) < len(CHOSEN):
-        raise ConfigError(f"expected {len(CHOSEN)} searches at their end, got {len(last)}")
+    if last.empty:
+        raise ConfigError("no search is at its end")
     last = last.assign(run_id=[json.loads(ids)[0] for ids in last["runs"]])
     last = last.iloc[(last["loss"] + last["sd"]).argsort()]
     return last[["search", "loss", "sd", "run_id"]].reset_index(drop=True)
@@ -143,18 +147,17 @@ def main() -> int:
     except ConfigError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    configs = results.runs.set_index("run_id")["config"].map(RunConfig.model_validate_json)
-    for name, (_, row) in zip(CHOSEN, found.head(2).iterrows(), strict=True):
-        header = (
-            f"Per-module hyperparameters, tuned at the proxy: the incumbent of {row['search']}\n"
-            "of sweeps/search_modules.yaml, ranked by the rule of docs/per_module.md.\n"
-            "At the choosing seeds: "
-            f"{row['loss']:.4f} nats, standard deviation {row['sd']:.4f}."
-        )
-        _write(name, configs[row["run_id"]], header)
+    best = found.iloc[0]
+    configs = results.runs.set_index("run_id")["config"]
+    config = RunConfig.model_validate_json(configs[best["run_id"]])
+    header = (
+        f"Per-module hyperparameters, tuned at the proxy: the incumbent of {best['search']}\n"
+        "of sweeps/search_modules.yaml, chosen by the rule of docs/per_module.md.\n"
+        f"At the choosing seeds: {best['loss']:.4f} nats, standard deviation {best['sd']:.4f}."
+    )
+    _write(CHOSEN, config, header)
     for name, derive in DERIVED.items():
-        best = derive(configs[found["run_id"].iloc[0]])
-        _write(f"{CHOSEN[0]}_{name}", best, f"Derived from {CHOSEN[0]}.yaml: {name}.")
+        _write(f"{CHOSEN}_{name}", derive(config), f"Derived from {CHOSEN}.yaml: {name}.")
     return 0
 
 
