@@ -21,7 +21,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from analysis.load import Results
-from paper_repro.statistics import over_seeds
+from paper_repro.statistics import CONFIDENCE, over_seeds
 
 #: What names a rung of a ladder: text, a shape and a duration, under a parameterisation.
 RUNG = {
@@ -70,45 +70,71 @@ def speedup(faster: pd.DataFrame, reference: pd.DataFrame) -> float:
     return float(reached / faster["tokens"].iloc[-1])
 
 
-def compare_arms(results: Results, arms: pd.Series, faster: str, reference: str) -> pd.DataFrame:
-    """Gain and speed-up of one arm over another at every rung where both were run.
+def paired(results: Results, arms: pd.Series, faster: str, reference: str) -> pd.DataFrame:
+    """Gain and speed-up of one arm over another, for every seed that both have at a rung.
 
     Args:
         arms: the arm of each run, with the index of `results.runs`.
 
     Returns:
-        a row a rung, in the order of parameters: `rung`, its name; the columns of `RUNG`;
-        `parameters`; `seeds`; `gain`, the loss of the reference less that of the other in nats;
-        `speedup`, NaN without learning curves; both with intervals over seeds (of the speed-up, of
-        its logarithm); and `sd` and
-        `reference_sd`, the standard deviations of the final losses of both arms over seeds.
+        a row a pair of runs: the columns of `RUNG`; `parameters`; `seed`; `gain`, the loss of the
+        reference less that of the other in nats; `log_speedup`, the natural logarithm of the
+        speed-up, NaN without learning curves or with an infinite loss; and the finite final losses
+        of both, `loss` and `reference_loss`.
     """
     runs = results.runs.assign(arm=arms)
-    runs = runs[runs["arm"].isin([faster, reference])]
     curves = results.curves.dropna(subset=["val_loss"]).sort_values("step")
     of_run = dict(iter(curves.groupby("run_id")))
+    of_arm = {name: runs[runs["arm"] == name] for name in (faster, reference)}
+    keys = [*RUNG, "seed"]
+    pairs = of_arm[faster].merge(
+        of_arm[reference][[*keys, "run_id", "val_loss"]], on=keys, suffixes=("", "_reference")
+    )
+    gains = pairs["val_loss_reference"] - pairs["val_loss"]
+    logarithms = [
+        math.log(speedup(of_run[one], of_run[other]))
+        if math.isfinite(gain) and {one, other} <= of_run.keys()
+        else math.nan
+        for one, other, gain in zip(pairs["run_id"], pairs["run_id_reference"], gains, strict=True)
+    ]
+    finite = pairs[["val_loss", "val_loss_reference"]].where(np.isfinite)
+    made = pairs[[*keys, "parameters"]].rename(columns=RUNG)
+    return made.assign(
+        gain=gains,
+        log_speedup=logarithms,
+        loss=finite["val_loss"],
+        reference_loss=finite["val_loss_reference"],
+    )
+
+
+def compare_arms(
+    results: Results,
+    arms: pd.Series,
+    faster: str,
+    reference: str,
+    confidence: float = CONFIDENCE,
+) -> pd.DataFrame:
+    """Gain and speed-up of one arm over another at every rung where both were run.
+
+    Args:
+        arms: the arm of each run, with the index of `results.runs`.
+        confidence: of the intervals.
+
+    Returns:
+        a row a rung, in the order of parameters: `rung`, its name; the columns of `RUNG`;
+        `parameters`; `seeds`; `gain` (nats) and `speedup` (a ratio) as in `paired`, with intervals
+        over seeds (of the speed-up, of its logarithm); and `sd` and `reference_sd`, the standard
+        deviations of the final losses of both arms over seeds.
+    """
     rows = []
-    for names, rung in runs.groupby(list(RUNG)):
-        pairs = rung.pivot(index="seed", columns="arm", values="run_id")
-        pairs = pairs.reindex(columns=[faster, reference]).dropna()
-        if pairs.empty:
-            continue
-        final = rung.set_index("run_id")["val_loss"]
-        finite = final.where(np.isfinite(final))
-        gains = final[pairs[reference]].to_numpy() - final[pairs[faster]].to_numpy()
-        logs = [
-            math.log(speedup(of_run[one], of_run[other]))
-            if np.isfinite(gain) and {one, other} <= of_run.keys()
-            else math.nan
-            for one, other, gain in zip(pairs[faster], pairs[reference], gains, strict=True)
-        ]
-        factors = over_seeds(logs).columns("speedup")
+    for names, pairs in paired(results, arms, faster, reference).groupby(list(RUNG.values())):
+        factors = over_seeds(pairs["log_speedup"].tolist(), confidence).columns("speedup")
         rows.append(
             dict(zip(RUNG.values(), names, strict=True))
-            | {"parameters": rung["parameters"].iloc[0], "seeds": len(pairs)}
-            | over_seeds(gains.tolist()).columns("gain")
+            | {"parameters": pairs["parameters"].iloc[0], "seeds": len(pairs)}
+            | over_seeds(pairs["gain"].tolist(), confidence).columns("gain")
             | {name: math.exp(logarithm) for name, logarithm in factors.items()}
-            | {"sd": finite[pairs[faster]].std(), "reference_sd": finite[pairs[reference]].std()}
+            | {"sd": pairs["loss"].std(), "reference_sd": pairs["reference_loss"].std()}
         )
     table = pd.DataFrame(rows).sort_values(
         ["parameterization", "parameters", "tokens", "batch_size"], ignore_index=True

@@ -40,32 +40,36 @@ def verdict(effect: Interval, threshold: float) -> GainVerdict:
     return "does not" if effect.high < threshold else "not decided"
 
 
-def arms_of(runs: pd.DataFrame, files: Mapping[str, Path]) -> pd.Series:
-    """The arm of each run: the name of the file whose hyperparameters and schedule it has.
-
-    Args:
-        files: a part of a RunConfig each, as a search leaves it, by the name of the arm.
+def read_arms(files: Mapping[str, Path]) -> dict[str, RunConfig]:
+    """Arms by name, each from a file with a part of a RunConfig, as a search leaves it.
 
     Raises:
-        ConfigError: a file is wrong, two files are the same arm, or a run is of none.
+        ConfigError: a file is wrong.
     """
-    arms: dict[str, str] = {}
-    for name, path in files.items():
-        key = _tuned(parse_run_config(read_yaml(path), str(path)))
-        if key in arms:
-            raise ConfigError(f"{path}: the same hyperparameters as {files[arms[key]]}")
-        arms[key] = name
-    found = [arms.get(_tuned(RunConfig.model_validate_json(text))) for text in runs["config"]]
+    return {name: parse_run_config(read_yaml(path), str(path)) for name, path in files.items()}
+
+
+def arms_of(runs: pd.DataFrame, arms: Mapping[str, RunConfig]) -> pd.Series:
+    """The arm of each run: the one whose hyperparameters and schedule it has.
+
+    Raises:
+        ConfigError: two arms are the same, or a run is of none.
+    """
+    known: dict[str, str] = {}
+    for name, config in arms.items():
+        if (first := known.setdefault(_tuned(config), name)) != name:
+            raise ConfigError(f"{name}: the same hyperparameters as {first}")
+    found = [known.get(_tuned(RunConfig.model_validate_json(text))) for text in runs["config"]]
     if None in found:
         run_id = runs["run_id"].iloc[found.index(None)]
-        raise ConfigError(f"run {run_id}: its hyperparameters are of none of {', '.join(files)}")
+        raise ConfigError(f"run {run_id}: its hyperparameters are of none of {', '.join(arms)}")
     return pd.Series(found, runs.index)
 
 
 def _tuned(config: RunConfig) -> str:
     """What a search tunes, as text: equal for equal hyperparameters and schedules."""
     schedule = config.train.model_dump(include={"schedule", "warmup_fraction", "final_fraction"})
-    return f"{config.hyperparameters.model_dump_json()} {schedule}"
+    return json.dumps([config.hyperparameters.model_dump(), schedule], sort_keys=True)
 
 
 def tuned_global(results: Results, results_dir: Path = COMMITTED_RESULTS) -> pd.DataFrame:
@@ -74,7 +78,8 @@ def tuned_global(results: Results, results_dir: Path = COMMITTED_RESULTS) -> pd.
     The defaults are at the best learning rate of a grid, `tuned_rate.yaml`.
     """
     files = {name: results_dir / f"{name}.yaml" for name in ("tuned_global", "tuned_rate")}
-    table = compare_arms(results, arms_of(results.runs, files), *files)
+    arms = arms_of(results.runs, read_arms(files))
+    table = compare_arms(results, arms, "tuned_global", "tuned_rate")
     gains = table[["gain", "gain_low", "gain_high"]].to_numpy()
     table = table.assign(verdict=[verdict(Interval(*row), GAIN) for row in gains])
     return table.drop(columns=["speedup", "speedup_low", "speedup_high"])

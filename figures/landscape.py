@@ -10,33 +10,29 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 
-from analysis.landscape import minimum, plane, scan_table, scans
+from analysis.landscape import FLAT, minimum, plane, scan_table, scans
 from analysis.load import COMMITTED_RESULTS, Results
 from analysis.report import readable
+from analysis.tuned import read_arms
 from figures.made import Made
 from figures.style import Colour, sequential_palette
-from paper_repro.config import parse_run_config
-from paper_repro.files import read_yaml
 from paper_repro.parameterization import MODULES
 
-START = COMMITTED_RESULTS / "tuned_global.yaml"
-#: The ends of the plane: per-module optima, the best first and another search's.
-ENDS: tuple[Path, ...] = (
-    COMMITTED_RESULTS / "tuned_modules.yaml",
-    COMMITTED_RESULTS / "tuned_modules_second.yaml",
-)
-_NAMES = ("per_module", "second")
+#: Where the line starts, its end, and the ends of the plane that contains it.
+_FILES = ("tuned_global", "tuned_modules", "tuned_modules_lr_only", "tuned_modules_without_lr")
+_LINE, _PLANE = "per_module", ("lr", "others")
 _COLUMNS = 5
 _ABOVE = 0.6
 """Nats above the least loss at which panels end; what is higher is drawn at their edge."""
 
 
-def make_landscape(results: Results) -> Made:
+def make_landscape(results: Results, tuned_dir: Path = COMMITTED_RESULTS) -> Made:
     """Above, scans of η of each module type; below, the line and the plane, by width."""
-    start, *ends = (parse_run_config(read_yaml(path), str(path)) for path in (START, *ENDS))
+    files = {name: tuned_dir / f"{name}.yaml" for name in _FILES}
+    start, per_module, *parts = read_arms(files).values()
     found = scans(results.runs, start)
-    line = plane(results.runs, start, ends[:1], _NAMES[:1])
-    slices = plane(results.runs, start, ends, _NAMES)
+    line = plane(results.runs, start, [per_module], [_LINE])
+    slices = plane(results.runs, start, parts, _PLANE)
     widths = sorted(set(line["width"]))
     colours = sequential_palette(widths)
     figure = Figure((8.6, 8.4), layout="constrained")
@@ -46,19 +42,15 @@ def make_landscape(results: Results) -> Made:
     _draw_line(panels[0], line, colours)
     for panel, width in zip(panels[1:], widths, strict=True):
         _draw_slice(panel, slices[slices["width"] == width], f"width {width}")
-    ends_of_scans, minima = scan_table(found), minimum(line, _NAMES[0])
+    ends_of_scans, minima = scan_table(found), minimum(line, _LINE)
     tables = {
         "Scans of η by module type": readable(
             ends_of_scans,
             {
                 "": "module",
                 "width": "width",
-                "flat within 0.02 nats": lambda row: (
-                    f"{row['flat_low']:+g} … {row['flat_high']:+g}"
-                ),
-                "lost from": lambda row: (
-                    "–" if math.isnan(row["cliff"]) else f"{row['cliff']:+g} octaves"
-                ),
+                f"flat within {FLAT} nats": _flat,
+                "lost from": _cliff,
             },
         ),
         "Least loss from global (0) to per module (1)": readable(
@@ -110,20 +102,20 @@ def _draw_curve(panel: Axes, x: pd.Series, losses: pd.Series, colour: Colour, la
 
 def _draw_line(panel: Axes, line: pd.DataFrame, colours: dict[int, Colour]) -> None:
     for width, colour in colours.items():
-        some = line[line["width"] == width].sort_values(_NAMES[0])
+        some = line[line["width"] == width].sort_values(_LINE)
         above = some["val_loss"] - some["val_loss"].min()
-        panel.plot(some[_NAMES[0]], above, "o-", color=colour, markersize=3, label=f"width {width}")
+        panel.plot(some[_LINE], above, "o-", color=colour, markersize=3, label=f"width {width}")
     panel.set_xticks([0, 1], ["global", "per module"])
     panel.set_ylabel("loss above the least (nats)")
 
 
 def _draw_slice(panel: Axes, some: pd.DataFrame, title: str) -> None:
-    table = some.pivot(index=_NAMES[1], columns=_NAMES[0], values="val_loss")
+    table = some.pivot(index=_PLANE[1], columns=_PLANE[0], values="val_loss")
     losses = np.minimum(table.to_numpy() - some["val_loss"].min(), _ABOVE)
     levels = np.linspace(0, min(_ABOVE, float(np.nanmax(losses))) or 1, 9)
     panel.contourf(table.columns, table.index, losses, levels=levels, cmap="viridis_r")
-    panel.plot(0, 0, "w+", markersize=7)
+    panel.plot([0, 1], [0, 1], "w+-", markersize=7, linewidth=0.8)  # from global to per module
     panel.grid(False)
     panel.set_title(title)
-    panel.set_xlabel("to per module")
-    panel.set_ylabel("to the second")
+    panel.set_xlabel("share of the multipliers of η")
+    panel.set_ylabel("share of all others")

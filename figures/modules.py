@@ -13,6 +13,7 @@ from matplotlib.image import AxesImage
 
 from analysis.load import Results
 from analysis.searches import PROPOSER_NAMES, with_losses
+from analysis.tuned import CANDIDATES
 from figures.made import Made
 from paper_repro.parameterization import MODULES
 from paper_repro.search import DEPTH_PATH, MODULES_PATH
@@ -53,11 +54,12 @@ def make_modules(results: Results) -> Made:
 
 
 def found_multipliers(results: Results) -> pd.DataFrame:
-    """The multipliers of the last incumbent of each search, in octaves from the global value.
+    """The multipliers of the last incumbent of each candidate, in octaves from the global value.
 
     Columns: `search`, `module` (a module type, or `block k`), `quantity`, `octaves`.
     """
-    confirmed = results.trials[results.trials["kind"] == "confirmation"]
+    trials = results.trials[results.trials["proposer"].isin(CANDIDATES)]
+    confirmed = trials[trials["kind"] == "confirmation"]
     rows = []
     for search, some in confirmed.groupby("search"):
         last = some.sort_values("trial").iloc[-1]

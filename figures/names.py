@@ -23,6 +23,7 @@ NAMES = (
     "loss_vs_tokens",
     "search",
     "modules",
+    "attribution",
     "speedup",
     "landscape",
 )

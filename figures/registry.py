@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from analysis.arms import STUDIES
+from figures.attribution import make_attribution
 from figures.duration_exponents import make_duration_exponents
 from figures.landscape import make_landscape
 from figures.loss_vs_tokens import make_loss_vs_tokens
@@ -39,6 +40,7 @@ FIGURES = {
     "loss_vs_tokens": FigureEntry(make_loss_vs_tokens, ("lr_duration",)),
     "search": FigureEntry(make_search, ("search_global", "search_global_defaults")),
     "modules": FigureEntry(make_modules, ("search_modules",)),
+    "attribution": FigureEntry(make_attribution, ("modules_arms",), curves=True),
     "speedup": FigureEntry(make_speedup, ("ladder",), curves=True),
     "landscape": FigureEntry(make_landscape, ("landscape",)),
 }

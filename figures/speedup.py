@@ -10,27 +10,22 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from analysis.arms import PARAMETERIZATION_NAMES
+from analysis.attribution import GLOBAL, PER_MODULE
+from analysis.ladder import SHUFFLED, arms_of_ladder, slopes, speedup_table
 from analysis.load import COMMITTED_RESULTS, Results
 from analysis.report import Columns, readable
-from analysis.speedup import RUNG, compare_arms
-from analysis.tuned import arms_of
+from analysis.speedup import RUNG
 from figures.made import Made
 from figures.style import distinct_palette
 
-#: The arms of the ladder, by the files of their hyperparameters.
-ARMS: dict[str, Path] = {
-    "global": COMMITTED_RESULTS / "tuned_global.yaml",
-    "per module": COMMITTED_RESULTS / "tuned_modules.yaml",
-    "shuffled": COMMITTED_RESULTS / "tuned_modules_shuffled.yaml",
-}
-_LOOKS = {"global": ("0.35", "--"), "per module": ("#0072B2", "-"), "shuffled": ("#D55E00", ":")}
+_LOOKS = {GLOBAL: ("0.35", "--"), PER_MODULE: ("#0072B2", "-"), SHUFFLED: ("#D55E00", ":")}
 
 
-def make_speedup(results: Results) -> Made:
+def make_speedup(results: Results, tuned_dir: Path = COMMITTED_RESULTS) -> Made:
     """Learning curves at the proxy and at the largest rung; gain and speed-up against scale."""
-    arms = arms_of(results.runs, ARMS)
-    table = compare_arms(results, arms, "per module", "global")
-    control = compare_arms(results, arms, "shuffled", "global")
+    arms = arms_of_ladder(results.runs, tuned_dir)
+    table, control = speedup_table(results, arms), speedup_table(results, arms, SHUFFLED)
+    change = slopes(results, arms)
     figure = Figure((7.4, 6.0), layout="constrained")
     (first, second), (third, fourth) = figure.subplots(2, 2)
     of_rule = table[table["parameterization"] == "complete_d"]
@@ -53,11 +48,22 @@ def make_speedup(results: Results) -> Made:
     frames = {
         "rungs": table,
         "shuffled": control,
+        "slopes": change,
         "curves": pd.concat(curves.values(), keys=curves, names=["at"]).reset_index(level=0),
     }
-    tables = {"Per module against global": readable(table, _COLUMNS)}
-    if len(control):
-        tables["Shuffled multipliers against global"] = readable(control, _COLUMNS)
+    tables = {
+        "Per module against global": readable(table, _COLUMNS),
+        "Shuffled multipliers against global": readable(control, _COLUMNS),
+        "Change for each doubling of the parameters": readable(
+            change,
+            {
+                "": lambda row: PARAMETERIZATION_NAMES[row["parameterization"]],
+                "seeds": "seeds",
+                "gain (nats)": ("slope", 3),
+                "log speed-up": ("log_speedup_slope", 3),
+            },
+        ),
+    }
     return Made(figure, frames, tables)
 
 
@@ -68,6 +74,7 @@ _COLUMNS: Columns = {
     "seeds": "seeds",
     "gain (nats)": ("gain", 3),
     "speed-up": ("speedup", 2),
+    "survives": "survives",
 }
 
 
@@ -81,7 +88,7 @@ def _draw_curves(panel: Axes, results: Results, arms: pd.Series, rung: pd.Series
     for name, (colour, style) in _LOOKS.items():
         curve = means[means["arm"] == name]
         panel.plot(curve["tokens"], curve["val_loss"], color=colour, linestyle=style, label=name)
-    panel.axhline(means[means["arm"] == "global"]["val_loss"].iloc[-1], color="0.6", linewidth=0.8)
+    panel.axhline(means[means["arm"] == GLOBAL]["val_loss"].iloc[-1], color="0.6", linewidth=0.8)
     panel.set_xscale("log")
     panel.set_title(f"{rung['rung']}, {rung['parameters'] / 1e3:,.0f}k parameters")
     panel.set_xlabel("tokens")

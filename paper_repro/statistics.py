@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-#: Confidence of every interval in this project.
+#: Confidence of every interval in this project that does not name another.
 CONFIDENCE = 0.95
 
 
@@ -41,7 +41,7 @@ class Interval:
 UNKNOWN = Interval(math.nan, math.nan, math.nan)
 
 
-def over_seeds(values: Sequence[float]) -> Interval:
+def over_seeds(values: Sequence[float], confidence: float = CONFIDENCE) -> Interval:
     """Mean of an estimate made once a seed, with Student's t-interval (n - 1 degrees of freedom).
 
     A sweep has two to five seeds. A percentile bootstrap of so few resamples the same numbers: its
@@ -58,5 +58,5 @@ def over_seeds(values: Sequence[float]) -> Interval:
     if len(values) == 1 or not math.isfinite(mean):
         return Interval(mean, math.nan, math.nan)
     error = float(np.std(values, ddof=1)) / math.sqrt(len(values))
-    half = float(stats.t.ppf((1 + CONFIDENCE) / 2, len(values) - 1)) * error
+    half = float(stats.t.ppf((1 + confidence) / 2, len(values) - 1)) * error
     return Interval(mean, mean - half, mean + half)

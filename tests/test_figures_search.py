@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import json
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import yaml
 
+from analysis.ladder import FILES
 from analysis.load import CURVE_COLUMNS, Results, config_columns
 from analysis.searches import TRIAL_COLUMNS
-from figures import landscape, speedup
+from figures.landscape import make_landscape
 from figures.modules import make_modules
 from figures.search import make_search
+from figures.speedup import make_speedup
 from figures.style import style
 from paper_repro.config import RunConfig
 from paper_repro.search import DEPTH_PATH, MODULES_PATH, blend, tuned
@@ -118,15 +121,17 @@ def of_ladder() -> Results:
 ARM_RATES = {"global": 0.01, "per module": 0.02, "shuffled": 0.04}
 
 
-def test_the_speedup_figure_has_the_rungs_and_the_control(tmp_path, monkeypatch):
-    files = {}
+def write_tuned(path: Path, content: dict) -> RunConfig:
+    config = RunConfig.model_validate(content)
+    path.write_text(yaml.safe_dump(tuned(config)), encoding="utf-8")
+    return config
+
+
+def test_the_speedup_figure_has_the_rungs_and_the_control(tmp_path):
     for arm, lr in ARM_RATES.items():
-        files[arm] = tmp_path / f"{lr}.yaml"
-        config = RunConfig.model_validate({"hyperparameters": {"lr": lr}})
-        files[arm].write_text(yaml.safe_dump(tuned(config)), encoding="utf-8")
-    monkeypatch.setattr(speedup, "ARMS", files)
+        write_tuned(tmp_path / f"{FILES[arm]}.yaml", {"hyperparameters": {"lr": lr}})
     with style():
-        made = speedup.make_speedup(of_ladder())
+        made = make_speedup(of_ladder(), tmp_path)
     rungs = made.frames["rungs"].set_index(["parameterization", "rung"])
     assert rungs.loc[("complete_d", "proxy"), "speedup"] == pytest.approx(2, rel=0.02)
     assert rungs.loc[("sp", "width × 2"), "speedup"] == pytest.approx(1.5, rel=0.02)
@@ -134,21 +139,28 @@ def test_the_speedup_figure_has_the_rungs_and_the_control(tmp_path, monkeypatch)
     proxy, largest, *_ = made.figure.axes
     assert proxy.get_title().startswith("proxy, 49k")
     assert largest.get_title().startswith("width × 2, 197k")
-    assert len(made.tables) == 2
+    assert (made.frames["rungs"]["survives"] == "yes").all()
+    assert (made.frames["shuffled"]["survives"] == "no").all()
+    slopes = made.frames["slopes"].set_index("parameterization")
+    assert slopes["log_speedup_slope"].to_numpy() == pytest.approx(np.log(1.5 / 2) / 2, rel=0.05)
+    assert (slopes["slope"] < 0).all()
 
 
-def test_the_landscape_figure_has_scans_the_line_and_a_plane_for_each_width(tmp_path, monkeypatch):
-    base = {"hyperparameters": {"lr": 0.01}}
-    ends = [
-        RunConfig.model_validate({"hyperparameters": {"lr": 0.01, "module_multipliers": each}})
-        for each in ({"query": {"lr": 2.0}}, {"key": {"lr": 4.0}})
-    ]
-    start = RunConfig.model_validate(base)
-    for name, config in zip(("start", "first", "second"), (start, *ends), strict=True):
-        (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump(tuned(config)), encoding="utf-8")
-    monkeypatch.setattr(landscape, "START", tmp_path / "start.yaml")
-    monkeypatch.setattr(landscape, "ENDS", (tmp_path / "first.yaml", tmp_path / "second.yaml"))
-    points = [blend(start, ends, (x, y)) for x in (0, 0.5, 1, 1.5) for y in (0, 0.5, 1)]
+def test_the_landscape_figure_has_scans_the_line_and_a_plane_for_each_width(tmp_path):
+    multipliers = {
+        "tuned_global": {},
+        "tuned_modules": {"query": {"lr": 2.0}, "key": {"lr": 4.0}},
+        "tuned_modules_lr_only": {"query": {"lr": 2.0}},
+        "tuned_modules_without_lr": {"key": {"lr": 4.0}},
+    }
+    start, _, *parts = (
+        write_tuned(
+            tmp_path / f"{name}.yaml",
+            {"hyperparameters": {"lr": 0.01, "module_multipliers": each}},
+        )
+        for name, each in multipliers.items()
+    )
+    points = [blend(start, parts, (x, y)) for x in (0, 0.5, 1, 1.5) for y in (0, 0.5, 1)]
     points += [
         {"hyperparameters": {"lr": 0.01, "module_multipliers": {module: {"lr": 2.0**octaves}}}}
         for module in ("value", "mlp_in", "unembedding")
@@ -166,9 +178,9 @@ def test_the_landscape_figure_has_scans_the_line_and_a_plane_for_each_width(tmp_
             rows.append(row)
     runs = pd.DataFrame(rows).drop_duplicates("run_id")
     with style():
-        made = landscape.make_landscape(Results(runs, pd.DataFrame(), pd.DataFrame()))
+        made = make_landscape(Results(runs, pd.DataFrame(), pd.DataFrame()), tmp_path)
     assert {"value", "mlp_in", "unembedding"} <= set(made.frames["scans"]["module"])
-    assert len(made.frames["line"]) == 2 * 4
+    assert len(made.frames["line"]) == 2 * 3  # the diagonal of the plane
     assert len(made.frames["plane"]) == 2 * 12
     titles = [panel.get_title() for panel in made.figure.axes if panel.get_title()]
     assert titles[-2:] == ["width 32", "width 64"]

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from analysis.tuned import arms_of, learning_rates_only, shuffled, verdict
+from analysis.tuned import DERIVED, arms_of, read_arms, shuffled, verdict
 from paper_repro.config import RunConfig
 from paper_repro.errors import ConfigError
 from paper_repro.search import tuned
@@ -56,15 +56,15 @@ def test_runs_are_of_the_arm_whose_numbers_they_have_at_any_shape(files):
         {"hyperparameters": {"lr": 0.02, "module_multipliers": {"key": {"lr": 2.0}}}},
         {"hyperparameters": {"lr": 0.02}, "train": {"warmup_fraction": 0.3, "tokens": 65_536}},
     )
-    found = arms_of(frame, files)
+    found = arms_of(frame, read_arms(files))
     assert found.to_dict() == {5: "defaults", 6: "tuned", 7: "slow"}
 
 
 def test_a_run_of_no_arm_and_files_of_one_arm_are_refused(files):
     with pytest.raises(ConfigError, match=r"run d1-\w+: its hyperparameters are of none of"):
-        arms_of(runs({"hyperparameters": {"lr": 0.02}}), files)
-    with pytest.raises(ConfigError, match=r"tuned\.yaml: the same hyperparameters as"):
-        arms_of(runs({"hyperparameters": {"lr": 0.02}}), {**files, "again": files["tuned"]})
+        arms_of(runs({"hyperparameters": {"lr": 0.02}}), read_arms(files))
+    with pytest.raises(ConfigError, match="again: the same hyperparameters as tuned"):
+        arms_of(runs(), read_arms({**files, "again": files["tuned"]}))
 
 
 MODULES = RunConfig.model_validate(
@@ -83,12 +83,15 @@ MODULES = RunConfig.model_validate(
 )
 
 
-def test_learning_rates_alone():
-    found = learning_rates_only(MODULES).hyperparameters
-    rates = {"query": 2.0, "key": 4.0, "value": 8.0}
-    assert found.module_multipliers == {module: {"lr": rate} for module, rate in rates.items()}
+def test_learning_rates_alone_and_all_else():
+    found = DERIVED["lr_only"](MODULES).hyperparameters
+    rates = {"query": {"lr": 2.0}, "key": {"lr": 4.0}, "value": {"lr": 8.0}, "mlp_out": {}}
+    assert found.module_multipliers == rates
     assert found.depth_multipliers == {"lr": [1.0, 2.0]}
     assert found.lr == 0.02
+    others = DERIVED["without_lr"](MODULES).hyperparameters
+    assert others.module_multipliers["value"] == {"eps": 5.0, "init_std": 0.5}
+    assert others.depth_multipliers == {"eps": [1.0, 3.0]}
 
 
 def test_the_control_deals_the_same_multipliers_to_other_types():
