@@ -14,7 +14,7 @@ import pandas as pd
 
 from analysis.load import COMMITTED_RESULTS, Results
 from analysis.speedup import compare_arms
-from analysis.tuned import DERIVED, SPEEDUP, arms_of, read_arms, verdict
+from analysis.tuned import DERIVED, QUANTITIES, SPEEDUP, arms_of, read_arms, verdict
 from paper_repro.config import RunConfig
 from paper_repro.errors import ConfigError
 from paper_repro.parameterization import MODULES, ModuleType
@@ -38,9 +38,12 @@ ONE_TYPE: dict[str, tuple[ModuleType, float]] = {
     "embedding η × 64": ("embedding", 64.0),
     "unembedding η ÷ 4": ("unembedding", 0.25),
 }
+_SYMBOLS = dict(
+    zip(QUANTITIES, ("η", "λ", "ε", "β₁", "β₂", "init scales", "residuals"), strict=True)
+)
 _NAMES = {
     "lr_only": "η only",
-    "without_lr": "all but η",
+    **{f"without_{quantity}": f"without {symbol}" for quantity, symbol in _SYMBOLS.items()},
     "shuffled": "shuffled",
     "shuffled_2": "shuffled 2",
     "shuffled_3": "shuffled 3",

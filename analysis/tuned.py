@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -85,14 +85,14 @@ def tuned_global(results: Results, results_dir: Path = COMMITTED_RESULTS) -> pd.
     return table.drop(columns=["speedup", "speedup_low", "speedup_high"])
 
 
-def with_quantities(config: RunConfig, keep: Callable[[str], bool]) -> RunConfig:
-    """A per-module optimum with the multipliers of some quantities, such as `lr`, alone."""
+def with_quantities(config: RunConfig, keep: Collection[str]) -> RunConfig:
+    """A per-module optimum with the multipliers of some quantities (of `QUANTITIES`) alone."""
     base = config.hyperparameters
     types = {
-        module: {quantity: factor for quantity, factor in factors.items() if keep(quantity)}
+        module: {quantity: factor for quantity, factor in factors.items() if quantity in keep}
         for module, factors in base.module_multipliers.items()
     }
-    depth = {name: curve for name, curve in base.depth_multipliers.items() if keep(name)}
+    depth = {name: curve for name, curve in base.depth_multipliers.items() if name in keep}
     update = {"module_multipliers": types, "depth_multipliers": depth}
     return config.model_copy(update={"hyperparameters": base.model_copy(update=update)})
 
@@ -110,15 +110,23 @@ def shuffled(config: RunConfig, seed: int = 0) -> RunConfig:
     return config.model_copy(update={"hyperparameters": hyperparameters})
 
 
+QUANTITIES = (
+    *("lr", "weight_decay", "eps", "one_minus_beta1", "one_minus_beta2"),
+    *("init_std", "residual"),
+)
+"""What has multipliers by module type."""
+
 DERIVED: dict[str, Callable[[RunConfig], RunConfig]] = {
-    "lr_only": partial(with_quantities, keep=lambda quantity: quantity == "lr"),
-    "without_lr": partial(with_quantities, keep=lambda quantity: quantity != "lr"),
+    "lr_only": partial(with_quantities, keep={"lr"}),
+    **{
+        f"without_{quantity}": partial(with_quantities, keep={*QUANTITIES} - {quantity})
+        for quantity in QUANTITIES
+    },
     "shuffled": shuffled,
     "shuffled_2": partial(shuffled, seed=1),
     "shuffled_3": partial(shuffled, seed=2),
 }
 """Arms by the end of the name of their file, `tuned_modules_<name>.yaml`."""
-
 
 CHOSEN = "tuned_modules"
 """The file of what was chosen among the searches of `search_modules`."""
