@@ -41,8 +41,6 @@ ONE_TYPE: dict[str, tuple[ModuleType, float]] = {
 _SYMBOLS = dict(
     zip(QUANTITIES, ("η", "λ", "ε", "β₁", "β₂", "init scales", "residuals"), strict=True)
 )
-    zip(QUANTITIES, ("η", "λ", "ε", "β₁", "β₂", "init scales", "residuals"), strict=True)
-)
 _NAMES = {
     "lr_only": "η only",
     **{f"without_{quantity}": f"without {symbol}" for quantity, symbol in _SYMBOLS.items()},
