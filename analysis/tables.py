@@ -5,6 +5,9 @@
 - `duration_exponents.csv` and `duration_effects.csv`: how the best rate falls with duration.
 - `proposers.csv`: what searches found after how many trials, by what proposed them.
 - `tuned_global.csv`: what tuning the global hyperparameters at a proxy gains, there and elsewhere.
+- `attribution.csv`: what of the per-module hyperparameters gains at the proxy; rules beside them.
+- `speedup.csv`: what tuning per module gains over the tuned global set, at the proxy and at larger
+  scales; `speedup_shuffled.csv`, the same of the control, and `speedup_slopes.csv`, its change.
 - `loss_laws.csv` and `loss_law_differences.csv`: L = E + A·D^−b with and without the SDE rule.
 """
 
@@ -13,15 +16,17 @@ from __future__ import annotations
 import argparse
 import sys
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pandas as pd
 
 from analysis.arms import STUDIES, Study
+from analysis.attribution import attribution
 from analysis.duration import effects, exponents, fit_conditions
 from analysis.final_losses import duration_laws
-from analysis.load import COMMITTED_RESULTS, CURVES, TRIALS, load_results
+from analysis.ladder import SHUFFLED, arms_of_ladder, slopes, speedup_table
+from analysis.load import COMMITTED_RESULTS, CURVES, TRIALS, Results, load_results
 from analysis.report import Columns, bracketed, readable, scale_range
 from analysis.searches import race, with_losses
 from analysis.transfer import fit_transfer
@@ -34,13 +39,39 @@ DURATION_TABLES = (
     *("duration_exponents", "duration_effects"),
     *("loss_laws", "loss_law_differences"),
 )
-SEARCHES = ("search_global", "search_modules")
-"""The sweeps whose proposers are compared."""
-TUNED_GLOBAL = "tuned_global"
-"""The sweep that judges the tuned global set, and the table of what it gains."""
+
+Tables = dict[str, pd.DataFrame]
+"""Tables by the name of their file."""
 
 
-def all_tables(results_dir: Path) -> dict[str, pd.DataFrame]:
+def _race(results: Results, _: Path) -> Tables:
+    table = race(with_losses(results.trials, results.runs))
+    if table.empty:  # before a search is at its end
+        return {}
+    return {"proposers": table.assign(sweep=results.runs["sweep"].iloc[0])}
+
+
+def _ladder(results: Results, results_dir: Path) -> Tables:
+    arms = arms_of_ladder(results.runs, results_dir)
+    made = {
+        "speedup": speedup_table(results, arms),
+        "speedup_shuffled": speedup_table(results, arms, SHUFFLED),
+        "speedup_slopes": slopes(results, arms),
+    }
+    return {name: table.assign(size="cpu") for name, table in made.items()}
+
+
+OTHERS: dict[str, Callable[[Results, Path], Tables]] = {
+    "tuned_global": lambda results, folder: {"tuned_global": tuned_global(results, folder)},
+    "search_global": _race,
+    "search_modules": _race,
+    "modules_arms": lambda results, folder: {"attribution": attribution(results, folder)},
+    "ladder": _ladder,
+}
+"""The tables of sweeps that are no study, from their results and the folder of what was tuned."""
+
+
+def all_tables(results_dir: Path) -> Tables:
     """Every table by the name of its file, of every study and size with results.
 
     `transfer_table` has a row for each arm: `hyperparameter` is the one swept, `drift` octaves per
@@ -60,14 +91,10 @@ def all_tables(results_dir: Path) -> dict[str, pd.DataFrame]:
             made = (exponents(conditions), effects(conditions), laws.table(), laws.differences())
             for name, table in zip(DURATION_TABLES, made, strict=True):
                 parts[name].append(table.assign(size=size))
-    if (path := results_dir / f"{TUNED_GLOBAL}.parquet").exists():
-        parts[TUNED_GLOBAL].append(tuned_global(load_results(path), results_dir))
-    for sweep in SEARCHES:
+    for sweep, make in OTHERS.items():
         if (path := results_dir / f"{sweep}.parquet").exists():
-            results = load_results(path)
-            trials = with_losses(results.trials, results.runs)
-            if len(table := race(trials)):  # none before a search is at its end
-                parts["proposers"].append(table.assign(sweep=sweep))
+            for name, table in make(load_results(path), results_dir).items():
+                parts[name].append(table)
     return {name: pd.concat(tables, ignore_index=True) for name, tables in parts.items()}
 
 

@@ -26,7 +26,9 @@ _PARTS = {
 def make_attribution(results: Results, tuned_dir: Path = COMMITTED_RESULTS) -> Made:
     """Left, the gain of each arm over the tuned global set; right, what it lacks of per module."""
     table = attribution(results, tuned_dir)
-    shown = table[table["gain"].notna()].reset_index(drop=True)
+    shown = table[table["gain"].notna()].sort_values(
+        "part", key=lambda part: part.map(list(_PARTS).index), kind="stable", ignore_index=True
+    )
     figure = Figure((7.4, 0.6 + 0.22 * len(shown)), layout="constrained")
     left, right = figure.subplots(1, 2, sharey=True)
     colours = dict(zip(_PARTS, distinct_palette(list(_PARTS)).values(), strict=True))
@@ -36,7 +38,7 @@ def make_attribution(results: Results, tuned_dir: Path = COMMITTED_RESULTS) -> M
     left.invert_yaxis()
     left.set_xlabel("gain over tuned global (nats)")
     right.set_xlabel("loss above per module (nats)")
-    left.legend(fontsize=7)
+    figure.legend(*left.get_legend_handles_labels(), loc="outside upper center", ncols=len(_PARTS))
     tables = {
         "Arms at the proxy": readable(
             table,
