@@ -6,9 +6,10 @@ the chosen per-module optimum and the arms that are derived from it beside the c
 
 from __future__ import annotations
 
+import argparse
 import json
 import sys
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -152,32 +153,35 @@ def ranked(results: Results) -> pd.DataFrame:
     return last[["search", "loss", "sd", "run_id"]].reset_index(drop=True)
 
 
-def main() -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Write what was chosen per module, and the arms derived from it; returns the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m analysis.tuned", description=__doc__)
+    parser.add_argument(
+        "--results-dir", type=Path, default=COMMITTED_RESULTS, help="default: %(default)s"
+    )
+    folder = parser.parse_args(arguments).results_dir
     try:
-        results = load_results(COMMITTED_RESULTS / "search_modules.parquet")
+        results = load_results(folder / "search_modules.parquet")
         found = ranked(results)
     except ConfigError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     best = found.iloc[0]
-    configs = results.runs.set_index("run_id")["config"]
-    config = RunConfig.model_validate_json(configs[best["run_id"]])
-    header = (
-        f"Per-module hyperparameters, tuned at the proxy: the incumbent of {best['search']}\n"
-        "of sweeps/search_modules.yaml, chosen by the rule of docs/per_module.md.\n"
+    text = results.runs.set_index("run_id").loc[best["run_id"], "config"]
+    config = RunConfig.model_validate_json(str(text))
+    headers = {
+        CHOSEN: "Per-module hyperparameters, tuned at the proxy: the last incumbent of\n"
+        f"{best['search']} of sweeps/search_modules.yaml, by the rule of docs/per_module.md.\n"
         f"At the choosing seeds: {best['loss']:.4f} nats, standard deviation {best['sd']:.4f}."
-    )
-    _write(CHOSEN, config, header)
+    }
+    configs = {CHOSEN: config}
     for name, derive in DERIVED.items():
-        _write(f"{CHOSEN}_{name}", derive(config), f"Derived from {CHOSEN}.yaml: {name}.")
+        configs[f"{CHOSEN}_{name}"] = derive(config)
+        headers[f"{CHOSEN}_{name}"] = f"Derived from {CHOSEN}.yaml: {name}."
+    for name, each in configs.items():
+        write_yaml(folder / f"{name}.yaml", tuned(each), header=headers[name])
+        print(f"wrote {folder / name}.yaml")
     return 0
-
-
-def _write(name: str, config: RunConfig, header: str) -> None:
-    path = COMMITTED_RESULTS / f"{name}.yaml"
-    write_yaml(path, tuned(config), header=header)
-    print(f"wrote {path}")
 
 
 if __name__ == "__main__":
