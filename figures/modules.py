@@ -23,8 +23,8 @@ _SYMBOLS = {
     "lr": "η",
     "weight_decay": "λ",
     "eps": "ε",
-    "one_minus_beta1": "1−β₁",
-    "one_minus_beta2": "1−β₂",
+    "one_minus_beta1": "1−\nβ₁",
+    "one_minus_beta2": "1−\nβ₂",
     "init_std": "σ",
     "residual": "res.",
 }
@@ -46,7 +46,7 @@ def make_modules(results: Results) -> Made:
         image = _draw_types(panels[2 * row, column], multipliers, names=column == 0)
         proposer, _, seed = search.rpartition("-")
         panels[2 * row, column].set_title(f"{PROPOSER_NAMES[proposer]} {seed}: {loss:.3f} nats")
-        _draw_depth(panels[2 * row + 1, column], multipliers)
+        _draw_depth(panels[2 * row + 1, column], multipliers, _blocks(found))
     for unused in panels.T.ravel()[2 * len(searches) :] if rows == 1 else []:
         unused.set_axis_off()
     figure.colorbar(image, ax=panels[0, -1], label="octaves from the global value", shrink=0.8)
@@ -96,11 +96,21 @@ def _draw_types(panel: Axes, multipliers: pd.DataFrame, names: bool) -> AxesImag
     return image
 
 
-def _draw_depth(panel: Axes, multipliers: pd.DataFrame) -> None:
+def _blocks(found: pd.DataFrame) -> int:
+    """The number of blocks, from the multipliers of all searches."""
+    names = found["module"][found["module"].str.startswith("block ")]
+    return int(names.str.removeprefix("block ").astype(int).max()) + 1 if len(names) else 0
+
+
+def _draw_depth(panel: Axes, multipliers: pd.DataFrame, blocks: int) -> None:
+    """Multipliers by block; those that a search did not move are 0."""
     depth = multipliers[multipliers["module"].str.startswith("block ")]
+    names = [f"block {block}" for block in range(blocks)]
     for quantity, some in depth.groupby("quantity"):
-        blocks = some["module"].str.removeprefix("block ").astype(int)
-        panel.plot(blocks, some["octaves"], "o-", label=_SYMBOLS[str(quantity)], color="0.2")
+        octaves = some.set_index("module")["octaves"].reindex(names, fill_value=0.0)
+        panel.plot(range(blocks), octaves, "o-", label=_SYMBOLS[str(quantity)], color="0.2")
     panel.axhline(0, color="0.6", linewidth=1)
+    panel.set_ylim(-1, 1)
+    panel.set_xticks(range(blocks))
     panel.set_xlabel("block")
-    panel.legend(fontsize=7)
+    panel.legend(fontsize=7, loc="upper right")
