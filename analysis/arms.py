@@ -9,6 +9,7 @@ refuses unless every number that training takes is the same.
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass, fields
@@ -221,6 +222,16 @@ def arms_of(runs: pd.DataFrame) -> list[Arm]:
         return (order, condition, sum(rule), rule, arm.alpha)
 
     return sorted(found, key=place)
+
+
+def configured_arms(runs: pd.DataFrame) -> set[Arm]:
+    """The arms that runs were configured as, whatever they are read as."""
+    config = [
+        *("scaling.parameterization", "scaling.alpha", "scaling.sde_rule", "train.schedule"),
+        *("model.qk_norm", "hyperparameters.eps"),
+    ]
+    rows = runs[config].drop_duplicates().itertuples(index=False, name=None)
+    return {Arm(name, alpha, tuple(json.loads(rule)), *rest) for name, alpha, rule, *rest in rows}
 
 
 def select(runs: pd.DataFrame, arm: Arm) -> pd.DataFrame:

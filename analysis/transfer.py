@@ -158,14 +158,19 @@ def fit_arm(runs: pd.DataFrame, axis: ScaleAxis, hyperparameter: str = LR) -> Sc
         _check_one_curve(group, hyperparameter)
         curves = group.pivot(index=hyperparameter, columns="seed", values="val_loss").sort_index()
         curves.index = pd.Index(np.log2(curves.index.to_numpy(dtype=float)), name="log2")
-        mean = fit_optimum(curves.index, curves.mean(axis=1, skipna=False))
-        seeds = {
-            seed: fit_optimum(curves.index, curves[seed], mean.window)
-            for seed in curves.columns.astype(int)
-            if np.isfinite(curves[seed].iloc[mean.window.points]).all()
-        }
-        fits[int(str(scale))] = ScaleFit(curves, mean, seeds)
+        fits[int(str(scale))] = fit_scale(curves)
     return fits
+
+
+def fit_scale(curves: pd.DataFrame) -> ScaleFit:
+    """Fit the curves of one arm at one scale: loss by log2 (rows, ascending) and seed (columns)."""
+    mean = fit_optimum(curves.index, curves.mean(axis=1, skipna=False))
+    seeds = {
+        seed: fit_optimum(curves.index, curves[seed], mean.window)
+        for seed in curves.columns.astype(int)
+        if np.isfinite(curves[seed].iloc[mean.window.points]).all()
+    }
+    return ScaleFit(curves, mean, seeds)
 
 
 def fit_transfer(runs: pd.DataFrame, axis: ScaleAxis, hyperparameter: str = LR) -> Transfer:

@@ -1,0 +1,322 @@
+"""Optima of loss curves, estimated together: what curves share is learnt from all of them.
+
+Seed by seed (`analysis.optimum`) an optimum has the error of three to five points of one seed. Here
+the curves of all sweeps lend each other their shape and their noise; where each has its optimum,
+and how low it is there, is its own. With ȳ the mean over n seeds at the points x of one curve,
+
+    ȳ = level + Σ_k c_k b_k(x − m) + noise,   b = (z², sign(z) z², z³, |z|³, z⁴)
+    c ~ Normal(mean, diag(sd²))               shapes, alike over curves; sides may differ
+    noise ~ Normal(0, σ² D R D / n),  D = exp(h (x − lowest)),  R = a + b exp(−|Δx|) + (1 − a − b) I
+    log σ ~ Normal(·, ·)                      seeds shift whole curves, and near points alike
+
+with m and the level free. Means, deviations and noise are learnt by maximal marginal likelihood
+under weak priors (empirical Bayes); then m is read off a grid, and all else is Gaussian given m and
+σ. The deviations of shapes are taken `INFLATION` times as large as learnt, for hostile shapes:
+simulated coverage is in docs/statistics.md.
+
+A method of our own. The nearest published relative is the shrinkage of variances over many small
+experiments (Smyth 2004), which shares the noise alone.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from scipy.interpolate import Akima1DInterpolator
+from scipy.optimize import minimize
+from torch import Tensor
+
+from paper_repro.errors import ConfigError
+
+Floats = NDArray[np.float64]
+
+#: Octaves around the lowest point within which points are fitted, and the optimum may lie.
+WINDOW = 2.0
+#: By how much the learnt deviations of shapes are too small for curves of other families.
+INFLATION = 1.5
+#: Octaves beyond the outermost point at which an optimum may still lie.
+_BEYOND = 1.0
+_STEP = 0.05
+_SIGMAS = torch.linspace(-2.2, 2.2, 7, dtype=torch.float64)
+"""Grid of log σ, in deviations of its prior."""
+_POWERS = 5
+
+
+@dataclass(frozen=True, eq=False)
+class Curve:
+    """One loss curve: the points that are fitted, and all that were measured."""
+
+    x: Floats
+    """log2 of the hyperparameter at the fitted points, ascending (points,)."""
+    losses: Floats
+    """Nats (points, seeds), all finite."""
+    measured: tuple[Floats, Floats]
+    """Every point with a finite mean loss, and that mean: for losses outside the window."""
+    limit: float
+    """Where the optimum must lie below: at the next point every seed or some diverged; or +inf."""
+
+    @classmethod
+    def of(cls, log2: ArrayLike, losses: ArrayLike) -> Curve:
+        """The curve of a table of losses.
+
+        Args:
+            log2: of the hyperparameter, ascending (points,).
+            losses: nats (points, seeds); not finite where a run diverged or is missing.
+
+        Raises:
+            ConfigError: fewer than three points, or fewer than two seeds, can be fitted.
+        """
+        x, table = np.asarray(log2, float), np.asarray(losses, float)
+        mean = table.mean(axis=1)
+        finite = np.isfinite(mean)
+        if finite.sum() < 3 or table.shape[1] < 2:
+            raise ConfigError(
+                f"a curve of {finite.sum()} points and {table.shape[1]} seeds: expected at least "
+                "3 and 2"
+            )
+        lowest = x[int(np.argmin(np.where(finite, mean, np.inf)))]
+        diverged = x[~finite & (x > lowest)]
+        limit = float(diverged[0]) if len(diverged) else math.inf
+        used = finite & (np.abs(x - lowest) <= WINDOW + 1e-9)
+        return cls(x[used], table[used], (x[finite], mean[finite]), limit)
+
+    @property
+    def lowest(self) -> float:
+        """The point with the least mean loss."""
+        return float(self.x[int(np.argmin(self.losses.mean(axis=1)))])
+
+
+@dataclass(frozen=True, eq=False)
+class Shared:
+    """What all curves share, learnt by `learn`."""
+
+    correlation: tuple[float, float]
+    """Of the noise of one seed at two points: at any distance (a), and as exp(−octaves) (b)."""
+    growth: float
+    """h: the noise grows by exp(h) an octave to the right."""
+    log_sigma: tuple[float, float]
+    """Mean and standard deviation over curves of the logarithm of σ at the lowest point."""
+    mean: Floats
+    """Of the coefficients (5,)."""
+    sd: Floats
+    """Over curves, of the coefficients (5,)."""
+
+
+@dataclass(frozen=True, eq=False)
+class Draws:
+    """Draws from what is known of one curve, given all."""
+
+    curve: Curve
+    optimum: Floats
+    """log2 (draws,)."""
+    loss: Floats
+    """At the optimum, nats (draws,)."""
+    coefficients: Floats
+    """(draws, 5)."""
+
+    def excess(self, log2: ArrayLike) -> Floats:
+        """Loss at a value of the hyperparameter above that at the optimum, nats (draws,).
+
+        Outside the fitted points the mean of the measured losses decides, and beyond these it is
+        that of the outermost one: a lower bound.
+
+        Args:
+            log2: one value, or one a draw.
+        """
+        at = np.broadcast_to(np.asarray(log2, float), self.optimum.shape)
+        inside = (at >= self.curve.x[0] - _BEYOND) & (at <= self.curve.x[-1] + _BEYOND)
+        z = at - self.optimum
+        fitted = np.einsum("nk,nk->n", _powers(torch.from_numpy(z)).numpy(), self.coefficients)
+        x, mean = self.curve.measured
+        elsewhere = Akima1DInterpolator(x, mean)(np.clip(at, x[0], x[-1])) - self.loss
+        excess: Floats = np.maximum(np.where(inside, fitted, elsewhere), 0.0)
+        return excess
+
+
+def learn(curves: Sequence[Curve], iterations: int = 60) -> Shared:
+    """Learn what curves share. They should be different trainings: a copy counts as evidence.
+
+    Takes some ten seconds for seventy curves.
+    """
+    groups = _grouped(curves, step=2 * _STEP)
+    scale = torch.from_numpy(_PRIOR_SCALE)
+
+    def loss(vector: Floats) -> tuple[float, Floats]:
+        free = torch.tensor(vector, requires_grad=True)
+        shared = _unpacked(free)
+        total = 0.5 * (((free - torch.from_numpy(_PRIOR)) / scale) ** 2).sum()
+        for group in groups:
+            total = total - torch.logsumexp(_log_joint(group, *shared).flatten(1), dim=1).sum()
+        total.backward()  # type: ignore[no-untyped-call]
+        assert free.grad is not None
+        return float(total.detach()), free.grad.numpy().copy()
+
+    found = minimize(loss, _PRIOR, jac=True, method="L-BFGS-B", options={"maxiter": iterations})
+    a, b, h, mu, tau, mean, sd = (
+        value.numpy() for value in _unpacked(torch.from_numpy(np.asarray(found.x)))
+    )
+    return Shared((float(a), float(b)), float(h), (float(mu), float(tau)), mean, sd)
+
+
+def draw(
+    curve: Curve,
+    shared: Shared,
+    draws: int = 4000,
+    seed: int = 0,
+    inflation: float = INFLATION,
+) -> Draws:
+    """Draw the optimum, the loss there and the shape of one curve."""
+    values = (*shared.correlation, shared.growth, *shared.log_sigma, shared.mean, shared.sd)
+    a, b, h, mu, tau, mean, sd = (torch.tensor(value, dtype=torch.float64) for value in values)
+    sd = sd * inflation
+    (group,) = _grouped([curve], step=_STEP)
+    (joint,) = _log_joint(group, a, b, h, mu, tau, mean, sd)
+    weights = torch.exp(joint - joint.max()).flatten().numpy()
+    random = np.random.default_rng(seed)
+    cells = random.choice(len(weights), draws, p=weights / weights.sum())
+    optimum = group.grid[0].numpy()[cells % joint.shape[1]]
+    correlation = _correlation(group, a, b, h)[0].numpy()
+    seeds = curve.losses.shape[1]
+    found = np.empty((draws, 1 + _POWERS))
+    for cell in np.unique(cells):
+        here = cells == cell
+        sigma, place = divmod(int(cell), joint.shape[1])
+        variance = np.exp(2 * float(mu + tau * _SIGMAS[sigma])) / seeds
+        design = np.column_stack([np.ones(len(curve.x)), group.powers[0, place].numpy()])
+        precision = np.linalg.inv(correlation) / variance
+        prior = np.concatenate([[0.0], 1 / sd.numpy() ** 2])  # the level is free
+        inverse = np.linalg.inv(design.T @ precision @ design + np.diag(prior))
+        pull = design.T @ precision @ curve.losses.mean(axis=1)
+        centre = inverse @ (pull + prior * np.concatenate([[0.0], mean.numpy()]))
+        noise = random.standard_normal((int(here.sum()), 1 + _POWERS))
+        found[here] = centre + noise @ np.linalg.cholesky(inverse).T
+    optimum = optimum + random.uniform(-0.5, 0.5, draws) * _STEP
+    return Draws(curve, optimum, found[:, 0], found[:, 1:])
+
+
+@dataclass(frozen=True, eq=False)
+class _Group:
+    """Curves with equally many points, as tensors (curves, ...)."""
+
+    x: Tensor
+    """Octaves from the lowest point (curves, points)."""
+    mean: Tensor
+    """Over seeds (curves, points)."""
+    scatter: Tensor
+    """Residuals of the seeds, multiplied (curves, points, points)."""
+    seeds: Tensor
+    grid: Tensor
+    """Optima that are tried, log2 (curves, grid)."""
+    allowed: Tensor
+    """Which of them may be (curves, grid)."""
+    powers: Tensor
+    """The functions of the shape (curves, grid, points, 5)."""
+
+
+def _grouped(curves: Sequence[Curve], step: float) -> list[_Group]:
+    by_points: dict[int, list[Curve]] = defaultdict(list)
+    for curve in curves:
+        by_points[len(curve.x)].append(curve)
+    groups = []
+    for some in by_points.values():
+        x = torch.tensor(np.array([curve.x for curve in some]))
+        lowest = torch.tensor([curve.lowest for curve in some], dtype=torch.float64)
+        grid = lowest[:, None] + torch.arange(-WINDOW, WINDOW + step / 2, step, dtype=torch.float64)
+        limits = torch.tensor([curve.limit for curve in some], dtype=torch.float64)
+        high = torch.minimum(x[:, -1] + _BEYOND, limits)
+        residuals = [curve.losses - curve.losses.mean(axis=1, keepdims=True) for curve in some]
+        groups.append(
+            _Group(
+                x=x - lowest[:, None],
+                mean=torch.tensor(np.array([curve.losses.mean(axis=1) for curve in some])),
+                scatter=torch.tensor(np.array([each @ each.T for each in residuals])),
+                seeds=torch.tensor([curve.losses.shape[1] for curve in some]),
+                grid=grid,
+                allowed=(grid >= x[:, :1] - _BEYOND) & (grid <= high[:, None]),
+                powers=_powers(x[:, None, :] - grid[:, :, None]),
+            )
+        )
+    return groups
+
+
+def _powers(z: Tensor) -> Tensor:
+    size = z.abs()
+    return torch.stack([z**2, z * size, z**3, size**3, z**4], dim=-1)
+
+
+def _correlation(group: _Group, a: Tensor, b: Tensor, h: Tensor) -> Tensor:
+    """Covariance of a seed's noise over σ² (curves, points, points)."""
+    distance = (group.x[:, :, None] - group.x[:, None, :]).abs()
+    alone = torch.eye(group.x.shape[1], dtype=torch.float64)
+    growth = torch.exp(h * group.x)
+    shape = a + b * torch.exp(-distance) + (1 - a - b) * alone
+    return shape * growth[:, :, None] * growth[:, None, :]
+
+
+def _log_joint(
+    group: _Group,
+    a: Tensor,
+    b: Tensor,
+    h: Tensor,
+    mu: Tensor,
+    tau: Tensor,
+    mean: Tensor,
+    sd: Tensor,
+) -> Tensor:
+    """log p(losses, σ, optimum) up to a constant (curves, σ, grid); level and shape integrated."""
+    correlation = _correlation(group, a, b, h)  # C P P
+    factor = torch.linalg.cholesky(correlation)
+    log_det = 2 * factor.diagonal(dim1=1, dim2=2).log().sum(-1)  # C
+    spread = torch.cholesky_solve(group.scatter, factor).diagonal(dim1=1, dim2=2).sum(-1)  # C
+    log_sigma = mu + tau * _SIGMAS  # S
+    points, seeds = group.x.shape[1], group.seeds.to(torch.float64)
+
+    shapes = torch.einsum("cmpk,k,cmqk->cmpq", group.powers, sd**2, group.powers)  # C M P P
+    variance = torch.exp(2 * log_sigma)[None, :] / seeds[:, None]  # C S
+    noise = variance[:, :, None, None] * correlation[:, None]  # C S P P
+    lower = torch.linalg.cholesky(shapes[:, None] + noise[:, :, None])  # C S M P P
+    residual = group.mean[:, None] - group.powers @ mean  # C M P
+    both = torch.stack([residual, torch.ones_like(residual)], dim=-1)[:, None]  # C 1 M P 2
+    white = torch.linalg.solve_triangular(lower, both.expand(*lower.shape[:-1], 2), upper=False)
+    products = white.mT @ white  # C S M 2 2
+    ones = products[..., 1, 1]
+    misfit = products[..., 0, 0] - products[..., 0, 1] ** 2 / ones
+    determinant = 2 * lower.diagonal(dim1=-2, dim2=-1).log().sum(-1)
+
+    of_mean = -0.5 * (determinant + ones.log() + misfit)
+    of_seeds = (
+        -0.5 * (seeds[:, None] - 1) * (2 * points * log_sigma[None] + log_det[:, None])
+        - 0.5 * spread[:, None] * torch.exp(-2 * log_sigma)[None]
+        - 0.5 * _SIGMAS**2
+    )
+    joint: Tensor = of_mean + of_seeds[:, :, None]
+    return joint.masked_fill(~group.allowed[:, None], -math.inf)
+
+
+def _unpacked(free: Tensor) -> tuple[Tensor, ...]:
+    """a, b, h, mean and deviation of log σ, means and deviations of coefficients."""
+    a, b, _ = torch.softmax(torch.cat([free[:2], torch.zeros(1, dtype=free.dtype)]), dim=0)
+    mean = torch.cat([free[5:6].exp(), free[6:10] * _MEAN_SCALE])
+    return a, b, 0.1 * free[2], free[3], free[4].exp(), mean, free[10:15].exp()
+
+
+_MEAN_SCALE = torch.tensor([0.004, 0.004, 0.004, 0.001], dtype=torch.float64)
+# fmt: off
+_PRIOR = np.array([
+    -1.0, -0.5, 0.5, math.log(0.025), math.log(0.4),  # noise
+    math.log(0.025), 0.0, 0.0, 0.0, 0.0,              # a parabola of 0.025 nats an octave squared
+    *np.log([0.006, 0.004, 0.002, 0.002, 0.0007]),    # deviations of shapes over curves
+])
+"""Where learning starts, and the middle of its weak prior."""
+_PRIOR_SCALE = np.array([
+    3.0, 3.0, 10.0, 10.0, 1.0,
+    3.0, 1.0, 1.0, 1.0, 1.0,
+    *[1.0] * 5,
+])
+# fmt: on

@@ -1,0 +1,233 @@
+"""Does the optimum transfer, in the population of seeds? Drift and regret from pooled curves.
+
+The question and the thresholds are those of `analysis.transfer`, which estimates seed by seed; here
+optima are drawn from `analysis.pooled`. Two things differ. Regret is that of the population: the
+mean loss with the base's optimum above the least mean loss, to which the noise of tuning with one
+seed adds nothing; what that noise costs by itself is the *floor*. And it is judged at the worst
+scale, not at the largest.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import zlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from analysis.arms import LR, WEIGHT_DECAY, Arm, configured_arms
+from analysis.pooled import INFLATION, Curve, Draws, Floats, Shared, draw, learn
+from analysis.transfer import (
+    DRIFT_TOLERANCE,
+    REGRET_TOLERANCE,
+    ScaleFit,
+    ScaleFits,
+    Transfer,
+    TransferVerdict,
+    counted_scales,
+    verdict,
+)
+from paper_repro.errors import ConfigError
+from paper_repro.statistics import CONFIDENCE, UNKNOWN, Interval
+
+#: Deviations of shapes are taken so many times as large as learnt: curves over λ are few.
+INFLATIONS = {LR: INFLATION, WEIGHT_DECAY: 2.0}
+
+#: Seeds that nobody will run: more than these would decide means none would.
+MOST_SEEDS = 40
+
+AllShared = Mapping[str, Shared]
+"""What curves share, by the hyperparameter that they are over."""
+
+
+def learn_all(transfers: Iterable[Transfer]) -> dict[str, Shared]:
+    """What the curves of all sweeps share, by hyperparameter. Equal trainings count once."""
+    curves: dict[str, dict[bytes, Curve]] = {}
+    for transfer in transfers:
+        known = curves.setdefault(transfer.hyperparameter, {})
+        for fits in transfer.arms.values():
+            for fit in fits.values():
+                if (curve := curve_of(fit)) is not None:
+                    known[np.sort(curve.losses, axis=None).tobytes()] = curve
+    return {name: learn(list(known.values())) for name, known in curves.items()}
+
+
+def curve_of(fit: ScaleFit) -> Curve | None:
+    """The curve of an arm at a scale, of the seeds with every run; None if too little is there."""
+    try:
+        return Curve.of(fit.curves.index, fit.curves.dropna(axis="columns").to_numpy())
+    except ConfigError:
+        return None
+
+
+@dataclass(frozen=True, eq=False)
+class PooledArm:
+    """The draws of one arm at the scales whose optimum is bracketed."""
+
+    draws: Mapping[int, Draws]
+    base: int
+
+    @property
+    def drift(self) -> Floats:
+        """Octaves per doubling of the scale, by least squares (draws,)."""
+        octaves = np.log2(list(self.draws))
+        centred = octaves - octaves.mean()
+        optima = np.stack([each.optimum for each in self.draws.values()])
+        slope: Floats = centred @ optima / (centred**2).sum()
+        return slope
+
+    def shift(self, scale: int) -> Floats:
+        """Octaves from the base's optimum to that of a scale (draws,)."""
+        return self.draws[scale].optimum - self.draws[self.base].optimum
+
+    def regret(self, scale: int) -> Floats:
+        """Mean loss at a scale with the base's optimum above its least, nats (draws,)."""
+        return self.draws[scale].excess(self.draws[self.base].optimum)
+
+    @property
+    def worst(self) -> int:
+        """The scale with the largest regret."""
+        others = [scale for scale in self.draws if scale != self.base]
+        return max(others, key=lambda scale: float(np.median(self.regret(scale))))
+
+
+def pooled_arm(fits: ScaleFits, base: int, shared: Shared, inflation: float) -> PooledArm | None:
+    """The draws of an arm; None if the base or all other scales have no bracketed optimum.
+
+    Equal trainings have equal draws, shifted where they are stated otherwise.
+    """
+    draws = {}
+    for scale in counted_scales(fits):
+        if (curve := curve_of(fits[scale])) is not None:
+            seed = zlib.crc32(np.ascontiguousarray(curve.losses).tobytes())
+            draws[scale] = draw(curve, shared, seed=seed, inflation=inflation)
+    return PooledArm(draws, base) if base in draws and len(draws) > 1 else None
+
+
+def credible(values: Floats) -> Interval:
+    """The median of draws, and the quantiles around it."""
+    tail = (1 - CONFIDENCE) / 2
+    low, middle, high = np.quantile(values, [tail, 0.5, 1 - tail])
+    return Interval(float(middle), float(low), float(high))
+
+
+def retuning_floor(fit: ScaleFit) -> float:
+    """What it costs, in nats, to use at a scale the optimum of another seed at the same scale.
+
+    The mean over ordered pairs of seeds of what `analysis.transfer.regret` would be if the base
+    were the scale itself; NaN with fewer than two seeds.
+    """
+    costs = [
+        fit.seeds[seed].at(fit.seeds[other].log2) - fit.seeds[seed].loss
+        for seed, other in itertools.permutations(fit.seeds, 2)
+    ]
+    return float(np.mean(costs)) if costs else math.nan
+
+
+def pooled_drifts(transfer: Transfer, shared: AllShared, size: str = "cpu") -> pd.DataFrame:
+    """One row an arm, as `Transfer.drifts`, of the pooled estimate.
+
+    Further columns: `regret_worst` with its interval at `worst_scale`; `regret_floor` there;
+    `p_holds` and `p_fails`, the probabilities that drift and worst regret are within their
+    tolerances, and that they are not; and `decides`, what would decide a verdict that is open.
+    """
+    table = transfer.drifts(size).drop(columns=["verdict"])
+    rows = []
+    for fits in transfer.arms.values():
+        hyperparameter = transfer.hyperparameter
+        known, inflation = shared[hyperparameter], INFLATIONS[hyperparameter]
+        every = len(counted_scales(fits)) == len(fits)
+        rows.append(_row(fits, pooled_arm(fits, transfer.base, known, inflation), every))
+    pooled = pd.DataFrame(rows, index=table.index)
+    return table.drop(columns=[name for name in pooled if name in table]).join(pooled)
+
+
+def _row(fits: ScaleFits, arm: PooledArm | None, bracketed: bool) -> dict[str, object]:
+    if arm is None:
+        return {
+            **{"verdict": "not decided", "decides": "a grid with every optimum inside"},
+            **UNKNOWN.columns("drift"),
+            **UNKNOWN.columns("regret"),
+            **UNKNOWN.columns("regret_worst"),
+            **{
+                "worst_scale": 0,
+                "regret_floor": math.nan,
+                "p_holds": math.nan,
+                "p_fails": math.nan,
+            },
+        }
+    drift, worst = arm.drift, arm.regret(arm.worst)
+    slope, cost = credible(drift), credible(worst)
+    seeds = min(len(fits[scale].seeds) for scale in arm.draws)
+    decided = verdict(slope, cost, seeds, bracketed)
+    stays = float(np.mean((np.abs(drift) <= DRIFT_TOLERANCE) & (worst <= REGRET_TOLERANCE)))
+    return {
+        **slope.columns("drift"),
+        **credible(arm.regret(max(arm.draws))).columns("regret"),
+        **cost.columns("regret_worst"),
+        "worst_scale": arm.worst,
+        "regret_floor": retuning_floor(fits[arm.worst]),
+        "p_holds": stays,
+        "p_fails": 1 - stays,
+        "verdict": decided,
+        "decides": what_decides(slope, cost, seeds, bracketed, decided),
+    }
+
+
+def what_decides(
+    drift: Interval, regret: Interval, seeds: int, bracketed: bool, decided: TransferVerdict
+) -> str:
+    """What would decide an open verdict: how many seeds, or that seeds would not.
+
+    Intervals are taken to shrink as one over the root of the number of seeds around estimates that
+    stay, so it is a budget and no promise. Empty for what is decided.
+    """
+    if decided != "not decided":
+        return ""
+    if not bracketed:
+        return "a grid with every optimum inside"
+    effects = ((drift, DRIFT_TOLERANCE), (regret, REGRET_TOLERANCE))
+    needed = [_seeds_to_the_tolerance(*each, seeds) for each in effects]
+    beyond = [
+        number
+        for number, (effect, tolerance) in zip(needed, effects, strict=True)
+        if abs(effect.value) > tolerance
+    ]
+    number = min(beyond) if beyond else max(needed)  # to fail, one; to hold, both
+    if number > MOST_SEEDS:
+        return "no number of seeds: the estimate is at the threshold; a wider range of scales"
+    return f"about {math.ceil(number)} seeds"
+
+
+def _seeds_to_the_tolerance(effect: Interval, tolerance: float, seeds: int) -> float:
+    """Seeds with which the end of an interval that is nearest to a tolerance would be there."""
+    size, distance = abs(effect.value), abs(tolerance - abs(effect.value))
+    outward = (size < tolerance) == (effect.value >= 0)
+    half = effect.high - effect.value if outward else effect.value - effect.low
+    return seeds * (half / distance) ** 2 if distance > 0 else math.inf
+
+
+def same_trainings(transfer: Transfer) -> dict[Arm, list[Arm]]:
+    """The arms of a sweep that are no copies, each with those that are the same trainings.
+
+    Of arms that are one, the one stands first that runs were configured as.
+    """
+    groups: dict[frozenset[tuple[float, ...]], list[Arm]] = {}
+    for arm, fits in transfer.arms.items():
+        groups.setdefault(_losses(fits), []).append(arm)
+    configured = configured_arms(transfer.runs)
+    ordered = (sorted(arms, key=lambda arm: arm not in configured) for arms in groups.values())
+    return {first: others for first, *others in ordered}
+
+
+def _losses(fits: ScaleFits) -> frozenset[tuple[float, ...]]:
+    """Scale, value, seed and loss of every run: as good as a name of the training."""
+    return frozenset(
+        (scale, round(float(str(log2)), 9), float(str(seed)), loss)
+        for scale, fit in fits.items()
+        for seed, curve in fit.curves.items()
+        for log2, loss in curve.dropna().items()
+    )
