@@ -5,13 +5,15 @@ so that a run of a longer duration has the rate that it was trained with divided
 factor. What a user of the rule would get is the loss of each duration at the rate that is best at
 the base.
 
-That rate is the optimum of the seed-mean curve at the base duration; it is taken as known, so
-intervals over seeds leave its error out. Between the rates of a grid each seed's own curve is
-interpolated (`FittedCurve.at`).
+For the losses themselves, to which laws are fitted, that rate is the optimum of the seed-mean curve
+at the base duration; it is taken as known, so intervals over seeds leave its error out. Between the
+rates of a grid each seed's own curve is interpolated (`FittedCurve.at`). `loss_differences` has
+the error of the rate in its intervals.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
@@ -21,6 +23,8 @@ import pandas as pd
 from analysis.arms import AXES, NO_RULE, STUDIES, arms_of, select
 from analysis.laws import ArmLaws, fit_arm_laws
 from analysis.optimum import fit_optimum
+from analysis.pooled import INFLATION, Shared
+from analysis.pooled_transfer import credible, pooled_arm
 from analysis.transfer import ScaleFits, base_scale, fit_arm
 from paper_repro.errors import ConfigError
 
@@ -60,14 +64,19 @@ def duration_laws(runs: pd.DataFrame) -> tuple[FinalLosses, ArmLaws]:
     Raises:
         ConfigError: as `final_losses`, or if the sweep has no run without a rule.
     """
-    known = STUDIES["lr_duration"].figure_runs(runs)
-    rules = {arm.label: select(known, arm) for arm in arms_of(known)}
+    rules = duration_rules(runs)
     if NO_RULE.label not in rules:
         raise ConfigError(
             f"lr_duration: no run of {NO_RULE.label!r} yet, which is tuned at each duration"
         )
     losses = final_losses(rules, tuned_from=NO_RULE.label)
     return losses, fit_arm_laws(losses.table)
+
+
+def duration_rules(runs: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """The runs of a duration sweep under each rule that its figure compares, by the rule's name."""
+    known = STUDIES["lr_duration"].figure_runs(runs)
+    return {arm.label: select(known, arm) for arm in arms_of(known)}
 
 
 def final_losses(arms: Mapping[str, pd.DataFrame], tuned_from: str) -> FinalLosses:
@@ -94,6 +103,36 @@ def final_losses(arms: Mapping[str, pd.DataFrame], tuned_from: str) -> FinalLoss
     finite = np.isfinite(table["loss"])
     dropped = {label: int((~finite[table["arm"] == label]).sum()) for label in (*arms, TUNED)}
     return FinalLosses(table[finite].reset_index(drop=True), dropped)
+
+
+def loss_differences(arms: Mapping[str, pd.DataFrame], shared: Shared) -> pd.DataFrame:
+    """Mean losses of every two rules compared at each duration, at the base's optimal rate.
+
+    The error of the base's optimum is in the intervals (`analysis.pooled_transfer`).
+
+    Args:
+        arms: as for `final_losses`.
+        shared: what curves over the learning rate share.
+
+    Returns:
+        a row a pair and duration but the base's: `first`, `second`, `tokens`, and `difference`,
+        the loss of the first less that of the second (nats) with its interval.
+    """
+    pooled = {}
+    for label, runs in arms.items():
+        arm = pooled_arm(fit_arm(runs, TOKENS), base_scale(runs, TOKENS), shared, INFLATION)
+        if arm is not None:
+            pooled[label] = arm
+    return pd.DataFrame(
+        {
+            "first": first,
+            "second": second,
+            "tokens": tokens,
+            **credible(one.loss(tokens) - other.loss(tokens)).columns("difference"),
+        }
+        for (first, one), (second, other) in itertools.combinations(pooled.items(), 2)
+        for tokens in one.draws.keys() & other.draws.keys() - {one.base}
+    ).sort_values(["first", "second", "tokens"], ignore_index=True)
 
 
 def _at_base_optimum(label: str, fits: ScaleFits, base: int) -> Iterator[LossRow]:

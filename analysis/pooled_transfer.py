@@ -28,6 +28,7 @@ from analysis.transfer import (
     Transfer,
     TransferVerdict,
     counted_scales,
+    regret,
     verdict,
 )
 from paper_repro.errors import ConfigError
@@ -87,6 +88,10 @@ class PooledArm:
         """Mean loss at a scale with the base's optimum above its least, nats (draws,)."""
         return self.draws[scale].excess(self.draws[self.base].optimum)
 
+    def loss(self, scale: int) -> Floats:
+        """Mean loss at a scale with the base's optimum, nats (draws,)."""
+        return self.draws[scale].loss + self.regret(scale)
+
     @property
     def worst(self) -> int:
         """The scale with the largest regret."""
@@ -127,38 +132,31 @@ def retuning_floor(fit: ScaleFit) -> float:
     return float(np.mean(costs)) if costs else math.nan
 
 
-def pooled_drifts(transfer: Transfer, shared: AllShared, size: str = "cpu") -> pd.DataFrame:
-    """One row an arm, as `Transfer.drifts`, of the pooled estimate.
+def transfer_rows(transfer: Transfer, shared: AllShared, size: str = "cpu") -> pd.DataFrame:
+    """The table of transfer: two rows for each arm that is no copy of another, one a method.
 
-    Further columns: `regret_worst` with its interval at `worst_scale`; `regret_floor` there;
-    `p_holds` and `p_fails`, the probabilities that drift and worst regret are within their
-    tolerances, and that they are not; and `decides`, what would decide a verdict that is open.
+    Columns are those of `Transfer.drifts`, and: `also`, the arms that are the same trainings, by
+    name; `method`, `pooled` or `by seed`; `regret_worst` with its interval, at `worst_scale`;
+    `regret_floor` there; of the pooled method `p_holds` and `p_fails`, the probabilities that drift
+    and worst regret are within their tolerances, and that they are not; and `decides`, what would
+    decide a verdict that is open.
     """
-    table = transfer.drifts(size).drop(columns=["verdict"])
+    table = dict(zip(transfer.arms, transfer.drifts(size).to_dict("records"), strict=True))
     rows = []
-    for fits in transfer.arms.values():
-        hyperparameter = transfer.hyperparameter
-        known, inflation = shared[hyperparameter], INFLATIONS[hyperparameter]
-        every = len(counted_scales(fits)) == len(fits)
-        rows.append(_row(fits, pooled_arm(fits, transfer.base, known, inflation), every))
-    pooled = pd.DataFrame(rows, index=table.index)
-    return table.drop(columns=[name for name in pooled if name in table]).join(pooled)
+    for arm, others in same_trainings(transfer).items():
+        also = {"also": "; ".join(other.label for other in others)}
+        fits, known = transfer.arms[arm], table[arm] | also
+        inflation = INFLATIONS[transfer.hyperparameter]
+        pooled = pooled_arm(fits, transfer.base, shared[transfer.hyperparameter], inflation)
+        if pooled is not None:
+            rows.append(
+                known | {"method": "pooled"} | _pooled(fits, pooled, bool(known["bracketed"]))
+            )
+        rows.append(known | {"method": "by seed"} | _by_seed(fits, transfer.base))
+    return pd.DataFrame(rows)
 
 
-def _row(fits: ScaleFits, arm: PooledArm | None, bracketed: bool) -> dict[str, object]:
-    if arm is None:
-        return {
-            **{"verdict": "not decided", "decides": "a grid with every optimum inside"},
-            **UNKNOWN.columns("drift"),
-            **UNKNOWN.columns("regret"),
-            **UNKNOWN.columns("regret_worst"),
-            **{
-                "worst_scale": 0,
-                "regret_floor": math.nan,
-                "p_holds": math.nan,
-                "p_fails": math.nan,
-            },
-        }
+def _pooled(fits: ScaleFits, arm: PooledArm, bracketed: bool) -> dict[str, object]:
     drift, worst = arm.drift, arm.regret(arm.worst)
     slope, cost = credible(drift), credible(worst)
     seeds = min(len(fits[scale].seeds) for scale in arm.draws)
@@ -174,6 +172,20 @@ def _row(fits: ScaleFits, arm: PooledArm | None, bracketed: bool) -> dict[str, o
         "p_fails": 1 - stays,
         "verdict": decided,
         "decides": what_decides(slope, cost, seeds, bracketed, decided),
+    }
+
+
+def _by_seed(fits: ScaleFits, base: int) -> dict[str, object]:
+    """The worst regret seed by seed; the rest is in the table of drifts."""
+    costs = {scale: regret(fits, base, scale) for scale in counted_scales(fits) if scale != base}
+    known = {scale: cost for scale, cost in costs.items() if not math.isnan(cost.value)}
+    worst = max(known, key=lambda scale: known[scale].value, default=0)
+    return {
+        **known.get(worst, UNKNOWN).columns("regret_worst"),
+        "worst_scale": worst,
+        "regret_floor": retuning_floor(fits[worst]) if worst else math.nan,
+        **dict.fromkeys(("p_holds", "p_fails"), math.nan),
+        "decides": "",
     }
 
 

@@ -8,6 +8,7 @@
 - `attribution.csv`: what of the per-module hyperparameters gains at the proxy; rules beside them.
 - `speedup.csv`: what tuning per module gains over the tuned global set, at the proxy and at larger
   scales; `speedup_shuffled.csv`, the same of the control, and `speedup_slopes.csv`, its change.
+- `loss_differences.csv`: the loss under one rule for durations less that under another.
 - `loss_laws.csv` and `loss_law_differences.csv`: L = E + A·D^−b with and without the SDE rule.
 """
 
@@ -21,13 +22,14 @@ from pathlib import Path
 
 import pandas as pd
 
-from analysis.arms import STUDIES, Study
+from analysis.arms import LR, STUDIES, Study
 from analysis.attribution import attribution
 from analysis.duration import effects, exponents, fit_conditions
-from analysis.final_losses import duration_laws
+from analysis.final_losses import duration_laws, duration_rules, loss_differences
 from analysis.ladder import SHUFFLED, arms_of_ladder, slopes, speedup_table
 from analysis.load import COMMITTED_RESULTS, CURVES, TRIALS, Results, load_results
-from analysis.report import Columns, bracketed, readable, scale_range
+from analysis.pooled_transfer import learn_all, transfer_rows
+from analysis.report import Columns, readable, scale_range
 from analysis.searches import race, with_losses
 from analysis.transfer import fit_transfer
 from analysis.tuned import tuned_global
@@ -37,7 +39,7 @@ from paper_repro.parameterization.page import markdown_table
 
 DURATION_TABLES = (
     *("duration_exponents", "duration_effects"),
-    *("loss_laws", "loss_law_differences"),
+    *("loss_laws", "loss_law_differences", "loss_differences"),
 )
 
 Tables = dict[str, pd.DataFrame]
@@ -74,21 +76,24 @@ OTHERS: dict[str, Callable[[Results, Path], Tables]] = {
 def all_tables(results_dir: Path) -> Tables:
     """Every table by the name of its file, of every study and size with results.
 
-    `transfer_table` has a row for each arm: `hyperparameter` is the one swept, `drift` octaves per
-    doubling of the axis, `regret` nats at the largest scale; NaN where unknown. Several
-    parameterisations may be the same trainings along an axis (`analysis.arms`); each has its row.
+    `transfer_table` has the rows of `analysis.pooled_transfer.transfer_rows`. Shapes of curves are
+    learnt from all studies that there are, so a study more moves the pooled numbers of the others.
     """
     parts: dict[str, list[pd.DataFrame]] = defaultdict(list)
-    for study, size, runs in _results(results_dir):
-        rows, drawn = (
-            fit_transfer(part, study.axis, study.hyperparameter)
-            for part in (study.table_runs(runs), study.figure_runs(runs))
-        )
-        parts["transfer_table"].append(rows.drifts(size))
+    studies = [
+        (study, size, runs, fit_transfer(study.table_runs(runs), study.axis, study.hyperparameter))
+        for study, size, runs in _results(results_dir)
+    ]
+    shared = learn_all(transfer for *_, transfer in studies)
+    for study, size, runs, transfer in studies:
+        drawn = fit_transfer(study.figure_runs(runs), study.axis, study.hyperparameter)
+        parts["transfer_table"].append(transfer_rows(transfer, shared, size))
         parts["optima"].append(drawn.optima().assign(sweep=study.sweep, size=size))
         if study.sweep == "lr_duration":
             conditions, (_, laws) = fit_conditions(runs), duration_laws(runs)
-            made = (exponents(conditions), effects(conditions), laws.table(), laws.differences())
+            losses = loss_differences(duration_rules(runs), shared[LR])
+            gammas = (exponents(conditions), effects(conditions))
+            made = (*gammas, laws.table(), laws.differences(), losses)
             for name, table in zip(DURATION_TABLES, made, strict=True):
                 parts[name].append(table.assign(size=size))
     for sweep, make in OTHERS.items():
@@ -99,20 +104,31 @@ def all_tables(results_dir: Path) -> Tables:
 
 
 def markdown(table: pd.DataFrame) -> str:
-    """The table of transfer for documents: numbers with intervals, few digits."""
+    """The table of transfer for documents: the pooled rows, and the verdicts seed by seed."""
+    keys = ["axis", "hyperparameter", "label", "size"]
+    by_seed = table[table["method"] == "by seed"].set_index(keys)["verdict"]
     columns: Columns = {
         "axis": "axis",
         "swept": lambda row: row["hyperparameter"].removeprefix("hyperparameters."),
-        "arm": "label",
+        "arm": lambda row: row["label"],
+        "the same trainings": lambda row: _text(row["also"]),
         "scales": scale_range,
         "seeds": "seeds",
         "drift (octaves per doubling)": ("drift", 2),
-        "regret (nats)": ("regret", 3),
-        "bracketed": bracketed,
+        "worst regret (nats)": ("regret_worst", 3),
+        "at": "worst_scale",
+        "floor": lambda row: f"{row['regret_floor']:.3f}",
+        "P(holds)": lambda row: f"{row['p_holds']:.2f}",
         "verdict": "verdict",
-        "size": "size",
+        "seed by seed": lambda row: by_seed[tuple(row[keys])],
+        "what would decide it": lambda row: _text(row["decides"]),
     }
-    return markdown_table(list(columns), readable(table, columns).reset_index().to_numpy().tolist())
+    pooled = readable(table[table["method"] == "pooled"], columns)
+    return markdown_table(list(columns), pooled.reset_index().to_numpy().tolist())
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) and value else "–"
 
 
 def read_table(results_dir: Path, name: str) -> pd.DataFrame:

@@ -19,6 +19,7 @@ NAMES = (
     "iso_steps",
     "no_qk_norm",
     "eps_fixes",
+    "verdicts",
     "duration_exponents",
     "loss_vs_tokens",
     "search",

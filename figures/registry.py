@@ -21,6 +21,7 @@ from figures.names import check_name
 from figures.search import make_search
 from figures.speedup import make_speedup
 from figures.transfer import make_study
+from figures.verdicts import make_verdicts
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,7 @@ class FigureEntry:
 
 FIGURES = {
     **{name: FigureEntry(partial(make_study, study), (name,)) for name, study in STUDIES.items()},
+    "verdicts": FigureEntry(make_verdicts, tuple(STUDIES)),
     "duration_exponents": FigureEntry(make_duration_exponents, ("lr_duration",)),
     "loss_vs_tokens": FigureEntry(make_loss_vs_tokens, ("lr_duration",)),
     "search": FigureEntry(make_search, ("search_global", "search_global_defaults")),
