@@ -22,6 +22,8 @@ from paper_repro.statistics import CONFIDENCE, Interval
 
 GLOBAL = "global"
 PER_MODULE = "per module"
+MORE = "global, searched on"
+"""The global search gone on with from its optimum, with as many trials as per module."""
 WANG = "Wang's rule"
 
 #: Learning rates of module types over that of the norms (arXiv 2502.19002).
@@ -54,13 +56,14 @@ Part = Literal["whole", "part", "rule", "control"]
 
 def arms(results_dir: Path = COMMITTED_RESULTS) -> dict[str, tuple[Part, RunConfig]]:
     """All arms by name, with what each is."""
-    files = {GLOBAL: "tuned_global", PER_MODULE: "tuned_modules"}
-    files |= {_NAMES[name]: f"tuned_modules_{name}" for name in DERIVED}
-    read = read_arms({name: results_dir / f"{file}.yaml" for name, file in files.items()})
+    names = {GLOBAL: "tuned_global", PER_MODULE: "tuned_modules", MORE: "tuned_global_more"}
+    names |= {_NAMES[name]: f"tuned_modules_{name}" for name in DERIVED}
+    read = read_arms({name: results_dir / f"{file}.yaml" for name, file in names.items()})
     tuned, per_module = read[GLOBAL], read[PER_MODULE]
     found: dict[str, tuple[Part, RunConfig]] = {}
     for name, config in read.items():
-        kind: Part = "control" if name.startswith("shuffled") else "part"
+        control = name == MORE or name.startswith("shuffled")
+        kind: Part = "control" if control else "part"
         found[name] = ("whole" if name in (GLOBAL, PER_MODULE) else kind, config)
     found["types without depth"] = ("part", _with(per_module, depth_multipliers={}))
     types = per_module.hyperparameters.module_multipliers

@@ -1,7 +1,7 @@
 """What was tuned: the chosen search, arms by the files they were tuned to, gains, and verdicts.
 
 The thresholds were set before the first run (docs/per_module.md). `python -m analysis.tuned` writes
-the chosen per-module optimum and the arms that are derived from it beside the committed results.
+what is chosen, and the arms that are derived from the per-module optimum, beside the results.
 """
 
 from __future__ import annotations
@@ -129,8 +129,14 @@ DERIVED: dict[str, Callable[[RunConfig], RunConfig]] = {
 }
 """Arms by the end of the name of their file, `tuned_modules_<name>.yaml`."""
 
-CHOSEN = "tuned_modules"
-"""The file of what was chosen among the searches of `search_modules`."""
+CHOSEN = {
+    "tuned_global": "search_global",
+    "tuned_global_more": "search_global_more",
+    "tuned_modules": "search_modules",
+}
+"""The files of what was chosen, and the sweeps that it was chosen from."""
+PER_MODULE = "tuned_modules"
+"""From which the arms of `DERIVED` come."""
 CANDIDATES = ("trust_region", "gp")
 """Whose searches may be chosen: the proposers that the global set was chosen among."""
 
@@ -154,34 +160,37 @@ def ranked(results: Results) -> pd.DataFrame:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Write what was chosen per module, and the arms derived from it; returns the exit code."""
+    """Write what was chosen, and the arms derived from it; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m analysis.tuned", description=__doc__)
     parser.add_argument(
         "--results-dir", type=Path, default=COMMITTED_RESULTS, help="default: %(default)s"
     )
     folder = parser.parse_args(arguments).results_dir
     try:
-        results = load_results(folder / "search_modules.parquet")
-        found = ranked(results)
+        made = {name: _chosen(sweep, folder) for name, sweep in CHOSEN.items()}
     except ConfigError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    best = found.iloc[0]
-    text = results.runs.set_index("run_id").loc[best["run_id"], "config"]
-    config = RunConfig.model_validate_json(str(text))
-    headers = {
-        CHOSEN: "Per-module hyperparameters, tuned at the proxy: the last incumbent of\n"
-        f"{best['search']} of sweeps/search_modules.yaml, by the rule of docs/per_module.md.\n"
-        f"At the choosing seeds: {best['loss']:.4f} nats, standard deviation {best['sd']:.4f}."
-    }
-    configs = {CHOSEN: config}
+    config, _ = made[PER_MODULE]
     for name, derive in DERIVED.items():
-        configs[f"{CHOSEN}_{name}"] = derive(config)
-        headers[f"{CHOSEN}_{name}"] = f"Derived from {CHOSEN}.yaml: {name}."
-    for name, each in configs.items():
-        write_yaml(folder / f"{name}.yaml", tuned(each), header=headers[name])
+        made[f"{PER_MODULE}_{name}"] = derive(config), f"Derived from {PER_MODULE}.yaml: {name}."
+    for name, (each, header) in made.items():
+        write_yaml(folder / f"{name}.yaml", tuned(each), header=header)
         print(f"wrote {folder / name}.yaml")
     return 0
+
+
+def _chosen(sweep: str, folder: Path) -> tuple[RunConfig, str]:
+    """What is chosen among the searches of a sweep, and where it comes from."""
+    results = load_results(folder / f"{sweep}.parquet")
+    best = ranked(results).iloc[0]
+    text = results.runs.set_index("run_id").loc[best["run_id"], "config"]
+    header = (
+        f"Tuned at the proxy: the last incumbent of {best['search']} of sweeps/{sweep}.yaml,\n"
+        "by the rule of docs/per_module.md. At the choosing seeds:\n"
+        f"{best['loss']:.4f} nats, standard deviation {best['sd']:.4f}."
+    )
+    return RunConfig.model_validate_json(str(text)), header
 
 
 if __name__ == "__main__":

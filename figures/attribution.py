@@ -18,7 +18,7 @@ from figures.style import distinct_palette
 _PARTS = {
     "whole": "tuned per module",
     "part": "part of it",
-    "control": "shuffled",
+    "control": "control",
     "rule": "rule without search",
 }
 

@@ -19,7 +19,6 @@ from analysis.searches import TRIAL_COLUMNS
 from analysis.tuned import main
 from paper_repro.config import RunConfig
 from paper_repro.errors import ConfigError
-from paper_repro.search import tuned
 from paper_repro.statistics import Interval
 
 START = {"hyperparameters": {"lr": 0.02}}
@@ -41,6 +40,11 @@ def multiplied(factor: float) -> dict:
     return {"hyperparameters": {**START["hyperparameters"], **hyperparameters}}
 
 
+def moved(factor: float) -> dict:
+    """A global point."""
+    return {"hyperparameters": {"lr": START["hyperparameters"]["lr"] * factor}}
+
+
 def run(content: dict | RunConfig, loss: float, sweep: str, **fields: object) -> dict:
     config = content if isinstance(content, RunConfig) else RunConfig.model_validate(content)
     identity = {"sweep": sweep, "run_id": config.run_id, "config": config.model_dump_json()}
@@ -48,21 +52,22 @@ def run(content: dict | RunConfig, loss: float, sweep: str, **fields: object) ->
     return identity | config_columns(config) | outcome | Arm.of(config).columns()
 
 
-def searched(losses: dict[str, dict[int, list[float]]]) -> Results:
+def searched(losses: dict[str, dict[int, list[float]]], sweep: str = "search_modules") -> Results:
     """Searches whose incumbents after some trials had these losses at the choosing seeds."""
+    point = multiplied if sweep == "search_modules" else moved
     rows, runs = [], []
     for number, (search, confirmed) in enumerate(losses.items()):
         proposer, _, search_seed = search.rpartition("-")
         for after, values in confirmed.items():
-            points = [
-                run({**multiplied(number + after), "seed": seed}, loss, "search_modules")
+            confirmations = [
+                run({**point(number + after), "seed": seed}, loss, sweep)
                 for seed, loss in enumerate(values, start=10)
             ]
-            runs += points
+            runs += confirmations
             row = {"search": search, "proposer": proposer, "search_seed": int(search_seed)}
             row |= {"kind": "confirmation", "trial": after, "round": -1, "repeat": 0}
             row |= {"octaves": "{}", "definition": ""}
-            rows.append(row | {"runs": json.dumps([point["run_id"] for point in points])})
+            rows.append(row | {"runs": json.dumps([each["run_id"] for each in confirmations])})
     trials = pd.DataFrame(rows, columns=list(TRIAL_COLUMNS))
     return Results(pd.DataFrame(runs), pd.DataFrame(columns=list(CURVE_COLUMNS)), trials)
 
@@ -77,8 +82,9 @@ def folder(tmp_path) -> Path:
         "random-0": {8: [1.0, 1.0]},  # in the race, no candidate
     }
     save_results(searched(losses), tmp_path / "search_modules.parquet")
-    text = yaml.safe_dump(tuned(RunConfig.model_validate(START)))
-    (tmp_path / "tuned_global.yaml").write_text(text, encoding="utf-8")
+    for sweep, after in (("search_global", 1), ("search_global_more", 2)):
+        found = searched({"gp-0": {after: [1.8, 1.8]}}, sweep)
+        save_results(found, tmp_path / f"{sweep}.parquet")
     assert main(["--results-dir", str(tmp_path)]) == 0
     return tmp_path
 
@@ -90,8 +96,8 @@ def test_chosen_is_the_candidate_with_the_least_mean_plus_deviation_at_its_end(f
 
 
 def test_nothing_is_chosen_before_a_search_is_at_its_end(tmp_path, capsys):
-    results = searched({"random-0": {8: [1.0, 1.0]}})
-    save_results(results, tmp_path / "search_modules.parquet")
+    results = searched({"random-0": {8: [1.0, 1.0]}}, "search_global")
+    save_results(results, tmp_path / "search_global.parquet")
     assert main(["--results-dir", str(tmp_path)]) == 2
     assert capsys.readouterr().err == "error: no search is at its end\n"
     assert not list(tmp_path.glob("*.yaml"))
