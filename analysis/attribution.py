@@ -93,9 +93,10 @@ def attribution(results: Results, results_dir: Path = COMMITTED_RESULTS) -> pd.D
     """A row an arm: its gain and speed-up over global, and what it lacks of the per-module set.
 
     Columns: `arm`, `part`, `seeds`, `loss` and `sd` (nats, over seeds); `gain` over the tuned
-    global set, `speedup` over it, and `lacks`, the loss above that of the per-module set, with
-    intervals over seeds, of `lacks` at the confidence for all module types together (Bonferroni);
-    `verdict` by the speed-up; `matters` for parts, whether the interval of `lacks` lies above 0;
+    global set, `speedup` over it, `lacks`, the loss above that of the per-module set, and
+    `whole_speedup`, the speed-up of that set over the arm, with intervals over seeds, of `lacks` at
+    the confidence for all module types together (Bonferroni); `verdict` by the speed-up over
+    global; `matters` for parts, whether the interval of `lacks` lies above 0;
     `gradient_norm`, the largest of all steps and seeds before clipping. Of Wang's rule there is one
     row, at the η that is best at the choosing seeds and text.
 
@@ -126,6 +127,8 @@ def attribution(results: Results, results_dir: Path = COMMITTED_RESULTS) -> pd.D
             all_types = 1 - (1 - CONFIDENCE) / len(_types(known))
             (under,) = compare_arms(some, of_run, PER_MODULE, name, all_types).to_dict("records")
             row |= {f"lacks{end}": under[f"gain{end}"] for end in _ENDS}
+            (under_95,) = compare_arms(some, of_run, PER_MODULE, name).to_dict("records")
+            row |= {f"whole_speedup{end}": under_95[f"speedup{end}"] for end in _ENDS}
             if part == "part":
                 row["matters"] = "yes" if under["gain_low"] > 0 else "not decided"
         rows.append(row | {"gradient_norm": norms.reindex(own["run_id"]).max()})
