@@ -118,6 +118,13 @@ def parse_yaml(text: str, source: str) -> Any:
         raise ConfigError(f"{source}: not valid YAML: {' '.join(str(error).split())}") from None
 
 
+def merged(below: Any, above: Any) -> Any:
+    """Plain data over other data: mappings by key, anything else whole."""
+    if not isinstance(below, dict) or not isinstance(above, dict):
+        return above
+    return {**below, **{key: merged(below.get(key), value) for key, value in above.items()}}
+
+
 def write_yaml(path: Path, content: dict[str, Any], header: str = "") -> None:
     """Write plain data as YAML, atomically, keys in the order given, below lines of comment."""
     comment = "".join(f"# {line}\n" for line in header.splitlines())

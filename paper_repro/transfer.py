@@ -20,7 +20,7 @@ from rich.table import Table
 
 from paper_repro.config import RunConfig, ScalingConfig, parse_run_config
 from paper_repro.errors import ConfigError
-from paper_repro.files import read_yaml, write_json
+from paper_repro.files import merged, read_yaml, write_json
 from paper_repro.hyperparameters import ResolvedRun, check, resolve, scaling_of
 from paper_repro.parameterization import BRANCHES, MODULES
 
@@ -63,10 +63,9 @@ def transferred(tuned: Path, target: Path) -> RunConfig:
     if "hyperparameters" in own:
         raise ConfigError(f"{target}: hyperparameters: are the base's, {tuned} has them")
     parse_run_config(source, str(tuned))  # first by itself, for an error that names its file
-    sections = source.keys() | own.keys()
+    given = {key: section for key, section in own.items() if section is not None}
     try:
-        content = {key: _over(source.get(key), own.get(key)) for key in sections}
-        config = parse_run_config(content, str(target))
+        config = parse_run_config(merged(source, given), str(target))
         check(config)
     except ConfigError as error:
         name = f"{target}: "
@@ -79,13 +78,6 @@ def _section(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise ConfigError(f"{path}: expected a mapping, sections of a run configuration")
     return content
-
-
-def _over(below: object, above: object) -> object:
-    """`above` over `below`, key by key where both are mappings."""
-    if isinstance(below, dict) and isinstance(above, dict):
-        return {**below, **above}
-    return below if above is None else above
 
 
 def as_json(config: RunConfig) -> dict[str, Any]:

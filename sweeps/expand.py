@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from paper_repro.config import RunConfig
 from paper_repro.data.tokenization import bpe_size
 from paper_repro.errors import ConfigError, explain
-from paper_repro.files import parse_yaml, read_yaml
+from paper_repro.files import merged, parse_yaml, read_yaml
 from paper_repro.hyperparameters import check
 from paper_repro.search import Search, blend, parse_space
 from paper_repro.search.proposers import Proposal
@@ -75,7 +75,7 @@ def _sweep(path: Path, file: SweepFile, overrides: Sequence[str], asked: str | N
     if section and (grid or zips):
         raise ConfigError("search: expected neither grid nor zip beside it")
     grids = [] if section else _grids(grid, zips)
-    base = _merged(_base(file, path.parent), _base(own, path.parent, place))
+    base = merged(_base(file, path.parent), _base(own, path.parent, place))
     files = _files_of_axes(grids, path.parent)
     varied = {key for axes in grids for axis in axes for key in axis[0]} - {schema.BASE_FILE}
     varied.update(key for content in files.values() for key in _paths(content))
@@ -143,8 +143,8 @@ def _base(part: Part, folder: Path, place: str = "") -> Any:
     """The base of a part of a file, over those of the files that it names."""
     base: Any = {}
     for path in part.base_file:
-        base = _merged(base, _read_base(folder / path, f"{place}base_file"))
-    return _merged(base, part.base)
+        base = merged(base, _read_base(folder / path, f"{place}base_file"))
+    return merged(base, part.base)
 
 
 def _read_base(path: Path, key: str) -> Any:
@@ -178,12 +178,12 @@ def _bases(base: Any, files: Mapping[str, Any], grids: Sequence[Sequence[Axis]])
         content = files.get(value) if isinstance(value, str) else None
         if isinstance(value, Between):
             ends = [value.start, *value.ends]
-            start, *others = [_run_config({None: _merged(base, files[name])}, {}) for name in ends]
+            start, *others = [_run_config({None: merged(base, files[name])}, {}) for name in ends]
             try:
                 content = blend(start, others, value.weights)
             except ConfigError as error:
                 raise ConfigError(f"{schema.BASE_FILE}: {value}: {error}") from None
-        bases[value] = _merged(base, content)
+        bases[value] = merged(base, content)
     return bases
 
 
@@ -194,13 +194,6 @@ def _paths(content: Any, place: str = "") -> Iterator[str]:
         return
     for key, value in content.items():
         yield from _paths(value, f"{place}.{key}".removeprefix("."))
-
-
-def _merged(base: Any, own: Any) -> Any:
-    """`own` over `base`: mappings by key, anything else whole."""
-    if not isinstance(base, dict) or not isinstance(own, dict):
-        return own
-    return {**base, **{key: _merged(base.get(key), value) for key, value in own.items()}}
 
 
 def _grids(
