@@ -27,6 +27,7 @@ import pandas as pd
 from analysis.load import COMMITTED_RESULTS
 from analysis.pooled import INFLATION, Floats, Shared, learn
 from analysis.pooled_transfer import credible, curve_of, pooled_arm
+from analysis.report import Columns, readable
 from analysis.transfer import (
     DRIFT_TOLERANCE,
     REGRET_TOLERANCE,
@@ -38,6 +39,7 @@ from analysis.transfer import (
     verdict,
 )
 from paper_repro.files import write_atomically
+from paper_repro.parameterization.page import markdown_table
 from paper_repro.statistics import UNKNOWN, Interval
 
 Family = Literal["alike", "hostile"]
@@ -249,6 +251,23 @@ def _inside(table: pd.DataFrame, truth: str, name: str) -> float:
     return float(((low <= table[truth]) & (table[truth] <= high)).mean())
 
 
+def markdown(table: pd.DataFrame) -> str:
+    """The summary for docs/statistics.md."""
+    columns: Columns = {
+        "shapes": "family",
+        "method": "method",
+        "coverage": lambda row: f"{row['coverage']:.3f}",
+        "coverage, regret": lambda row: f"{row['regret_coverage']:.3f}",
+        "width (octaves per doubling)": lambda row: f"{row['width']:.2f}",
+        "rmse": lambda row: f"{row['rmse']:.3f}",
+        "holds, drift 0": lambda row: f"{row['holds_at_0']:.2f}",
+        "fails, drift 0.4": lambda row: f"{row['fails_at_0.4']:.2f}",
+        "wrong": lambda row: f"{row['wrong']:.3f}",
+    }
+    rows = readable(table, columns).reset_index().to_numpy().tolist()
+    return markdown_table(list(columns), rows)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Simulate, and write the summary; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m analysis.simulation", description=__doc__)
@@ -266,7 +285,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     write_atomically(
         options.output, lambda file: table.to_csv(file, index=False, float_format="%.4g")
     )
-    print(table.round(3).to_string(index=False))
+    print(markdown(table), end="")
     return 0
 
 

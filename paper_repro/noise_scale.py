@@ -188,6 +188,12 @@ def _table(config: RunConfig, found: list[NoiseScale]) -> Table:
     return table
 
 
+def _count(text: str) -> int:
+    if not text.isdigit() or int(text) < 2:
+        raise argparse.ArgumentTypeError(f"expected a whole number of at least 2, got {text}")
+    return int(text)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m paper_repro.noise_scale",
@@ -197,8 +203,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("files", nargs="+", type=Path, metavar="RUN.yaml", help="parts of a run configuration")
-    add("--points", type=int, default=6, help="steps at which it is measured (default: 6)")
-    add("--sequences", type=int, default=128, help="whose gradients are taken (default: 128)")
+    add("--points", type=_count, default=6, help="steps at which it is measured (default: 6)")
+    add("--sequences", type=_count, default=128, help="whose gradients are taken (default: 128)")
     add("--json", action="store_true", help="print JSON")
     return parser
 

@@ -14,6 +14,7 @@ from analysis.arms import STUDIES
 from analysis.load import COMMITTED_RESULTS as RESULTS
 from analysis.load import config_columns, load_results
 from analysis.report import format_interval
+from analysis.simulation import markdown as coverage
 from analysis.tables import DURATION_TABLES, all_tables, markdown, read_table, size_of
 from analysis.transfer import DRIFT_TOLERANCE, REGRET_TOLERANCE
 from figures.made import COMMITTED_FIGURES, Made
@@ -89,6 +90,16 @@ def test_a_document_has_the_table_of_transfer(tables):
     texts = [page.read_text(encoding="utf-8") for page in pages]
     (text,) = [text for text in texts if START in text]
     assert text.partition(START)[2].partition(END)[0] == markdown(tables["transfer_table"])
+
+
+def test_the_page_on_statistics_has_the_simulated_coverage():
+    """Renew: `python -m analysis.simulation`, which prints it."""
+    text = Path("docs/statistics.md").read_text(encoding="utf-8")
+    start = "<!-- simulation: python -m analysis.simulation -->\n"
+    table = read_table(RESULTS, "simulation")
+    assert text.partition(start)[2].partition("<!-- /simulation -->")[0] == coverage(table)
+    pooled = table[table["method"] == "pooled"]
+    assert pooled["coverage"].between(0.93, 0.99).all()
 
 
 def test_sizes_are_read_from_the_names_of_files():
