@@ -12,6 +12,7 @@ from __future__ import annotations
 import itertools
 import math
 import zlib
+from collections import ChainMap
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
@@ -39,6 +40,9 @@ INFLATIONS = {LR: INFLATION, WEIGHT_DECAY: 2.0}
 
 #: Seeds that nobody will run: more than these would decide means none would.
 MOST_SEEDS = 40
+
+#: Octaves around the base's optimum over which sensitivity is the mean.
+SENSITIVITY = 1.5
 
 AllShared = Mapping[str, Shared]
 """What curves share, by the hyperparameter that they are over."""
@@ -91,6 +95,16 @@ class PooledArm:
     def loss(self, scale: int) -> Floats:
         """Mean loss at a scale with the base's optimum, nats (draws,)."""
         return self.draws[scale].loss + self.regret(scale)
+
+    def sensitivity(self, scale: int) -> Floats:
+        """Mean excess loss at a scale within ±1.5 octaves of the base's optimum, nats (draws,).
+
+        What a user pays who knows the rate to a factor of three (arXiv 2309.14322 has the measure).
+        """
+        around = np.linspace(-SENSITIVITY, SENSITIVITY, 13)
+        at = [self.draws[scale].excess(self.draws[self.base].optimum + each) for each in around]
+        mean: Floats = np.mean(at, axis=0)
+        return mean
 
     @property
     def worst(self) -> int:
@@ -153,6 +167,26 @@ def transfer_rows(transfer: Transfer, shared: AllShared, size: str = "cpu") -> p
                 known | {"method": "pooled"} | _pooled(fits, pooled, bool(known["bracketed"]))
             )
         rows.append(known | {"method": "by seed"} | _by_seed(fits, transfer.base))
+    return pd.DataFrame(rows)
+
+
+def pooled_optima(transfer: Transfer, shared: AllShared) -> pd.DataFrame:
+    """What the pooled estimate adds to `Transfer.optima`, with its rows; NaN where unknown.
+
+    Columns, each with an interval: `pooled_shift`, octaves from the base's optimum;
+    `pooled_regret` and `sensitivity`, nats.
+    """
+    rows = []
+    for fits in transfer.arms.values():
+        known = shared[transfer.hyperparameter], INFLATIONS[transfer.hyperparameter]
+        arm = pooled_arm(fits, transfer.base, *known)
+        for scale in fits:
+            measures = dict.fromkeys(("pooled_shift", "pooled_regret", "sensitivity"), UNKNOWN)
+            if arm is not None and scale in arm.draws:
+                draws = arm.shift(scale), arm.regret(scale), arm.sensitivity(scale)
+                measures = dict(zip(measures, map(credible, draws), strict=True))
+            columns = (interval.columns(name) for name, interval in measures.items())
+            rows.append(dict(ChainMap(*columns)))
     return pd.DataFrame(rows)
 
 

@@ -28,7 +28,7 @@ from analysis.duration import effects, exponents, fit_conditions
 from analysis.final_losses import duration_laws, duration_rules, loss_differences
 from analysis.ladder import SHUFFLED, arms_of_ladder, slopes, speedup_table
 from analysis.load import COMMITTED_RESULTS, CURVES, TRIALS, Results, load_results
-from analysis.pooled_transfer import learn_all, transfer_rows
+from analysis.pooled_transfer import learn_all, pooled_optima, transfer_rows
 from analysis.report import Columns, readable, scale_range
 from analysis.searches import race, with_losses
 from analysis.transfer import fit_transfer
@@ -88,7 +88,8 @@ def all_tables(results_dir: Path) -> Tables:
     for study, size, runs, transfer in studies:
         drawn = fit_transfer(study.figure_runs(runs), study.axis, study.hyperparameter)
         parts["transfer_table"].append(transfer_rows(transfer, shared, size))
-        parts["optima"].append(drawn.optima().assign(sweep=study.sweep, size=size))
+        optima = drawn.optima().join(pooled_optima(drawn, shared))
+        parts["optima"].append(optima.assign(sweep=study.sweep, size=size))
         if study.sweep == "lr_duration":
             conditions, (_, laws) = fit_conditions(runs), duration_laws(runs)
             losses = loss_differences(duration_rules(runs), shared[LR])
