@@ -18,7 +18,7 @@ from itertools import chain
 from math import sqrt
 from typing import cast
 
-from paper_repro.config import ModelConfig, Quantity, RunConfig
+from paper_repro.config import HyperparameterConfig, ModelConfig, Quantity, RunConfig
 from paper_repro.errors import ConfigError
 from paper_repro.parameterization import (
     BRANCHES,
@@ -78,45 +78,68 @@ def resolve(config: RunConfig) -> ResolvedRun:
         ConfigError: a beta leaves (0, 1); the message names the limit and the way out.
     """
     labels, scaling = parameter_labels(config.model), scaling_of(config)
-    residual = config.hyperparameters.residual
+    base, depth = config.hyperparameters, config.model.depth
     return ResolvedRun(
         labels=labels,
         parameters={name: resolve_parameter(config, labels[name]) for name in labels},
         residual_multipliers=tuple(
-            tuple(
-                residual * _own(config, branch, block, "residual") * scaling.residual
-                for branch in BRANCHES
-            )
-            for block in range(config.model.depth)
+            tuple(residual_multiplier(base, scaling, branch, block, depth) for branch in BRANCHES)
+            for block in range(depth)
         ),
         logits_multiplier=scaling.logits,
     )
 
 
 def resolve_parameter(config: RunConfig, label: Label) -> ResolvedParameter:
-    """The hyperparameters of one parameter.
+    """The hyperparameters of one parameter of a run.
 
     Raises:
         ConfigError: a beta leaves (0, 1); the message names the limit and the way out.
     """
-    base, scaling = config.hyperparameters, scaling_of(config)
-    own = partial(_own, config, label.module_type, label.block)
+    return resolve_label(config.hyperparameters, scaling_of(config), label, config.model.depth)
+
+
+def resolve_label(
+    base: HyperparameterConfig,
+    scaling: Scaling,
+    label: Label,
+    depth: int,
+    fan_in: float | None = None,
+) -> ResolvedParameter:
+    """The hyperparameters of a parameter of any model.
+
+    Args:
+        depth: number of blocks of the model, for multipliers by depth.
+        fan_in: ratio of its fan-in to that at the base, where it is not that of the widths
+            (`Scaling.factor`).
+
+    Raises:
+        ConfigError: a beta leaves (0, 1); the message names the limit and the way out.
+    """
+    own = partial(_own, base, depth, label.module_type, label.block)
 
     def factor(quantity: SdeQuantity) -> float:
-        return own(quantity) * scaling.factor(quantity, label.tensor_class)
+        return own(quantity) * scaling.factor(quantity, label.tensor_class, fan_in)
 
     init_std = 0.0
     if label.tensor_class in DRAWN:
-        variance = scaling.factor("init_variance", label.tensor_class)
+        variance = scaling.factor("init_variance", label.tensor_class, fan_in)
         init_std = getattr(base.init_std, label.tensor_class) * own("init_std") * sqrt(variance)
     return ResolvedParameter(
         lr=base.lr * factor("lr"),
         weight_decay=base.weight_decay * factor("weight_decay"),
-        beta1=_beta(config, scaling, label, "one_minus_beta1"),
-        beta2=_beta(config, scaling, label, "one_minus_beta2"),
+        beta1=_beta(base, scaling, label, depth, "one_minus_beta1"),
+        beta2=_beta(base, scaling, label, depth, "one_minus_beta2"),
         eps=base.eps * factor("eps"),
         init_std=init_std,
     )
+
+
+def residual_multiplier(
+    base: HyperparameterConfig, scaling: Scaling, branch: str, block: int | None, depth: int
+) -> float:
+    """The multiplier of a residual branch, by the module type that ends it."""
+    return base.residual * _own(base, depth, branch, block, "residual") * scaling.residual
 
 
 def scaling_of(config: RunConfig) -> Scaling:
@@ -191,8 +214,8 @@ def check(config: RunConfig) -> None:
     if not hyperparameters.depth_multipliers and not hyperparameters.layer_multipliers:
         model = model.model_copy(update={"depth": 1})  # the betas of other blocks are the same
     for label in parameter_labels(model).values():
-        _beta(config, scale, label, "one_minus_beta1")
-        _beta(config, scale, label, "one_minus_beta2")
+        _beta(hyperparameters, scale, label, model.depth, "one_minus_beta1")
+        _beta(hyperparameters, scale, label, model.depth, "one_minus_beta2")
 
 
 def interpolate(curve: list[float], block: int, depth: int) -> float:
@@ -208,23 +231,27 @@ def interpolate(curve: list[float], block: int, depth: int) -> float:
     return curve[left] + (position - left) * (curve[left + 1] - curve[left])
 
 
-def _own(config: RunConfig, module_type: str, block: int | None, quantity: Quantity) -> float:
+def _own(
+    base: HyperparameterConfig, depth: int, module_type: str, block: int | None, quantity: Quantity
+) -> float:
     """Module-type multiplier × depth multiplier × multiplier of the layer."""
-    base, module = config.hyperparameters, cast(ModuleType, module_type)
+    module = cast(ModuleType, module_type)
     own = base.module_multipliers.get(module, {}).get(quantity, 1.0)
     if block is not None:
         for curves in (base.depth_multipliers, base.layer_multipliers.get(module, {})):
             if quantity in curves:
-                own *= interpolate(curves[quantity], block, config.model.depth)
+                own *= interpolate(curves[quantity], block, depth)
     return own
 
 
-def _beta(config: RunConfig, scaling: Scaling, label: Label, quantity: BetaQuantity) -> float:
+def _beta(
+    base: HyperparameterConfig, scaling: Scaling, label: Label, depth: int, quantity: BetaQuantity
+) -> float:
     name = quantity.removeprefix("one_minus_")
-    base: float = getattr(config.hyperparameters, name)
-    own = _own(config, label.module_type, label.block, quantity)
+    value: float = getattr(base, name)
+    own = _own(base, depth, label.module_type, label.block, quantity)
     try:
-        return scaling.beta(base, quantity, label.tensor_class, own)
+        return scaling.beta(value, quantity, label.tensor_class, own)
     except ValueError as error:
         raise ConfigError(
             f"hyperparameters.{name}: of {label.module_type}, {error}; use a smaller batch ratio, "
