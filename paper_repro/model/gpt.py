@@ -114,7 +114,7 @@ class GPT(nn.Module):
             else:
                 x_BTD = block(x_BTD, rotation_2THK)
         logits_BTV: Tensor = self.unembedding(self.final_norm(x_BTD))
-        return (per_run(self.logits_multiplier, logits_BTV, 0) * logits_BTV).float()
+        return at_least_float32(per_run(self.logits_multiplier, logits_BTV, 0) * logits_BTV)
 
     def loss(self, sequences: Tensor) -> tuple[Tensor, Tensor]:
         """The losses of this model: see `losses`."""
@@ -147,13 +147,13 @@ class GPT(nn.Module):
         self.rotation_2THK.copy_(rotation(*self.rotation_2THK.shape[1:]))
         for name, parameter in self.named_parameters():
             if std := init_std[name]:
-                draws = torch.randn(parameter.shape, generator=_generator(seed, name))
+                draws = torch.randn(parameter.shape, generator=generator(seed, name))
                 copy_whole(draws * std, parameter)
             else:
                 parameter.fill_(0.0 if name.endswith("bias") else 1.0)
         for block, multipliers in zip(self.blocks, residual_multipliers, strict=True):
             assert isinstance(block, Block)
-            block.residual_multipliers.copy_(torch.tensor(multipliers))
+            block.residual_multipliers.copy_(torch.tensor(multipliers, dtype=torch.float64))
         self.logits_multiplier.fill_(logits_multiplier)
 
 
@@ -173,9 +173,15 @@ def losses(forward: Forward, sequences: Tensor) -> tuple[Tensor, Tensor]:
     return losses_N.view(of_runs).mean(-1), log_z_N.square().view(of_runs).mean(-1)
 
 
-def _generator(seed: int, name: str) -> torch.Generator:
+def generator(seed: int, name: str) -> torch.Generator:
+    """The stream of random numbers of a parameter."""
     digest = hashlib.sha256(f"{seed}/{name}".encode()).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest[:8], "little", signed=True))
+
+
+def at_least_float32(x: Tensor) -> Tensor:
+    """The same numbers in float32, or in float64 if they are."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def attend(q_BHTK: Tensor, k_BHTK: Tensor, v_BHTK: Tensor) -> Tensor:
@@ -185,7 +191,8 @@ def attend(q_BHTK: Tensor, k_BHTK: Tensor, v_BHTK: Tensor) -> Tensor:
         y = F.scaled_dot_product_attention(q, k, v, is_causal=True)
     else:  # bfloat16's backward pass is ten times slower there
         with torch.autocast("cpu", enabled=False):
-            y = F.scaled_dot_product_attention(q.float(), k.float(), v.float(), is_causal=True)
+            q, k, v = map(at_least_float32, (q, k, v))
+            y = F.scaled_dot_product_attention(q, k, v, is_causal=True)
     return y.view(q_BHTK.shape)
 
 

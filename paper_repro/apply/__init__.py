@@ -1,0 +1,15 @@
+"""The rules on any torch module: labels by name, parameter groups, initial weights."""
+
+from paper_repro.apply.mapping import FAMILIES, Labelled, Mapping, Pattern, label_parameters
+from paper_repro.apply.parameterize import Form, Parameterized, parameterize
+
+__all__ = [
+    "FAMILIES",
+    "Form",
+    "Labelled",
+    "Mapping",
+    "Parameterized",
+    "Pattern",
+    "label_parameters",
+    "parameterize",
+]
