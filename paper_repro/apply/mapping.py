@@ -98,6 +98,19 @@ FAMILIES: dict[str, Mapping] = {
 """Ready-made mappings: Hugging Face's GPT-2, Llama and Qwen3, and models with nanoGPT's names."""
 
 
+def family(mapping: Mapping | str) -> Mapping:
+    """A mapping, or that of a family by its name.
+
+    Raises:
+        ConfigError: there is no such family.
+    """
+    if not isinstance(mapping, str):
+        return mapping
+    if mapping not in FAMILIES:
+        raise ConfigError(f"mapping: {mapping!r} is none of {', '.join(FAMILIES)}")
+    return FAMILIES[mapping]
+
+
 def plain_name(name: str) -> str:
     """The name of a parameter without what wrappers put into it."""
     return _WRAPPERS.sub("", name)

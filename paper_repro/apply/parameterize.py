@@ -21,7 +21,7 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from paper_repro.apply.mapping import FAMILIES, Labelled, Mapping, label_parameters, plain_name
+from paper_repro.apply.mapping import Labelled, Mapping, family, label_parameters, plain_name
 from paper_repro.config import HyperparameterConfig
 from paper_repro.errors import ConfigError
 from paper_repro.hyperparameters import ResolvedParameter, residual_multiplier, resolve_label
@@ -123,7 +123,7 @@ def parameterize(
             say so, or a beta leaves (0, 1).
     """
     base_values = hyperparameters or HyperparameterConfig()
-    patterns = _family(mapping)
+    patterns = family(mapping)
     _check_shared(model, tied)
     labelled, shapes = label_parameters(model, patterns), _shapes(model)
     of_base = _Base.of(base, patterns)
@@ -210,14 +210,6 @@ def _depth(labelled: AbstractMapping[str, Labelled]) -> int:
     if blocks != set(range(len(blocks))) or not blocks:
         raise ConfigError(f"expected blocks numbered from 0, got {sorted(map(str, blocks))}")
     return len(blocks)
-
-
-def _family(mapping: Mapping | str) -> Mapping:
-    if not isinstance(mapping, str):
-        return mapping
-    if mapping not in FAMILIES:
-        raise ConfigError(f"mapping: {mapping!r} is none of {', '.join(FAMILIES)}")
-    return FAMILIES[mapping]
 
 
 def _check_shared(model: nn.Module, tied: bool) -> None:

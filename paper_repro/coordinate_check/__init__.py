@@ -8,6 +8,7 @@ shows as a slope in log-log.
 `python -m paper_repro.coordinate_check [--parameterization P] [--axis width|depth]`.
 """
 
+from paper_repro.coordinate_check.foreign import check_model
 from paper_repro.coordinate_check.judge import (
     GradientSlope,
     Report,
@@ -26,6 +27,7 @@ __all__ = [
     "Verdict",
     "check",
     "check_config",
+    "check_model",
     "gradient_slopes",
     "judge",
     "measure",

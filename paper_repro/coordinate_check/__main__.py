@@ -12,6 +12,7 @@ import pandas as pd
 from rich.console import Console
 from rich.table import Column, Table
 
+from paper_repro.coordinate_check.foreign import check_model, find_factory
 from paper_repro.coordinate_check.judge import BOUND, GradientSlope, Verdict, check, gradient_slopes
 from paper_repro.coordinate_check.measure import Axis
 from paper_repro.coordinate_check.plot import plot
@@ -52,7 +53,12 @@ def _run(options: argparse.Namespace, console: Console) -> int:
     for axis in axes:
         with console.status(f"training at growing {axis} ..."):
             rules = (options.parameterization, options.alpha, options.eps)
-            reports.append(check(axis, options.sizes, *rules, range(options.seeds), options.steps))
+            run = (options.sizes, *rules, range(options.seeds), options.steps)
+            if options.model is None:
+                reports.append(check(axis, *run))
+            else:
+                factory = find_factory(options.model)
+                reports.append(check_model(factory, options.mapping, axis, *run, options.tied))
     measurements = pd.concat([report.measurements for report in reports])
     verdicts = [verdict for report in reports for verdict in report.verdicts]
     console.print(_verdict_table(verdicts, title))
@@ -113,6 +119,13 @@ def _parser() -> argparse.ArgumentParser:
         description="Train a few steps at growing sizes; PASS if nothing grows or vanishes.",
     )
     add = parser.add_argument
+    add(
+        "--model",
+        metavar="MODULE:FUNCTION",
+        help="a function from width and depth to a model; default: the GPT of this project",
+    )
+    add("--mapping", default="llama", help="names of its parameters: gpt2, nanogpt, llama, qwen3")
+    add("--tied", action="store_true", help="its unembedding is its embedding")
     add("--parameterization", choices=COLUMNS, default="complete_d")
     add("--axis", choices=get_args(Axis), help="default: both")
     add("--sizes", type=int, nargs="+", metavar="N", help="of the axis; the smallest is the base")

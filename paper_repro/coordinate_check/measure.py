@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
 from statistics import fmean
@@ -27,13 +27,13 @@ from typing import Any, Literal
 
 import pandas as pd
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from paper_repro.config import Execution, RunConfig, parse_run_config
 from paper_repro.errors import ConfigError
 from paper_repro.hyperparameters import ResolvedRun, resolve
 from paper_repro.model import GPT
-from paper_repro.parameterization import Parameterization, TensorClass
+from paper_repro.parameterization import Label, Parameterization, TensorClass
 from paper_repro.training import Observer, Trainer
 
 Axis = Literal["width", "depth"]
@@ -138,6 +138,48 @@ def _train(trainer: Trainer, config: RunConfig, steps: int) -> list[Measured]:
     return probe.rows
 
 
+class Tracker:
+    """Turns what is seen of a model at every step into measurements."""
+
+    def __init__(self, labels: Mapping[str, Label], reaches: Mapping[str, float]) -> None:
+        """Start before the first update.
+
+        Args:
+            labels: what each parameter is, by name.
+            reaches: of the update of each parameter, by name (see the module's docstring).
+        """
+        self._labels, self._reaches = labels, reaches
+
+    def measure(
+        self, step: int, seen: Mapping[str, Tensor], weights: Mapping[str, nn.Parameter]
+    ) -> list[Measured]:
+        """Measure between the gradients and the update of a step.
+
+        Args:
+            step: updates made before; the first call has 0.
+            seen: the activations of the probe batch.
+            weights: with the gradients of a training batch.
+        """
+        if step == 0:
+            self._first = seen
+            self._weights = {name: weight.detach().clone() for name, weight in weights.items()}
+        tensors: dict[tuple[Kind, str], list[Tensor]] = defaultdict(list)
+        for name, value in seen.items():
+            tensors["activation", name] = [value]
+            tensors["change", name] = [value - self._first[name]]
+        for name, weight in weights.items():
+            tensor_class = self._labels[name].tensor_class
+            update = (weight.detach() - self._weights[name]) * self._reaches[name]
+            tensors["update", tensor_class].append(update)
+            if weight.grad is not None:
+                tensors["gradient", tensor_class].append(weight.grad)
+        return [
+            (step, kind, quantity, _rms(parts))
+            for (kind, quantity), parts in tensors.items()
+            if step or kind in ("activation", "gradient")  # nothing has changed at step 0
+        ]
+
+
 class _Probe(Observer):
     """Measures a run at every step, between its gradients and its update."""
 
@@ -152,21 +194,9 @@ class _Probe(Observer):
     def gradients(self, model: GPT, step: int) -> None:
         seen, weights = activations(model, self._probe_BT), dict(model.named_parameters())
         if step == 0:
-            self._first = seen
-            self._weights = {name: weight.detach().clone() for name, weight in weights.items()}
-        tensors: dict[tuple[Kind, str], list[Tensor]] = defaultdict(list)
-        for name, value in seen.items():
-            tensors["activation", name] = [value]
-            tensors["change", name] = [value - self._first[name]]
-        for name, weight in weights.items():
-            tensor_class = self._resolved.labels[name].tensor_class
-            update = (weight.detach() - self._weights[name]) * self._reach(name, weight)
-            tensors["update", tensor_class].append(update)
-            if weight.grad is not None:
-                tensors["gradient", tensor_class].append(weight.grad)
-        for (kind, quantity), parts in tensors.items():
-            if step or kind in ("activation", "gradient"):  # nothing has changed at step 0
-                self.rows.append((step, kind, quantity, _rms(parts)))
+            reaches = {name: self._reach(name, weight) for name, weight in weights.items()}
+            self._tracker = Tracker(self._resolved.labels, reaches)
+        self.rows += self._tracker.measure(step, seen, weights)
         self.ended = step == self._steps
 
     def _reach(self, name: str, weight: Tensor) -> float:
@@ -182,9 +212,27 @@ class _Probe(Observer):
         return reach
 
 
-@torch.no_grad()
 def activations(model: GPT, tokens_BT: Tensor) -> dict[str, Tensor]:
     """The watched activations of a forward pass, those of blocks stacked along a first axis."""
+    watched = {
+        path: WATCHED[name]
+        for path, _ in model.named_modules()
+        if (name := path.rpartition(".")[2]) in WATCHED
+    }
+    return watched_activations(model, watched, lambda: model(tokens_BT))
+
+
+@torch.no_grad()
+def watched_activations(
+    model: nn.Module, watched: Mapping[str, str], logits: Callable[[], Tensor]
+) -> dict[str, Tensor]:
+    """The outputs of modules in a forward pass, by the names of activations.
+
+    Args:
+        watched: the activation that is the output of a module, by the module's name; the input of
+            the final norm is the residual stream.
+        logits: a forward pass of the model.
+    """
     seen: dict[str, list[Tensor]] = defaultdict(list)
 
     def keep(name: str, _module: object, inputs: tuple[Tensor, ...], output: Tensor) -> None:
@@ -194,9 +242,9 @@ def activations(model: GPT, tokens_BT: Tensor) -> dict[str, Tensor]:
 
     with ExitStack() as hooks:
         for path, module in model.named_modules():
-            if name := WATCHED.get(path.rpartition(".")[2]):
-                hooks.enter_context(module.register_forward_hook(partial(keep, name)))
-        seen["logits"] = [model(tokens_BT)]
+            if path in watched:
+                hooks.enter_context(module.register_forward_hook(partial(keep, watched[path])))
+        seen["logits"] = [logits()]
     return {name: torch.stack(seen[name]) for name in ACTIVATIONS}
 
 
