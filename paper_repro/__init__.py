@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from paper_repro import coordinate_check
+    from paper_repro.apply import parameterize
     from paper_repro.config import Execution, RunConfig
     from paper_repro.data import load_dataset
     from paper_repro.errors import ConfigError
@@ -31,11 +32,13 @@ __all__ = [
     "coordinate_check",
     "load_dataset",
     "multipliers",
+    "parameterize",
     "resolve",
     "train",
 ]
 
 _MODULES = {
+    "apply": ("parameterize",),
     "config": ("Execution", "RunConfig"),
     "data": ("load_dataset",),
     "errors": ("ConfigError",),

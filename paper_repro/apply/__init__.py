@@ -1,7 +1,7 @@
 """The rules on any torch module: labels by name, parameter groups, initial weights."""
 
 from paper_repro.apply.mapping import FAMILIES, Labelled, Mapping, Pattern, label_parameters
-from paper_repro.apply.parameterize import Form, Parameterized, parameterize
+from paper_repro.apply.parameterized import Form, Parameterized, parameterize
 
 __all__ = [
     "FAMILIES",

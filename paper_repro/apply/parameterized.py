@@ -37,7 +37,7 @@ from paper_repro.parameterization import (
     Scaling,
     SdeQuantity,
 )
-from paper_repro.training.param_groups import param_groups
+from paper_repro.training.param_groups import describe_groups, groups_text, param_groups
 
 #: Whether multipliers are in the numbers of parameters, or to be applied in the forward pass.
 Form = Literal["absorbed", "explicit"]
@@ -66,6 +66,10 @@ class Parameterized:
         """Groups for `torch.optim.AdamW`, with their peak learning rates (also as `peak_lr`)."""
         return param_groups(self.model.named_parameters(), self.labels, self.numbers)
 
+    def table(self) -> str:
+        """The groups as a readable table."""
+        return groups_text(describe_groups(self.param_groups()))
+
     @torch.no_grad()
     def initialise(self, seed: int) -> None:
         """Draw all weights, each from a stream of its own, of the seed and its name.
@@ -80,7 +84,7 @@ class Parameterized:
                 )
             if std := self.numbers[name].init_std:
                 draws = torch.randn(parameter.shape, generator=generator(seed, plain_name(name)))
-                copy_whole(draws * std, parameter)
+                copy_whole((draws.double() * std).to(parameter.dtype), parameter)
             else:
                 parameter.fill_(self.gains[name])
 
