@@ -97,6 +97,7 @@ def check_model(
             for form in ("absorbed", "explicit")
         ]
         labelled = label_parameters(model, family(mapping))
+        _check_vocabulary(model, labelled, data.vocab_size)
         for seed in seeds:
             tracker = Tracker(both[0].labels, _reaches(model, labelled, *both))
             rows += [
@@ -105,6 +106,15 @@ def check_model(
             ]
     measurements = pd.DataFrame(rows, columns=list(COLUMNS))
     return Report(measurements, judge(measurements))
+
+
+def _check_vocabulary(model: nn.Module, labelled: dict[str, Labelled], needed: int) -> None:
+    embedding = next(
+        name for name, each in labelled.items() if each.label.tensor_class == "embedding"
+    )
+    known = model.get_parameter(embedding).shape[0]
+    if known < needed:
+        raise ConfigError(f"{embedding}: a vocabulary of {known}, expected {needed} or more")
 
 
 def _reaches(
@@ -146,8 +156,6 @@ def _train(
     for step in range(steps + 1):
         sequences = data.training_batch(seed, step, batch_size)
         logits = logits_of(model, sequences[:, :-1])
-        if logits.shape[-1] < data.vocab_size:
-            raise ConfigError(f"the model: expected a vocabulary of {data.vocab_size} or more")
         optimizer.zero_grad()
         loss = F.cross_entropy(logits.flatten(0, 1), sequences[:, 1:].flatten())
         loss.backward()  # type: ignore[no-untyped-call]
