@@ -38,7 +38,7 @@ TEXT = ["corpus", "tokenizer"]
 
 
 def tokens_to_reach(tokens: ArrayLike, losses: ArrayLike, target: float) -> float:
-    """Tokens at which a learning curve first reaches a loss; NaN if it does not.
+    """Tokens at which a learning curve first reaches a loss; NaN if it does not, or is a point.
 
     Args:
         tokens: of the points of the curve, increasing.
@@ -46,7 +46,7 @@ def tokens_to_reach(tokens: ArrayLike, losses: ArrayLike, target: float) -> floa
     """
     at, loss = np.asarray(tokens, float), np.asarray(losses, float)
     reached = np.flatnonzero(loss <= target)
-    if not len(reached):
+    if not len(reached) or len(at) < 2:
         return math.nan
     last = reached[0]
     if last == 0:

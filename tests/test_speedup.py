@@ -38,6 +38,15 @@ def test_tokens_are_interpolated_in_their_logarithm_at_the_first_crossing():
     assert math.isnan(tokens_to_reach([100, 400], [3.0, math.nan], 2.5))
 
 
+def test_runs_that_were_evaluated_at_their_end_alone_have_no_speedup():
+    """Whoever is better then, by how much is unknown, and not 1."""
+    end, start = curve(2).tail(1), curve(1).tail(1)
+    assert math.isnan(speedup(end, start))
+    assert math.isnan(speedup(start, end))
+    assert speedup(curve(2), start) == pytest.approx(2, rel=1e-3)  # one curve is enough
+    assert speedup(start, curve(2)) == pytest.approx(0.5, rel=1e-3)
+
+
 def results(ratios: dict[tuple[str, int], float], seeds: int, noise: float) -> Results:
     """Runs of two arms at several widths; both arms of a seed have the same noise and more."""
     rows, lines = [], []
