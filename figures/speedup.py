@@ -14,9 +14,9 @@ from analysis.attribution import GLOBAL, PER_MODULE
 from analysis.ladder import SHUFFLED, arms_of_ladder, slopes, speedup_table
 from analysis.load import COMMITTED_RESULTS, Results
 from analysis.report import Columns, readable
-from analysis.speedup import RUNG
+from analysis.speedup import RUNG, TEXT
 from figures.made import Made
-from figures.style import distinct_palette
+from figures.style import Look, distinct_palette
 
 _LOOKS = {GLOBAL: ("0.35", "--"), PER_MODULE: ("#0072B2", "-"), SHUFFLED: ("#D55E00", ":")}
 
@@ -28,9 +28,9 @@ def make_speedup(results: Results, tuned_dir: Path = COMMITTED_RESULTS) -> Made:
     change = slopes(results, arms)
     figure = Figure((7.4, 6.0), layout="constrained")
     (first, second), (third, fourth) = figure.subplots(2, 2)
-    of_rule = table[table["parameterization"] == "complete_d"]
+    of_rule = table[table["parameterization"] == "complete_d"].set_index("rung", drop=False)
     curves = {
-        "proxy": _draw_curves(first, results, arms, of_rule.iloc[0]),
+        "proxy": _draw_curves(first, results, arms, of_rule.loc["proxy"]),
         "largest": _draw_curves(second, results, arms, of_rule.iloc[-1]),
     }
     first.legend()
@@ -41,6 +41,7 @@ def make_speedup(results: Results, tuned_dir: Path = COMMITTED_RESULTS) -> Made:
             _draw_effect(panel, rows, effect, colour, PARAMETERIZATION_NAMES[name], place)  # type: ignore[index]
         panel.axhline(neutral, color="0.4", linewidth=1)
         panel.set_xscale("log")
+        panel.set_xlim(table["parameters"].min() / 1.5, table["parameters"].max() * 1.5)
         panel.set_xlabel("parameters")
     third.set_ylabel("gain over global (nats)")
     fourth.set_ylabel("speed-up over global (tokens)")
@@ -104,8 +105,16 @@ def _draw_effect(
     label: str,
     place: int,
 ) -> None:
-    """Intervals over seeds, those of one size moved apart."""
+    """Intervals over seeds, those of one size moved apart; none where the effect is unknown.
+
+    Rungs of another text than the proxy's are hollow.
+    """
+    rows = rows.dropna(subset=[effect])
     order = rows.groupby("parameters").cumcount() + 0.5 * place
     x = rows["parameters"] * np.exp(0.06 * order)
     panel.vlines(x, rows[f"{effect}_low"], rows[f"{effect}_high"], color=colour, linewidth=1)
-    panel.plot(x, rows[effect], "o", color=colour, markersize=4, label=label)
+    other = (rows[TEXT] != rows[TEXT].mode().iloc[0]).any(axis="columns")
+    panel.plot(x[~other], rows[effect][~other], "o", color=colour, markersize=4, label=label)
+    if other.any():
+        look: Look = {"color": colour, "markersize": 4, "markerfacecolor": "white"}
+        panel.plot(x[other], rows[effect][other], "o", label="other text", **look)
