@@ -28,9 +28,10 @@ def make_speedup(results: Results, tuned_dir: Path = COMMITTED_RESULTS) -> Made:
     change = slopes(results, arms)
     figure = Figure((7.4, 6.0), layout="constrained")
     (first, second), (third, fourth) = figure.subplots(2, 2)
-    of_rule = table[table["parameterization"] == "complete_d"].set_index("rung", drop=False)
+    of_rule = table[table["parameterization"] == "complete_d"]
+    proxy = of_rule[of_rule["rung"] == "proxy"]
     curves = {
-        "proxy": _draw_curves(first, results, arms, of_rule.loc["proxy"]),
+        "proxy": _draw_curves(first, results, arms, proxy.iloc[0]),
         "largest": _draw_curves(second, results, arms, of_rule.iloc[-1]),
     }
     first.legend()
@@ -109,11 +110,12 @@ def _draw_effect(
 
     Rungs of another text than the proxy's are hollow.
     """
+    text = rows[TEXT].mode().iloc[0]
     rows = rows.dropna(subset=[effect])
     order = rows.groupby("parameters").cumcount() + 0.5 * place
     x = rows["parameters"] * np.exp(0.06 * order)
     panel.vlines(x, rows[f"{effect}_low"], rows[f"{effect}_high"], color=colour, linewidth=1)
-    other = (rows[TEXT] != rows[TEXT].mode().iloc[0]).any(axis="columns")
+    other = (rows[TEXT] != text).any(axis="columns")
     panel.plot(x[~other], rows[effect][~other], "o", color=colour, markersize=4, label=label)
     if other.any():
         look: Look = {"color": colour, "markersize": 4, "markerfacecolor": "white"}
