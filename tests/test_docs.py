@@ -223,7 +223,7 @@ def committed(sweep: str) -> pd.DataFrame:
 
 
 def test_the_scale_in_the_readme_is_that_of_the_committed_runs():
-    sweeps = [committed(sweep) for sweep in (*STUDIES, "modules_arms", "ladder")]
+    sweeps = [committed(sweep) for sweep in (*STUDIES, "tuned_global", "ladder")]
     runs = pd.concat([sweep[["parameters", "train.tokens"]] for sweep in sweeps])
     small, large = runs["parameters"].min() / 1e3, runs["parameters"].max() / 1e6
     short, long = (getattr(runs["train.tokens"], name)() / 1e6 for name in ("min", "max"))
