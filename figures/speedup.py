@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analysis.arms import PARAMETERIZATION_NAMES
+from analysis.arms import AXES, PARAMETERIZATION_NAMES
 from analysis.attribution import GLOBAL, PER_MODULE
 from analysis.ladder import SHUFFLED, arms_of_ladder, slopes, speedup_table
 from analysis.load import COMMITTED_RESULTS, Results
@@ -89,10 +89,15 @@ def _draw_curves(panel: Axes, results: Results, arms: pd.Series, rung: pd.Series
     means = lines.groupby(["arm", "tokens"])["val_loss"].mean().reset_index()
     for name, (colour, style) in _LOOKS.items():
         curve = means[means["arm"] == name]
+        if curve.empty:
+            continue
         panel.plot(curve["tokens"], curve["val_loss"], color=colour, linestyle=style, label=name)
     panel.axhline(means[means["arm"] == GLOBAL]["val_loss"].iloc[-1], color="0.6", linewidth=0.8)
     panel.set_xscale("log")
-    panel.set_title(f"{rung['rung']}, {rung['parameters'] / 1e3:,.0f}k parameters")
+    ticks = [int(rung["tokens"]) // 2**halvings for halvings in (3, 2, 1, 0)]
+    panel.set_xticks(ticks, [AXES["tokens"].text(tokens) for tokens in ticks])
+    panel.minorticks_off()
+    panel.set_title(f"{rung['rung']}, {AXES['tokens'].text(rung['parameters'])} parameters")
     panel.set_xlabel("tokens")
     panel.set_ylabel("validation loss (nats)")
     return means

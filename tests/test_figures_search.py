@@ -137,7 +137,7 @@ def test_the_speedup_figure_has_the_rungs_and_the_control(tmp_path):
     assert rungs.loc[("sp", "width × 2"), "speedup"] == pytest.approx(1.5, rel=0.02)
     assert made.frames["shuffled"]["speedup"].to_numpy() == pytest.approx(1)
     proxy, largest, *_ = made.figure.axes
-    assert proxy.get_title().startswith("proxy, 49k")
+    assert proxy.get_title().startswith("proxy, 49.2k")
     assert largest.get_title().startswith("width × 2, 197k")
     assert (made.frames["rungs"]["survives"] == "yes").all()
     assert (made.frames["shuffled"]["survives"] == "no").all()
