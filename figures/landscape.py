@@ -22,7 +22,7 @@ from paper_repro.parameterization import MODULES
 _FILES = ("tuned_global", "tuned_modules", "tuned_modules_lr_only", "tuned_modules_without_lr")
 _LINE, _PLANE = "per_module", ("lr", "others")
 _COLUMNS = 5
-_ABOVE = 0.6
+_ABOVE = 0.3
 """Nats above the least loss at which panels end; what is higher is drawn at their edge."""
 
 
@@ -55,7 +55,7 @@ def make_landscape(results: Results, tuned_dir: Path = COMMITTED_RESULTS) -> Mad
         ),
         "Least loss from global (0) to per module (1)": readable(
             minima,
-            {"width": "width", "at": lambda row: f"{row['weight']:.2f}"},
+            {"width": lambda row: f"{row['width']:.0f}", "at": _place},
         ),
     }
     frames = {"scans": found, "ends": ends_of_scans, "line": line, "plane": slices}
@@ -64,6 +64,10 @@ def make_landscape(results: Results, tuned_dir: Path = COMMITTED_RESULTS) -> Mad
 
 def _flat(row: pd.Series) -> str:
     return f"{row['flat_low']:+g} … {row['flat_high']:+g}"
+
+
+def _place(row: pd.Series) -> str:
+    return "at its last point" if math.isnan(row["weight"]) else f"{row['weight']:.2f}"
 
 
 def _cliff(row: pd.Series) -> str:
@@ -111,11 +115,12 @@ def _draw_line(panel: Axes, line: pd.DataFrame, colours: dict[int, Colour]) -> N
 
 def _draw_slice(panel: Axes, some: pd.DataFrame, title: str) -> None:
     table = some.pivot(index=_PLANE[1], columns=_PLANE[0], values="val_loss")
+    table = table.dropna(thresh=3).dropna(axis="columns")  # without points of the line alone
     losses = np.minimum(table.to_numpy() - some["val_loss"].min(), _ABOVE)
     levels = np.linspace(0, min(_ABOVE, float(np.nanmax(losses))) or 1, 9)
     panel.contourf(table.columns, table.index, losses, levels=levels, cmap="viridis_r")
     panel.plot([0, 1], [0, 1], "w+-", markersize=7, linewidth=0.8)  # from global to per module
     panel.grid(False)
     panel.set_title(title)
-    panel.set_xlabel("share of the multipliers of η")
-    panel.set_ylabel("share of all others")
+    panel.set_xlabel("multipliers of η")
+    panel.set_ylabel("all others")
