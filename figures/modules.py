@@ -38,7 +38,7 @@ def make_modules(results: Results) -> Made:
     searches = list(found.drop_duplicates("search")["search"])
     columns = min(3, len(searches))
     rows = math.ceil(len(searches) / columns)
-    figure = Figure((2.4 * columns + 0.7, 4.0 * rows), layout="constrained")
+    figure = Figure((2.6 * columns + 0.8, 4.5 * rows), layout="constrained")
     panels = figure.subplots(2 * rows, columns, squeeze=False, height_ratios=[5, 1] * rows)
     for index, search in enumerate(searches):
         row, column = divmod(index, columns)
