@@ -30,6 +30,8 @@ _SYMBOLS = {
 }
 _OCTAVES = 4.0
 """Where the colours end."""
+_WRITTEN = 0.5
+"""Octaves from which a multiplier is also written as a number."""
 
 
 def make_modules(results: Results) -> Made:
@@ -89,7 +91,7 @@ def _draw_types(panel: Axes, multipliers: pd.DataFrame, names: bool) -> AxesImag
     panel.grid(False)
     panel.set_xticks(range(len(_SYMBOLS)), list(_SYMBOLS.values()), fontsize=8)
     panel.set_yticks(range(len(types)), [name.replace("_", " ") for name in types] if names else [])
-    for row, column in np.argwhere(np.isfinite(np.asarray(table, float))):
+    for row, column in np.argwhere(np.abs(np.asarray(table, float)) >= _WRITTEN):
         value = table.iloc[row, column]
         colour = "white" if abs(value) > 0.7 * _OCTAVES else "black"
         panel.text(column, row, f"{value:.1f}", ha="center", va="center", fontsize=6, color=colour)

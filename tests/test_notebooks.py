@@ -108,7 +108,7 @@ def test_pictures_are_of_moderate_size(name):
             width, height = struct.unpack(">II", content[16:24])
             assert 300 <= width <= 1300
             assert 200 <= height <= 1000
-            assert len(content) < 250_000
+            assert len(content) < 200_000
 
 
 @pytest.fixture
