@@ -9,9 +9,8 @@ refuses unless every number that training takes is the same.
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import astuple, dataclass, fields
 from typing import Any
 
@@ -20,7 +19,7 @@ import pandas as pd
 from paper_repro.config import RunConfig
 from paper_repro.errors import ConfigError
 from paper_repro.hyperparameters import resolve, resolve_parameter
-from paper_repro.parameterization import SDE_RULE, Label, Parameterization, SdeQuantity
+from paper_repro.parameterization import BRANCHES, SDE_RULE, Label, Parameterization, SdeQuantity
 
 LR = "hyperparameters.lr"
 WEIGHT_DECAY = "hyperparameters.weight_decay"
@@ -32,10 +31,15 @@ CONFIG_SECTIONS = ("model.", "data.", "train.", "scaling.", "hyperparameters.")
 PARAMETERIZATION_NAMES: dict[Parameterization, str] = {
     "sp": "SP",
     "sp_fan_in": "SP (1/fan-in init)",
+    "sp_embedding": "SP (embedding η × width)",
+    "sp_full_alignment": "SP (full alignment)",
     "mup": "μP",
     "completep": "CompleteP",
     "complete_d": "Complete(d)P",
 }
+#: ε below this is small against the gradients of all tensor classes (docs/eps_rows.md).
+LARGE_EPS = 1e-5
+
 _BETAS: tuple[SdeQuantity, ...] = ("one_minus_beta1", "one_minus_beta2")
 _SYMBOLS: dict[SdeQuantity, str] = {
     **{"lr": "η", "weight_decay": "λ", "eps": "ε"},
@@ -66,6 +70,10 @@ class Arm:
     schedule: str = "cosine"
     qk_norm: bool = True
     eps: float = 1e-8
+    """ε where it is so large that it takes part (`LARGE_EPS`); the default where it does not."""
+    scaled_init: bool = False
+    """Whether the matrices that end a residual branch start at 1/√m_L of their std, as in GPT-2,
+    where it is 1/√(2 · depth). Their `module_multipliers` say so."""
 
     def columns(self) -> dict[str, Any]:
         """The arm as columns of a table (`ARM_COLUMNS`)."""
@@ -87,6 +95,8 @@ class Arm:
             parts.append("no QK norm")
         if self.eps != usual.eps:
             parts.append(f"ε = {self.eps:g}")
+        if self.scaled_init:
+            parts.append("1/√(2L) init")
         return ", ".join(parts)
 
     @classmethod
@@ -99,8 +109,16 @@ class Arm:
             tuple(scaling.sde_rule),
             config.train.schedule,
             config.model.qk_norm,
-            config.hyperparameters.eps,
+            eps if (eps := config.hyperparameters.eps) >= LARGE_EPS else cls.eps,
+            config.model.depth != scaling.base_depth and _has_scaled_init(config),
         )
+
+
+def _has_scaled_init(config: RunConfig) -> bool:
+    multipliers = config.hyperparameters.module_multipliers
+    ratio = config.model.depth / config.scaling.base_depth
+    of_branches = [multipliers.get(branch, {}).get("init_std", 1.0) for branch in BRANCHES]
+    return all(math.isclose(each, ratio**-0.5, rel_tol=1e-3) for each in of_branches)
 
 
 #: The columns of runs that say by which arm they are read.
@@ -217,7 +235,7 @@ def arms_of(runs: pd.DataFrame) -> list[Arm]:
 
     def place(arm: Arm) -> tuple[Any, ...]:
         rule = [quantity in arm.sde_rule for quantity in SDE_RULE]
-        condition = (not arm.qk_norm, arm.schedule, arm.eps)
+        condition = (not arm.qk_norm, arm.schedule, arm.eps, arm.scaled_init)
         order = list(PARAMETERIZATION_NAMES).index(arm.parameterization)
         return (order, condition, sum(rule), rule, arm.alpha)
 
@@ -226,12 +244,7 @@ def arms_of(runs: pd.DataFrame) -> list[Arm]:
 
 def configured_arms(runs: pd.DataFrame) -> set[Arm]:
     """The arms that runs were configured as, whatever they are read as."""
-    config = [
-        *("scaling.parameterization", "scaling.alpha", "scaling.sde_rule", "train.schedule"),
-        *("model.qk_norm", "hyperparameters.eps"),
-    ]
-    rows = runs[config].drop_duplicates().itertuples(index=False, name=None)
-    return {Arm(name, alpha, tuple(json.loads(rule)), *rest) for name, alpha, rule, *rest in rows}
+    return {Arm.of(RunConfig.model_validate_json(config)) for config in runs["config"].unique()}
 
 
 def select(runs: pd.DataFrame, arm: Arm) -> pd.DataFrame:
@@ -244,19 +257,36 @@ def with_equivalents(
 ) -> pd.DataFrame:
     """The runs, and the same again under the name of every wanted arm that they are runs of too.
 
-    The existing runs decide: where only those at the base are done, all arms are one.
+    At a scale where an arm has no run of its own, another may have trained what it would train (the
+    base, above all). An arm without any run has those of another if it has all of them. The
+    existing runs decide: where only those at the base are done, all arms are one.
     """
-    parts = [runs]
     trained = arms_of(runs)
+    lent = [each for arm in trained for each in _lent(runs, arm, hyperparameter)]
+    known = pd.concat([runs, *lent])
+    parts = [known]
     for arm in wanted:
         if arm in trained:
             continue
         for other in trained:
-            equivalent = restated(select(runs, other), arm, hyperparameter)
+            equivalent = restated(select(known, other), arm, hyperparameter)
             if equivalent is not None:
                 parts.append(equivalent)
                 break
     return pd.concat(parts, ignore_index=True)
+
+
+def _lent(runs: pd.DataFrame, arm: Arm, hyperparameter: str) -> Iterator[pd.DataFrame]:
+    """The runs of other arms, at scales where an arm has none, that are trainings of it."""
+    scale = [axis.column for axis in AXES.values()]
+    own = pd.MultiIndex.from_frame(select(runs, arm)[scale])
+    missing = runs[~pd.MultiIndex.from_frame(runs[scale]).isin(own)]
+    for _, at_scale in missing.groupby(scale):
+        for other in arms_of(at_scale):
+            equivalent = restated(select(at_scale, other), arm, hyperparameter)
+            if equivalent is not None:
+                yield equivalent
+                break
 
 
 def restated(runs: pd.DataFrame, arm: Arm, hyperparameter: str) -> pd.DataFrame | None:
@@ -303,7 +333,10 @@ def _restating_factor(config: RunConfig, arm: Arm, hyperparameter: str) -> float
     Every number that training takes has to agree.
     """
     trained = Arm.of(config)
-    if astuple(trained)[3:] != astuple(arm)[3:]:  # schedule, QK norm, ε
+    if astuple(trained)[3:6] != astuple(arm)[3:6]:  # schedule, QK norm, ε
+        return None
+    at_base_depth = config.model.depth == config.scaling.base_depth
+    if trained.scaled_init != arm.scaled_init and not at_base_depth:
         return None
     section, name = hyperparameter.split(".")
     content = config.model_dump()

@@ -19,7 +19,7 @@ from analysis.arms import (
 from analysis.load import load_sweep
 from paper_repro.config import RunConfig
 from paper_repro.hyperparameters import resolve
-from paper_repro.parameterization import SDE_RULE
+from paper_repro.parameterization import BRANCHES, SDE_RULE
 
 
 def runs(tmp_path, *configs) -> pd.DataFrame:
@@ -46,6 +46,7 @@ def test_columns_of_an_arm():
         "schedule": "wsd",
         "qk_norm": False,
         "eps": 1e-3,
+        "scaled_init": False,
     }
     for rule, text in ((SDE_RULE, "all"), ((), "none"), (("lr",), "lr")):
         assert (rule_text(rule), rule_quantities(text)) == (text, rule)
@@ -61,6 +62,46 @@ def test_labels():
     assert betas == ["SDE rule on β₁", "SDE rule on β₂"]
     label = Arm("complete_d", sde_rule=("lr", "one_minus_beta1", "one_minus_beta2")).label
     assert label == "SDE rule on η, β"
+
+
+def test_a_small_eps_is_no_condition_and_a_large_one_is(tmp_path):
+    content = [config() | {"hyperparameters": {"eps": eps}} for eps in (1e-8, 1.7e-7, 1e-2)]
+    assert {arm.eps for arm in arms_of(runs(tmp_path, *content))} == {1e-8, 1e-2}
+
+
+def branch_ends(init_std: float) -> dict[str, dict[str, float]]:
+    return {branch: {"init_std": init_std} for branch in BRANCHES}
+
+
+@pytest.mark.parametrize(("init_std", "expected"), [(0.5, True), (0.7, False)])
+def test_the_scaled_init_is_seen_by_its_multipliers(tmp_path, init_std, expected):
+    """1/√m_L at four times the base's depth."""
+    content = config(depth=8, parameterization="mup")
+    content["hyperparameters"]["module_multipliers"] = branch_ends(init_std)
+    (arm,) = arms_of(runs(tmp_path, content))
+    assert arm.scaled_init == expected
+    assert Arm("mup", scaled_init=True).label == "μP, 1/√(2L) init"
+
+
+def test_an_arm_without_a_run_at_the_base_has_those_of_another(tmp_path):
+    """And only these: at four times the depth no arm here is another."""
+    scaled = config(depth=8, parameterization="mup")
+    scaled["hyperparameters"]["module_multipliers"] = branch_ends(0.5)
+    frame = runs(
+        tmp_path,
+        *(config(lr=lr) for lr in (2**-6, 2**-5)),
+        config(depth=8),
+        config(depth=8, parameterization="mup"),
+        scaled,
+    )
+    known = with_equivalents(frame, LR, ())
+    base = frame["run_id"][:2].tolist()
+    for arm in (Arm("mup"), Arm("mup", scaled_init=True), Arm("complete_d")):
+        found = select(known, arm)
+        assert found["model.depth"].value_counts().to_dict() == {2: 2, 8: 1}
+        assert found.loc[found["model.depth"] == 2, "run_id"].tolist() == base
+    assert len(known) == 3 * 3
+    assert len(with_equivalents(frame, LR, (Arm("sp"),))) == 4 * 3
 
 
 def test_order_is_by_parameterisation_and_the_whole_rule_comes_last(tmp_path):

@@ -25,7 +25,7 @@ from figures.metric import draw_metric
 from figures.notebook import picture, show, show_made, show_metric
 from paper_repro.errors import ConfigError
 from paper_repro.parameterization import (
-    COLUMNS,
+    PARAMETERIZATIONS,
     RULE_QUANTITIES,
     TENSOR_CLASSES,
     Ratios,
@@ -82,7 +82,7 @@ def test_wrong_axes_and_metrics_name_the_right_ones():
         draw_metric(fit_transfer(load_runs("width", [Arm("sp")]), AXES["width"]), "drift")
 
 
-@pytest.mark.parametrize("name", COLUMNS)
+@pytest.mark.parametrize("name", PARAMETERIZATIONS)
 def test_multipliers_are_those_of_the_command(name):
     table = compare_multipliers([Arm(name, 0.75), Arm("sp_fan_in")], RATIOS).iloc[:, 0]
     expected = multipliers(Scaling(name, RATIOS, 0.75)).as_json()

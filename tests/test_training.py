@@ -10,7 +10,7 @@ from support.runs import small_config, train
 
 from paper_repro.config import Execution, TrainConfig
 from paper_repro.data import load_dataset
-from paper_repro.parameterization import COLUMNS
+from paper_repro.parameterization import PARAMETERIZATIONS
 from paper_repro.training import Observer, Trainer, trainer
 from paper_repro.training.devices import compiler_problem
 from paper_repro.training.schedules import lr_scale
@@ -22,7 +22,7 @@ def test_identity_at_the_base(tmp_path):
         name: train(
             small_config(scaling={"parameterization": name}), tmp_path / name
         ).metrics_path.read_bytes()
-        for name in COLUMNS
+        for name in PARAMETERIZATIONS
     }
     assert len(set(metrics.values())) == 1
 

@@ -17,7 +17,7 @@ from paper_repro.coordinate_check.judge import BOUND, GradientSlope, Verdict, ch
 from paper_repro.coordinate_check.measure import Axis
 from paper_repro.coordinate_check.plot import plot
 from paper_repro.errors import ConfigError
-from paper_repro.parameterization import COLUMNS
+from paper_repro.parameterization import PARAMETERIZATIONS
 
 EPS = 1e-8
 #: Above the gradient RMS of every tensor class at the base before training (0.0006 to 0.009), so
@@ -126,7 +126,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("--mapping", default="llama", help="names of its parameters: gpt2, nanogpt, llama, qwen3")
     add("--tied", action="store_true", help="its unembedding is its embedding")
-    add("--parameterization", choices=COLUMNS, default="complete_d")
+    add("--parameterization", choices=PARAMETERIZATIONS, default="complete_d")
     add("--axis", choices=get_args(Axis), help="default: both")
     add("--sizes", type=int, nargs="+", metavar="N", help="of the axis; the smallest is the base")
     add("--alpha", type=float, default=1.0, help="depth exponent α, default 1")

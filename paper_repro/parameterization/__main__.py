@@ -10,7 +10,14 @@ from fractions import Fraction
 from rich.console import Console
 from rich.table import Table
 
-from paper_repro.parameterization import COLUMNS, DRAWN, Multipliers, Ratios, Scaling, multipliers
+from paper_repro.parameterization import (
+    DRAWN,
+    PARAMETERIZATIONS,
+    Multipliers,
+    Ratios,
+    Scaling,
+    multipliers,
+)
 
 HEADINGS = ("σ² (init)", "lr η", "ε", "decay λ", "1 - β1", "1 - β2")
 
@@ -65,7 +72,7 @@ def _parser() -> argparse.ArgumentParser:
         description="The factors a parameterisation puts on the base hyperparameters.",
         epilog="A ratio is target over base: --width-ratio 4 means four times the base width.",
     )
-    parser.add_argument("--parameterization", choices=COLUMNS, default="complete_d")
+    parser.add_argument("--parameterization", choices=PARAMETERIZATIONS, default="complete_d")
     for name, symbol in (("width", "m_N"), ("depth", "m_L"), ("batch", "m_B"), ("token", "m_D")):
         parser.add_argument(
             f"--{name}-ratio", type=_positive, default=1.0, metavar="R", help=f"{symbol}, default 1"

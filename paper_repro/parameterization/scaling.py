@@ -8,8 +8,8 @@ from typing import Any, Literal
 from paper_repro.parameterization.factors import Ratios
 from paper_repro.parameterization.labels import TENSOR_CLASSES, TensorClass
 from paper_repro.parameterization.table import (
-    COLUMNS,
     ITERATIONS,
+    PARAMETERIZATIONS,
     RULE_QUANTITIES,
     SDE_RULE,
     Parameterization,
@@ -52,8 +52,8 @@ class Scaling:
     """How betas follow κ = m_B / m_D: 1 - β' = κ (1 - β), or β' = β^κ."""
 
     def __post_init__(self) -> None:
-        if self.parameterization not in COLUMNS:
-            choices = ", ".join(COLUMNS)
+        if self.parameterization not in PARAMETERIZATIONS:
+            choices = ", ".join(PARAMETERIZATIONS)
             raise ValueError(f"parameterization: {self.parameterization!r} is none of {choices}")
         if not 0.5 <= self.alpha <= 1:
             raise ValueError(f"alpha: expected a number in [0.5, 1] (got {self.alpha})")

@@ -13,9 +13,11 @@ from typing import Literal, get_args
 from paper_repro.parameterization.factors import ALPHA, ONE, B, D, Factor, L, N
 from paper_repro.parameterization.labels import TENSOR_CLASSES, TensorClass
 
-#: The columns of the table, in its order.
-Parameterization = Literal["sp", "sp_fan_in", "mup", "completep", "complete_d"]
-COLUMNS: tuple[Parameterization, ...] = get_args(Parameterization)
+#: The columns of the table, in its order, and the variants of one.
+Parameterization = Literal[
+    "sp", "sp_fan_in", "sp_embedding", "sp_full_alignment", "mup", "completep", "complete_d"
+]
+PARAMETERIZATIONS: tuple[Parameterization, ...] = get_args(Parameterization)
 
 #: The quantities that follow batch size and tokens: the SDE rule.
 SdeQuantity = Literal["lr", "weight_decay", "eps", "one_minus_beta1", "one_minus_beta2"]
@@ -23,6 +25,16 @@ SDE_RULE: tuple[SdeQuantity, ...] = get_args(SdeQuantity)
 
 #: What has a row for each tensor class; `one_minus_beta1` is the factor on 1 - β1.
 RuleQuantity = Literal["init_variance", SdeQuantity]
+
+#: Repairs of SP by its learning rates alone: where they differ from `sp_fan_in`.
+VARIANTS: dict[Parameterization, dict[tuple[RuleQuantity, TensorClass], Factor]] = {
+    "sp_embedding": {("lr", "embedding"): N},  # arXiv 2605.21486
+    "sp_full_alignment": {  # arXiv 2407.05872, Adam
+        ("lr", "hidden_weight"): 1 / N,
+        ("lr", "unembedding"): 1 / N,
+    },
+}
+COLUMNS = tuple(name for name in PARAMETERIZATIONS if name not in VARIANTS)
 
 Row = tuple[Factor, Factor, Factor, Factor, Factor]
 
@@ -92,13 +104,20 @@ RULE_QUANTITIES: tuple[RuleQuantity, ...] = tuple(TABLE)
 def rule(
     quantity: RuleQuantity, tensor_class: TensorClass, parameterization: Parameterization
 ) -> Factor:
-    """The entry of the table."""
-    return TABLE[quantity][tensor_class][COLUMNS.index(parameterization)]
+    """The factor of a parameterisation on the base value of a quantity."""
+    changed = VARIANTS.get(parameterization, {})
+    if (quantity, tensor_class) in changed:
+        return changed[quantity, tensor_class]
+    return TABLE[quantity][tensor_class][_column(parameterization)]
 
 
 def forward_rule(name: Literal["residual", "logits"], parameterization: Parameterization) -> Factor:
-    """The entry of the table of forward multipliers."""
-    return FORWARD[name][COLUMNS.index(parameterization)]
+    """The multiplier of a parameterisation in the forward pass."""
+    return FORWARD[name][_column(parameterization)]
+
+
+def _column(parameterization: Parameterization) -> int:
+    return COLUMNS.index("sp_fan_in" if parameterization in VARIANTS else parameterization)
 
 
 def has_sde_rule(parameterization: Parameterization) -> bool:
