@@ -57,6 +57,8 @@ class Design:
     """Of the grid, an octave apart, around the base's optimum give or take half an octave."""
     log_sigma: float = -3.6
     """Logarithm of the noise of a run (nats) at the optimum."""
+    sweep: str = ""
+    """The sweep whose design it is."""
 
 
 #: The committed sweeps: width, depth, batch, tokens, iso-steps.
@@ -160,8 +162,12 @@ def study(
     designs: Sequence[Design] = COMMITTED,
     drifts: Sequence[float] = DRIFTS,
     inflation: float = INFLATION,
+    shared: Shared | None = None,
 ) -> pd.DataFrame:
     """Both estimates of every sweep of one simulated study.
+
+    Args:
+        shared: what curves share; None: it is learnt from those of the study.
 
     Returns:
         a row a sweep and method: `truth` of the drift, its estimate and interval, `regret` with its
@@ -172,8 +178,9 @@ def study(
         (design, simulate(design, drift, family, random))
         for design, drift in itertools.product(designs, drifts)
     ]
-    curves = [curve_of(fit) for _, made in sweeps for fit in made.fits.values()]
-    shared = learn([curve for curve in curves if curve is not None])
+    if shared is None:
+        curves = [curve_of(fit) for _, made in sweeps for fit in made.fits.values()]
+        shared = learn([curve for curve in curves if curve is not None])
     rows = []
     for design, made in sweeps:
         for method, (slope, cost) in _estimates(made, shared, inflation).items():
@@ -181,7 +188,7 @@ def study(
             rows.append(
                 {
                     **{"family": family, "study": seed, "method": method, "seeds": design.seeds},
-                    **{"scales": len(design.scales), "truth": made.drift},
+                    **{"sweep": design.sweep, "scales": len(design.scales), "truth": made.drift},
                     **slope.columns("drift"),
                     "regret_truth": made.regret,
                     **cost.columns("regret"),

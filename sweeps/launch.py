@@ -25,6 +25,7 @@ from sweeps.options import FAILED, INTERRUPTED, OK, Cluster, LaunchOptions, run
 from sweeps.plan import Bundle, Plan, make_plan, mark_lost, refresh, work_left
 from sweeps.progress import Display
 from sweeps.report import counts, print_failures, print_jobs, print_plan, print_searches, say
+from sweeps.shared_runs import finished_elsewhere, take_over
 from sweeps.state import UNSETTLED
 
 if TYPE_CHECKING:
@@ -70,7 +71,10 @@ def launch(options: LaunchOptions) -> int:
     processes = profile.processes if profile else 1
     plan = mark_lost(make_plan(sweep, runs_dir, gpu, processes))
     unchecked = _check_corpora(sweep, options.dry_run) if plan.to_do else []
+    plan, taken_over = _take_over(plan, options)
     print_plan(console, plan)
+    if taken_over:
+        say(console, taken_over)
     if options.dry_run:
         if unchecked:
             say(console, f"corpus {', '.join(unchecked)}: not checked, a dry run downloads nothing")
@@ -114,6 +118,25 @@ def _cluster_profile(sweep: Sweep, options: LaunchOptions) -> Profile | None:
                 f"processes of a job in {path} (nodes times tasks) (got {batch_size})"
             )
     return profile
+
+
+def _take_over(plan: Plan, options: LaunchOptions) -> tuple[Plan, str]:
+    """Copy what other sweeps have finished, unless this is a dry run, and say so."""
+    found = finished_elsewhere(plan, options.execution)
+    if not found:
+        return plan, ""
+    sweeps = ", ".join(sorted({record.directory.parent.name for record in found.values()}))
+    done = f"of these, finished in {sweeps}: {len(found):,}"
+    if options.dry_run:
+        return plan, f"{done} (a launch copies the records)"
+    try:
+        return take_over(plan, found), f"{done} (records copied)"
+    except OSError as error:
+        raise _not_writable(plan, error) from None
+
+
+def _not_writable(plan: Plan, error: OSError) -> ConfigError:
+    return ConfigError(f"--runs-dir: {plan.directory} cannot be written ({error.strerror})")
 
 
 def _worker_count(plan: Plan, profile: Profile | None, options: LaunchOptions) -> int:
@@ -179,9 +202,7 @@ def _train(
         _prepare_records(plan)
         workers = _submit(plan, count, profile, options)
     except OSError as error:
-        raise ConfigError(
-            f"--runs-dir: {plan.directory} cannot be written ({error.strerror})"
-        ) from None
+        raise _not_writable(plan, error) from None
     console.print(
         f"workers ({options.cluster}): {count}, logs in {plan.jobs}",
         highlight=False,

@@ -97,6 +97,36 @@ def test_compilation_as_asked_for(arguments, compiled, tmp_path, monkeypatch, ca
     assert ("not compiled" in caplog.text) is compiled
 
 
+def test_what_another_sweep_has_finished_is_copied_and_not_trained_again(tmp_path, capsys):
+    """Of the same precision only, and never where a record has begun already."""
+    runs_dir = tmp_path / "runs"
+    assert _launch(sweep_file(tmp_path, [0, 1], 10), runs_dir) == 0
+    path = sweep_file(tmp_path, [0, 1, 2], 10)
+    path.write_text(path.read_text().replace("name: tiny", "name: other"))
+    begun, *_ = read_sweep(path).runs
+    Record(runs_dir / "other" / begun).create(read_sweep(path).runs[begun])
+    capsys.readouterr()
+
+    assert _launch(path, runs_dir, "--dtype", "bfloat16", "--dry-run") == 0
+    assert "finished in" not in capsys.readouterr().out
+    assert _launch(path, runs_dir, "--dry-run") == 0
+    assert "of these, finished in tiny: 1 (a launch copies the records)" in capsys.readouterr().out
+    assert len(list((runs_dir / "other").iterdir())) == 1
+
+    assert _launch(path, runs_dir) == 0
+    out = capsys.readouterr().out
+    assert "records copied" in out
+    assert "3 of 3 runs done" in out
+    finished = [
+        {record.name: (record / "status.json").read_text() for record in directory.glob("d1-*")}
+        for directory in (runs_dir / "tiny", runs_dir / "other")
+    ]
+    same = [run_id for run_id in finished[0] if finished[0][run_id] == finished[1][run_id]]
+    assert len(same) == 1
+    assert begun not in same
+    assert numbers(runs_dir / "other" / begun) == numbers(runs_dir / "tiny" / begun)
+
+
 def test_a_larger_sweep_trains_only_what_is_new(tmp_path, capsys):
     runs_dir = tmp_path / "runs"
     assert _launch(sweep_file(tmp_path, [0], 10), runs_dir) == 0
