@@ -8,6 +8,7 @@
 - `attribution.csv`: what of the per-module hyperparameters gains at the proxy; rules beside them.
 - `speedup.csv`: what tuning per module gains over the tuned global set, at the proxy and at larger
   scales; `speedup_shuffled.csv`, the same of the control, and `speedup_slopes.csv`, its change.
+- `seed_variance.csv`: of what the spread over seeds comes.
 - `loss_differences.csv`: the loss under one rule for durations less that under another.
 - `loss_laws.csv` and `loss_law_differences.csv`: L = E + A·D^−b with and without the SDE rule.
 """
@@ -33,6 +34,7 @@ from analysis.report import Columns, readable, scale_range
 from analysis.searches import race, with_losses
 from analysis.transfer import fit_transfer
 from analysis.tuned import tuned_global
+from analysis.variance import components
 from paper_repro.errors import ConfigError
 from paper_repro.files import write_atomically
 from paper_repro.parameterization.page import markdown_table
@@ -69,6 +71,7 @@ OTHERS: dict[str, Callable[[Results, Path], Tables]] = {
     "search_modules": _race,
     "modules_arms": lambda results, folder: {"attribution": attribution(results, folder)},
     "ladder": _ladder,
+    "seed_variance": lambda results, _: {"seed_variance": components(results.runs)},
 }
 """The tables of sweeps that are no study, from their results and the folder of what was tuned."""
 

@@ -218,6 +218,8 @@ class RunConfig(_Strict):
     hyperparameters: HyperparameterConfig = HyperparameterConfig()
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     """Initial weights and the order of the data; runs that share it see the same batches."""
+    init_seed: Annotated[int, Field(ge=0, lt=2**31)] | None = None
+    """Initial weights, where they are not those of `seed`: to tell the two apart."""
 
     @model_validator(mode="after")
     def _at_least_one_step(self) -> RunConfig:

@@ -135,7 +135,7 @@ class Trainer:
     def learner(self, configs: Sequence[RunConfig]) -> Learner:
         """Initial weights and optimiser of runs that train at once."""
         resolved = [resolve(config) for config in configs]
-        seeds = [config.seed for config in configs]
+        seeds = [c.seed if c.init_seed is None else c.init_seed for c in configs]
         clips = [config.train.clip for config in configs]
         if self.runs_at_once == 1:
             return SingleRun(self.model, self._loss, resolved[0], seeds[0], clips[0])
