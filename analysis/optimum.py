@@ -104,12 +104,13 @@ class FittedCurve:
         return float(Akima1DInterpolator(x[finite], self.losses[finite])(log2_lr))
 
 
-def find_window(log2_lr: ArrayLike, loss: ArrayLike) -> Window:
+def find_window(log2_lr: ArrayLike, loss: ArrayLike, flat_within: float = FLAT) -> Window:
     """The points to fit around the minimum of a curve; see the module for the rules.
 
     Args:
         log2_lr: log2 of the hyperparameter, ascending.
         loss: nats; +inf where the run diverged, NaN where there is none.
+        flat_within: nats above the minimum within which a further point is fitted.
     """
     x, y = np.asarray(log2_lr, dtype=float), np.asarray(loss, dtype=float)
     finite = np.isfinite(y)
@@ -119,7 +120,7 @@ def find_window(log2_lr: ArrayLike, loss: ArrayLike) -> Window:
         return 0 <= index < len(x) and bool(finite[index])
 
     def flat(index: int) -> bool:
-        return usable(index) and bool(y[index] - y[lowest] <= FLAT)
+        return usable(index) and bool(y[index] - y[lowest] <= flat_within)
 
     unbracketed = Window(lowest, lowest, x[lowest], x[lowest], bracketed=False)
     if not usable(lowest - 1) or lowest + 1 == len(x) or np.isnan(y[lowest + 1]):

@@ -62,12 +62,13 @@ class Curve:
     """Where the optimum must lie below: at the next point every seed or some diverged; or +inf."""
 
     @classmethod
-    def of(cls, log2: ArrayLike, losses: ArrayLike) -> Curve:
+    def of(cls, log2: ArrayLike, losses: ArrayLike, window: float = WINDOW) -> Curve:
         """The curve of a table of losses.
 
         Args:
             log2: of the hyperparameter, ascending (points,).
             losses: nats (points, seeds); not finite where a run diverged or is missing.
+            window: octaves around the lowest point within which points are fitted.
 
         Raises:
             ConfigError: fewer than three points, or fewer than two seeds, can be fitted.
@@ -83,7 +84,7 @@ class Curve:
         lowest = x[int(np.argmin(np.where(finite, mean, np.inf)))]
         diverged = x[~finite & (x > lowest)]
         limit = float(diverged[0]) if len(diverged) else math.inf
-        used = finite & (np.abs(x - lowest) <= WINDOW + 1e-9)
+        used = finite & (np.abs(x - lowest) <= window + 1e-9)
         return cls(x[used], table[used], (x[finite], mean[finite]), limit)
 
     @property

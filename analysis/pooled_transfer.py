@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.arms import LR, WEIGHT_DECAY, Arm, configured_arms
-from analysis.pooled import INFLATION, Curve, Draws, Floats, Shared, draw, learn
+from analysis.pooled import INFLATION, WINDOW, Curve, Draws, Floats, Shared, draw, learn
 from analysis.transfer import (
     DRIFT_TOLERANCE,
     REGRET_TOLERANCE,
@@ -48,22 +48,22 @@ AllShared = Mapping[str, Shared]
 """What curves share, by the hyperparameter that they are over."""
 
 
-def learn_all(transfers: Iterable[Transfer]) -> dict[str, Shared]:
+def learn_all(transfers: Iterable[Transfer], window: float = WINDOW) -> dict[str, Shared]:
     """What the curves of all sweeps share, by hyperparameter. Equal trainings count once."""
     curves: dict[str, dict[bytes, Curve]] = {}
     for transfer in transfers:
         known = curves.setdefault(transfer.hyperparameter, {})
         for fits in transfer.arms.values():
             for fit in fits.values():
-                if (curve := curve_of(fit)) is not None:
+                if (curve := curve_of(fit, window)) is not None:
                     known[np.sort(curve.losses, axis=None).tobytes()] = curve
     return {name: learn(list(known.values())) for name, known in curves.items()}
 
 
-def curve_of(fit: ScaleFit) -> Curve | None:
+def curve_of(fit: ScaleFit, window: float = WINDOW) -> Curve | None:
     """The curve of an arm at a scale, of the seeds with every run; None if too little is there."""
     try:
-        return Curve.of(fit.curves.index, fit.curves.dropna(axis="columns").to_numpy())
+        return Curve.of(fit.curves.index, fit.curves.dropna(axis="columns").to_numpy(), window)
     except ConfigError:
         return None
 
@@ -113,14 +113,16 @@ class PooledArm:
         return max(others, key=lambda scale: float(np.median(self.regret(scale))))
 
 
-def pooled_arm(fits: ScaleFits, base: int, shared: Shared, inflation: float) -> PooledArm | None:
+def pooled_arm(
+    fits: ScaleFits, base: int, shared: Shared, inflation: float, window: float = WINDOW
+) -> PooledArm | None:
     """The draws of an arm; None if the base or all other scales have no bracketed optimum.
 
     Equal trainings have equal draws, shifted where they are stated otherwise.
     """
     draws = {}
     for scale in counted_scales(fits):
-        if (curve := curve_of(fits[scale])) is not None:
+        if (curve := curve_of(fits[scale], window)) is not None:
             seed = zlib.crc32(np.ascontiguousarray(curve.losses).tobytes())
             draws[scale] = draw(curve, shared, seed=seed, inflation=inflation)
     return PooledArm(draws, base) if base in draws and len(draws) > 1 else None

@@ -85,7 +85,7 @@ def all_tables(results_dir: Path) -> Tables:
     parts: dict[str, list[pd.DataFrame]] = defaultdict(list)
     studies = [
         (study, size, runs, fit_transfer(study.table_runs(runs), study.axis, study.hyperparameter))
-        for study, size, runs in _results(results_dir)
+        for study, size, runs in studies_with_results(results_dir)
     ]
     shared = learn_all(transfer for *_, transfer in studies)
     for study, size, runs, transfer in studies:
@@ -178,7 +178,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _results(results_dir: Path) -> Iterator[tuple[Study, str, pd.DataFrame]]:
+def studies_with_results(results_dir: Path) -> Iterator[tuple[Study, str, pd.DataFrame]]:
     """The studies and sizes with results, and their runs.
 
     Raises:

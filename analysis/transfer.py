@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.arms import CONFIG_SECTIONS, LR, Arm, ScaleAxis, arms_of, select
-from analysis.optimum import FittedCurve, fit_optimum
+from analysis.optimum import FLAT, FittedCurve, find_window, fit_optimum
 from paper_repro.errors import ConfigError
 from paper_repro.statistics import UNKNOWN, Interval, over_seeds
 
@@ -162,9 +162,14 @@ def fit_arm(runs: pd.DataFrame, axis: ScaleAxis, hyperparameter: str = LR) -> Sc
     return fits
 
 
-def fit_scale(curves: pd.DataFrame) -> ScaleFit:
-    """Fit the curves of one arm at one scale: loss by log2 (rows, ascending) and seed (columns)."""
-    mean = fit_optimum(curves.index, curves.mean(axis=1, skipna=False))
+def fit_scale(curves: pd.DataFrame, flat_within: float = FLAT) -> ScaleFit:
+    """Fit the curves of one arm at one scale: loss by log2 (rows, ascending) and seed (columns).
+
+    Args:
+        flat_within: as in `analysis.optimum.find_window`.
+    """
+    losses = curves.mean(axis=1, skipna=False)
+    mean = fit_optimum(curves.index, losses, find_window(curves.index, losses, flat_within))
     seeds = {
         seed: fit_optimum(curves.index, curves[seed], mean.window)
         for seed in curves.columns.astype(int)

@@ -12,6 +12,8 @@ from support.numbers import ABSOLUTE, assert_same_numbers
 from analysis.arms import STUDIES
 from analysis.load import COMMITTED_RESULTS as RESULTS
 from analysis.load import config_columns, load_results
+from analysis.multiverse import REPORTED
+from analysis.multiverse import markdown as changed_verdicts
 from analysis.report import format_interval
 from analysis.simulation import markdown as coverage
 from analysis.tables import DURATION_TABLES, all_tables, markdown, read_table, size_of
@@ -102,6 +104,18 @@ def test_the_page_on_statistics_has_the_simulated_coverage():
     assert text.partition(start)[2].partition("<!-- /simulation -->")[0] == coverage(table)
     pooled = table[table["method"] == "pooled"]
     assert pooled["coverage"].between(0.93, 0.99).all()
+
+
+def test_the_page_on_statistics_has_what_hangs_on_choices():
+    """Renew: `python -m analysis.multiverse`, which prints it."""
+    text = Path("docs/statistics.md").read_text(encoding="utf-8")
+    start, end = "<!-- multiverse: python -m analysis.multiverse -->\n", "<!-- /multiverse -->"
+    table = read_table(RESULTS, "multiverse")
+    assert text.partition(start)[2].partition(end)[0] == changed_verdicts(table)
+    keys = ["axis", "hyperparameter", "label"]
+    reported = table[table["choice"] == REPORTED].set_index(keys)["verdict"]
+    rows = read_table(RESULTS, "transfer_table").query("method == 'pooled'")
+    assert reported.to_dict() == rows.set_index(keys)["verdict"].to_dict()
 
 
 def test_sizes_are_read_from_the_names_of_files():
