@@ -35,7 +35,7 @@ PLANNED = (
     Design((2, 1, 4, 16, 32), 3, points=6, log_sigma=-4.3, sweep="transfer_duration"),
     Design((4, 1, 16, 64), 3, points=8, log_sigma=-4.2, sweep="transfer_steps"),
     Design((32, 128, 256), 3, points=6, log_sigma=-4.3, sweep="transfer_qk_norm"),
-    Design((32, 128, 256), 3, points=7, log_sigma=-4.1, sweep="transfer_eps"),
+    Design((32, 128, 512), 3, points=7, log_sigma=-4.1, sweep="transfer_eps"),
 )
 SHARED = replace(LEARNT, log_sigma=(-4.2, LEARNT.log_sigma[1]))
 

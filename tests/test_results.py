@@ -14,6 +14,8 @@ from analysis.load import COMMITTED_RESULTS as RESULTS
 from analysis.load import config_columns, load_results
 from analysis.multiverse import REPORTED
 from analysis.multiverse import markdown as changed_verdicts
+from analysis.power import PLANNED, WANTED
+from analysis.power import markdown as simulated_power
 from analysis.report import format_interval
 from analysis.simulation import markdown as coverage
 from analysis.tables import DURATION_TABLES, all_tables, markdown, read_table, size_of
@@ -104,6 +106,16 @@ def test_the_page_on_statistics_has_the_simulated_coverage():
     assert text.partition(start)[2].partition("<!-- /simulation -->")[0] == coverage(table)
     pooled = table[table["method"] == "pooled"]
     assert pooled["coverage"].between(0.93, 0.99).all()
+
+
+def test_the_page_on_designs_has_their_power():
+    """Renew: `python -m analysis.power`, which prints it. A design that goes ahead has power."""
+    text = Path("docs/designs.md").read_text(encoding="utf-8")
+    start, end = "<!-- power: python -m analysis.power -->\n", "<!-- /power -->"
+    table = read_table(RESULTS, "power")
+    assert text.partition(start)[2].partition(end)[0] == simulated_power(table)
+    assert table["sweep"].tolist() == [design.sweep for design in PLANNED]
+    assert (table[["holds_at_0", "fails_at_0.5"]] > WANTED - 0.1).all(axis=None)  # of 80 studies
 
 
 def test_the_page_on_statistics_has_what_hangs_on_choices():
