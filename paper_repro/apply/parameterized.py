@@ -37,7 +37,7 @@ from paper_repro.parameterization import (
     Scaling,
     SdeQuantity,
 )
-from paper_repro.training.param_groups import describe_groups, groups_text, param_groups
+from paper_repro.apply.param_groups import describe_groups, groups_text, param_groups
 
 #: Whether multipliers are in the numbers of parameters, or to be applied in the forward pass.
 Form = Literal["absorbed", "explicit"]
