@@ -32,7 +32,9 @@ def make_transfer_check(results: Results) -> Made:
         f"{each.model}: {regime(each.transfer.runs)}"
         for each in {each.model: each for each in checked}.values()
     ]
-    losses = [each.transfer.losses().assign(model=each.model, axis=each.axis.name) for each in checked]
+    losses = [
+        each.transfer.losses().assign(model=each.model, axis=each.axis.name) for each in checked
+    ]
     return Made(
         draw(checked, table),
         {"losses": pd.concat(losses, ignore_index=True), "verdicts": table},
@@ -77,7 +79,9 @@ def draw(checked: list[CheckedAxis], table: pd.DataFrame) -> Figure:
         scales = sorted({scale for key, found in fits.items() if key[2] is axis for scale in found})
         palette = sequential_palette(scales)
         handles.append(Line2D([], [], linestyle="none", label=axis.label))
-        handles += [Line2D([], [], color=palette[scale], label=axis.text(scale)) for scale in scales]
+        handles += [
+            Line2D([], [], color=palette[scale], label=axis.text(scale)) for scale in scales
+        ]
         for row, (model, arm) in enumerate(rows):
             panel = panels[row, column]
             if (model, arm, axis) not in fits:

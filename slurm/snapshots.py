@@ -1,8 +1,9 @@
 """Copies of the code for SLURM jobs: a job runs what was there when it was submitted.
 
 A copy lies in `runs/<sweep>/code/<hash>/` and holds the modules that a worker can import
-(`PACKAGES`), as they were on disk, those of the factories of models, and the git revision. Its name is the hash of its content, so
-that launches of the same code share one, and a part of one is never taken for a whole.
+(`PACKAGES`), as they were on disk, those of the factories of models, and the git revision. Its name
+is the hash of its content, so that launches of the same code share one, and a part of one is never
+taken for a whole.
 """
 
 from __future__ import annotations

@@ -112,9 +112,9 @@ def _parameters(
             *(["--kill-on-bad-exit=1"] if several else []),
         ],
         "wckey": None,
-        # Our modules come from the copy, the first of these, wherever else some are. After the rest, since a site's own
-        # modules may set PYTHONPATH too. `-m` would put the directory of the launch, often the
-        # repository, before it: hence PYTHONSAFEPATH.
+        # Our modules come from the copy, the first of these, wherever else some are. After the
+        # rest, since a site's own modules may set PYTHONPATH too. `-m` would put the directory of
+        # the launch, often the repository, before it: hence PYTHONSAFEPATH.
         "setup": [
             *profile.setup,
             *exports,

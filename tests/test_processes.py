@@ -21,8 +21,8 @@ from paper_repro.config import Execution, Parallel, RunConfig
 from paper_repro.files import read_json
 from paper_repro.hyperparameters import resolve
 from paper_repro.model import GPT
-from paper_repro.records import Record
 from paper_repro.recording.bundle import train_bundle
+from paper_repro.records import Record
 from paper_repro.records.lease import LeasedRun, owner_of, take_lease
 from paper_repro.training.processes import SeveralProcesses
 from paper_repro.training.single import initialise

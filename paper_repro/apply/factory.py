@@ -47,13 +47,14 @@ def make_model(model: ModelConfig) -> nn.Module:
     """
     assert model.factory is not None
     factory = find_factory(model.factory)
-    call = f"{model.factory}({model.width}, {model.depth})"
     try:
         made = factory(model.width, model.depth)
     except Exception as error:
-        raise ConfigError(f"{call}: {_line(error)}") from error
+        raise ConfigError(f"{_call(model)}: {_line(error)}") from error
     if not isinstance(made, nn.Module):
-        raise ConfigError(f"{call}: returned {type(made).__name__}, expected a torch.nn.Module")
+        raise ConfigError(
+            f"{_call(model)}: returned {type(made).__name__}, expected a torch.nn.Module"
+        )
     return made
 
 
@@ -74,7 +75,7 @@ def logits_of(model: Callable[[Tensor], object], tokens: Tensor) -> Tensor:
 
 
 def rules_of(config: RunConfig, model: nn.Module) -> Parameterized:
-    """The hyperparameters of every parameter of a factory's model, of a run.
+    """The hyperparameters of every parameter of a run's model, which its factory made.
 
     Raises:
         ConfigError: as `parameterize`; or the model is not of the shape of the run, or lacks a
@@ -84,33 +85,35 @@ def rules_of(config: RunConfig, model: nn.Module) -> Parameterized:
     bases = {"width": config.scaling.base_width, "depth": config.scaling.base_depth}
     with torch.device("meta"):
         base = make_model(shape.model_copy(update=bases))
-    rules = parameterize(
-        model,
-        base,
-        shape.mapping,
-        config.hyperparameters,
-        parameterization=scaling.parameterization,
-        alpha=scaling.alpha,
-        batch_ratio=scaling.ratios.B,
-        token_ratio=scaling.ratios.D,
-        sde_rule=scaling.sde_rule,
-        beta_rule=scaling.beta_rule,
-        tied=shape.tied,
-    )
+    try:
+        rules = parameterize(
+            model,
+            base,
+            shape.mapping,
+            config.hyperparameters,
+            parameterization=scaling.parameterization,
+            alpha=scaling.alpha,
+            batch_ratio=scaling.ratios.B,
+            token_ratio=scaling.ratios.D,
+            sde_rule=scaling.sde_rule,
+            beta_rule=scaling.beta_rule,
+            tied=shape.tied,
+        )
+    except ConfigError as error:
+        raise ConfigError(f"{_call(shape)}: {error}") from None
     found = {"width": rules.scaling.ratios.N, "depth": rules.scaling.ratios.L}
     asked = {"width": scaling.ratios.N, "depth": scaling.ratios.L}
     for name, ratio in asked.items():
         if found[name] != ratio:
-            size = getattr(shape, name)
             raise ConfigError(
-                f"{shape.factory}: of {name} {size}, the model is {found[name]:g} times its base "
-                f"of {name} {bases[name]}, expected {ratio:g} times"
+                f"{_call(shape)}: its {name} is {found[name]:g} times that of the base "
+                f"({bases[name]}), expected {ratio:g} times"
             )
     has = {label.module_type for label in rules.labels.values()}
     stated = config.hyperparameters
     for module in (*stated.module_multipliers, *stated.layer_multipliers):
         if module not in has:
-            raise ConfigError(f"multipliers of {module}: {shape.factory}'s model has none")
+            raise ConfigError(f"{_call(shape)}: has no {module}, of which multipliers are given")
     return rules
 
 
@@ -169,7 +172,7 @@ def check_models(configs: Iterable[RunConfig], vocab_size: int) -> None:
         counts = count(model, config.model)
         if counts.vocabulary < vocab_size:
             raise ConfigError(
-                f"{config.model.factory}: a vocabulary of {counts.vocabulary}, expected "
+                f"{_call(config.model)}: a vocabulary of {counts.vocabulary}, expected "
                 f"{vocab_size} or more"
             )
         if smallest is None or counts.parameters < smallest[0]:
@@ -182,7 +185,7 @@ def check_models(configs: Iterable[RunConfig], vocab_size: int) -> None:
 def _try(config: RunConfig, vocab_size: int) -> None:
     """Check what a model returns, and that it does not see later tokens."""
     shape, context = config.model, config.data.context
-    call = f"{shape.factory}({shape.width}, {shape.depth}) on tokens (2, {context})"
+    call = f"{_call(shape)} on tokens (2, {context})"
     model = make_model(shape).eval()
     rules_of(config, model).initialise(seed=0)
     tokens = torch.arange(2 * context).view(2, context) % vocab_size
@@ -198,6 +201,11 @@ def _try(config: RunConfig, vocab_size: int) -> None:
         )
     if not torch.allclose(logits[:, :-1], changed[:, :-1], rtol=1e-3, atol=1e-5):
         raise ConfigError(f"{call}: logits depend on later tokens, expected a causal model")
+
+
+def _call(shape: ModelConfig) -> str:
+    """A shape of a factory's model in print."""
+    return f"{shape.factory}({shape.width}, {shape.depth})"
 
 
 def _embedding(labelled: dict[str, Labelled]) -> str:

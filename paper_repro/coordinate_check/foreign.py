@@ -7,17 +7,17 @@ GPT; only outputs of residual branches are those after their multiplier, which i
 
 from __future__ import annotations
 
-import importlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from statistics import fmean
 from typing import Any
 
 import pandas as pd
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import nn
 
 from paper_repro.apply import Labelled, Mapping, Parameterized, label_parameters, parameterize
+from paper_repro.apply.factory import Factory, logits_of
 from paper_repro.apply.mapping import family
 from paper_repro.coordinate_check.judge import SIZES, Report, judge
 from paper_repro.coordinate_check.measure import (
@@ -32,25 +32,6 @@ from paper_repro.coordinate_check.measure import (
 from paper_repro.data import Dataset, load_dataset
 from paper_repro.errors import ConfigError
 from paper_repro.parameterization import BRANCHES, Parameterization
-
-Factory = Callable[[int, int], nn.Module]
-"""A model of a width (of the residual stream) and a depth (in blocks)."""
-
-
-def find_factory(name: str) -> Factory:
-    """The function `package.module:function`.
-
-    Raises:
-        ConfigError: there is no such module or function.
-    """
-    module, _, function = name.partition(":")
-    try:
-        found = getattr(importlib.import_module(module), function)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise ConfigError(f"--model {name}: {error}; expected package.module:function") from None
-    if not callable(found):
-        raise ConfigError(f"--model {name}: is no function of width and depth")
-    return found  # type: ignore[no-any-return]
 
 
 def check_model(
@@ -175,11 +156,4 @@ def _watched(labelled: dict[str, Labelled]) -> dict[str, str]:
         again = activation == "embedding" and activation in found.values()
         if kind == "weight" and activation and not again:
             found[module] = activation
-    return found
-
-
-def logits_of(model: nn.Module, tokens: Tensor) -> Tensor:
-    """The logits of a model that returns them, or an object that has them."""
-    output = model(tokens)
-    found: Tensor = getattr(output, "logits", output)
     return found

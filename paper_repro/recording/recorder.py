@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 
 import torch
 
+from paper_repro.apply.param_groups import groups_text
 from paper_repro.cost import Counts, train_flops
 from paper_repro.records.lease import LeasedRun
 from paper_repro.records.provenance import describe_code, versions
@@ -16,7 +17,6 @@ from paper_repro.records.record import DataInfo, MetricsLine, RunInfo, Status
 from paper_repro.training.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from paper_repro.training.devices import device_name, peak_host_memory
 from paper_repro.training.observer import LoggedStep, Observer, Outcome, RunLostError, RunStart
-from paper_repro.apply.param_groups import groups_text
 
 log = logging.getLogger(__name__)
 

@@ -1,4 +1,4 @@
-"""What makes the learners of a bundle: its model, built once, and how many of its runs train at once.
+"""What makes the learners of a bundle: its model, built once, and how many runs train at once.
 
 `OurLearners` train our GPT. `paper_repro.training.foreign` has those of other models.
 """

@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
-from functools import partial
 from typing import Literal
 
 import torch
@@ -325,7 +324,9 @@ class _Fit:
     def _resume(self, run: RunInTraining) -> None:
         """Go on from the checkpoint that the observer has, if it has one."""
         processes, dataset = self.trainer.processes, self.trainer.dataset
-        shapes = {name: value.shape for name, value in self.trainer.learners.model.named_parameters()}
+        shapes = {
+            name: value.shape for name, value in self.trainer.learners.model.named_parameters()
+        }
         checkpoint = run.observer.resume(shapes, dataset.corpus_hash)
         progress = processes.share(asdict(checkpoint.progress) if checkpoint else None)
         if progress is not None:
