@@ -64,7 +64,7 @@ def draw(checked: list[CheckedAxis], table: pd.DataFrame) -> Figure:
         ((PANEL_WIDTH + 0.4) * len(axes) + 1.2, PANEL_HEIGHT * len(rows)), layout="constrained"
     )
     panels = figure.subplots(len(rows), len(axes), squeeze=False)
-    by_row = table.set_index(["model", "label", "axis"])
+    of_panel = {(row["model"], row["label"], row["axis"]): row for _, row in table.iterrows()}
     several = len({arm for _, arm in rows}) > 1
     fits = {
         (each.model, arm, each.axis): found
@@ -87,7 +87,7 @@ def draw(checked: list[CheckedAxis], table: pd.DataFrame) -> Figure:
             if (model, arm, axis) not in fits:
                 panel.remove()
                 continue
-            found = by_row.loc[model, arm.label, axis.name]
+            found = of_panel[model, arm.label, axis.name]
             name = f"{model}, {arm.label}" if several else model
             title = f"{name}, {axis.label}: {found['verdict']}"
             drift = format_interval(found, "drift", 2)

@@ -3,6 +3,8 @@
 The model is a function of its width and depth. It takes token ids (B, T) and returns logits
 (B, T, V), or an object that has them as `logits`. What is measured and judged is what is of our own
 GPT; only outputs of residual branches are those after their multiplier, which is in the weights.
+Where the model uses PyTorch's attention function, its logits are measured too, since a head size
+that grows with the width shows there alone.
 """
 
 from __future__ import annotations
@@ -14,13 +16,15 @@ from typing import Any
 import pandas as pd
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from paper_repro.apply import Labelled, Mapping, Parameterized, label_parameters, parameterize
 from paper_repro.apply.factory import Factory, logits_of
 from paper_repro.apply.mapping import family
 from paper_repro.coordinate_check.judge import SIZES, Report, judge
 from paper_repro.coordinate_check.measure import (
+    ATTENTION_LOGITS,
     COLUMNS,
     MATRICES,
     WATCHED,
@@ -140,7 +144,10 @@ def _train(
         optimizer.zero_grad()
         loss = F.cross_entropy(logits.flatten(0, 1), sequences[:, 1:].flatten())
         loss.backward()  # type: ignore[no-untyped-call]
-        seen = watched_activations(model, watched, lambda: logits_of(model, probe))
+        with _AttentionLogits() as attention:
+            seen = watched_activations(model, watched, lambda: logits_of(model, probe))
+        if attention.seen:
+            seen[ATTENTION_LOGITS] = torch.cat(attention.seen)
         rows += tracker.measure(step, seen, weights)
         if step < steps:
             optimizer.step()
@@ -157,3 +164,25 @@ def _watched(labelled: dict[str, Labelled]) -> dict[str, str]:
         if kind == "weight" and activation and not again:
             found[module] = activation
     return found
+
+
+class _AttentionLogits(TorchFunctionMode):
+    """Keeps the logits of each call of PyTorch's attention: scale · q kᵀ of all pairs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[Tensor] = []
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if func is F.scaled_dot_product_attention:
+            query, key = (
+                args[place] if len(args) > place else kwargs[name]
+                for place, name in enumerate(("query", "key"))
+            )
+            scale = kwargs.get("scale") or query.shape[-1] ** -0.5
+            key = key.repeat_interleave(query.shape[-3] // key.shape[-3], dim=-3)
+            self.seen.append((scale * query @ key.mT).flatten())
+        return func(*args, **kwargs)

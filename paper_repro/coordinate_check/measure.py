@@ -41,6 +41,8 @@ COLUMNS = ("axis", "size", "seed", "step", "kind", "quantity", "value")
 
 BRANCHES = ("attention", "mlp")
 ACTIVATIONS = ("embedding", *BRANCHES, "residual", "final_norm", "logits")
+#: Of foreign models alone: our own heads have one size.
+ATTENTION_LOGITS = "attention_logits"
 #: Modules whose output is an activation, and the activation's name.
 WATCHED = {
     "embedding": "embedding",

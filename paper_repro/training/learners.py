@@ -26,11 +26,17 @@ from paper_repro.training.stacked import StackedRuns, adamw_update
 class Learners(Protocol):
     """The learners of a bundle."""
 
-    model: nn.Module
-    """A model of one run; in each of several processes, whole or a shard."""
-    counts: Counts
-    """What of it decides the cost."""
-    runs_at_once: int
+    @property
+    def model(self) -> nn.Module:
+        """A model of one run; in each of several processes, whole or a shard."""
+
+    @property
+    def counts(self) -> Counts:
+        """What of it decides the cost."""
+
+    @property
+    def runs_at_once(self) -> int:
+        """How many runs a learner trains."""
 
     def learner(self, configs: Sequence[RunConfig]) -> Learner:
         """Initial weights and optimiser of runs that train at once."""
