@@ -3,8 +3,8 @@
 The model is a function of its width and depth. It takes token ids (B, T) and returns logits
 (B, T, V), or an object that has them as `logits`. What is measured and judged is what is of our own
 GPT; only outputs of residual branches are those after their multiplier, which is in the weights.
-Where the model uses PyTorch's attention function, its logits are measured too, since a head size
-that grows with the width shows there alone.
+Along width, where the model uses PyTorch's attention function, its logits are measured too: a head
+size that grows with the width shows there alone.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ def check_model(
             tracker = Tracker(both[0].labels, _reaches(model, labelled, *both))
             rows += [
                 (axis, size, seed, *row)
-                for row in _train(both[0], labelled, tracker, data, seed, steps)
+                for row in _train(both[0], labelled, tracker, data, axis, seed, steps)
             ]
     measurements = pd.DataFrame(rows, columns=list(COLUMNS))
     return Report(measurements, judge(measurements))
@@ -128,6 +128,7 @@ def _train(
     labelled: dict[str, Labelled],
     tracker: Tracker,
     data: Dataset,
+    axis: Axis,
     seed: int,
     steps: int,
 ) -> list[tuple[Any, ...]]:
@@ -146,7 +147,7 @@ def _train(
         loss.backward()  # type: ignore[no-untyped-call]
         with _AttentionLogits() as attention:
             seen = watched_activations(model, watched, lambda: logits_of(model, probe))
-        if attention.seen:
+        if attention.seen and axis == "width":
             seen[ATTENTION_LOGITS] = torch.cat(attention.seen)
         rows += tracker.measure(step, seen, weights)
         if step < steps:
