@@ -1,19 +1,22 @@
 """The transfer check: along each axis that a sweep has, a verdict, and what would decide it.
 
-The statistics are those of `analysis.pooled_transfer`; what curves share is learnt from the curves
-of the sweep itself. It may hold several models (`model.factory`): each has rows of its own.
+The statistics are those of `analysis.pooled_transfer`. What curves share is learnt from those of
+the committed studies: a check has too few of its own. A sweep may hold several models
+(`model.factory`): each has rows of its own.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import pandas as pd
 
-from analysis.arms import AXES, ScaleAxis
-from analysis.pooled_transfer import deciding_seeds, learn_all, transfer_rows
+from analysis.arms import AXES, LR, STUDIES, ScaleAxis
+from analysis.load import COMMITTED_RESULTS, load_results
+from analysis.pooled_transfer import AllShared, deciding_seeds, learn_all, transfer_rows
 from analysis.transfer import ScaleFits, Transfer, TransferVerdict, fit_transfer
 from paper_repro.errors import ConfigError
 from paper_repro.statistics import Interval
@@ -38,10 +41,13 @@ def checked_axes(runs: pd.DataFrame) -> list[CheckedAxis]:
     """What a check has curves of: every model along every axis with several scales.
 
     Raises:
-        ConfigError: there is none; or runs differ in more than scale, rate and seed.
+        ConfigError: there is none; runs differ in more than scale, rate and seed; or the code of a
+            model was edited between its runs.
     """
     found = []
     for model, of_model in runs.groupby(runs["model.factory"].fillna(OURS), sort=False):
+        if "factory_hash" in of_model and of_model["factory_hash"].nunique() > 1:
+            raise ConfigError(f"{model}: its runs are of several versions of its code")
         for axis in AXES.values():
             along = of_model
             for other in AXES.values():
@@ -56,15 +62,24 @@ def checked_axes(runs: pd.DataFrame) -> list[CheckedAxis]:
     return found
 
 
+@cache
+def shared_by_studies() -> AllShared:
+    """What the curves over the learning rate share, in all committed studies; takes ten seconds."""
+    paths = {study: COMMITTED_RESULTS / f"{study.sweep}.parquet" for study in STUDIES.values()}
+    return learn_all(
+        fit_transfer(load_results(path).runs, study.axis)
+        for study, path in paths.items()
+        if study.hyperparameter == LR and path.exists()
+    )
+
+
 def verdicts(checked: Iterable[CheckedAxis]) -> pd.DataFrame:
     """One row a model, axis and arm.
 
     Columns are those of `analysis.pooled_transfer.transfer_rows`, of the pooled estimate where
     there is one; and `model`, and `decides`, which has the budget.
     """
-    checked = list(checked)
-    shared = learn_all(each.transfer for each in checked)
-    rows = []
+    shared, rows = shared_by_studies(), []
     for each in checked:
         table = transfer_rows(each.transfer, shared)
         fits = {arm.label: found for arm, found in each.transfer.arms.items()}

@@ -187,6 +187,8 @@ def _check_models(sweep: Sweep, execution: Execution, processes: int) -> None:
     from paper_repro.training.foreign import check_execution
 
     foreign = [config for config in sweep.runs.values() if config.model.factory]
+    for space in {search.space for search in sweep.searches}:  # a run with all that it may vary
+        foreign.append(space.config(space.clip(0.1 for _ in space.coordinates), seed=0))
     by_vocabulary: dict[int, list[RunConfig]] = {}
     for config in foreign:
         by_vocabulary.setdefault(vocabulary_size(config), []).append(config)

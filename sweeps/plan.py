@@ -301,5 +301,7 @@ def _bundle(run_ids: list[str], plan: Plan) -> Bundle:
         at_once=at_once,
         host_bytes=max(peaks) if peaks else host_bytes,
         host_bytes_measured=bool(peaks),
-        compile_pays=estimate * runs > COMPILE_PAYS_SECONDS["gpu" if plan.gpu else "cpu"],
+        # Of another's model nobody knows whether it compiles well.
+        compile_pays=not config.model.factory
+        and estimate * runs > COMPILE_PAYS_SECONDS["gpu" if plan.gpu else "cpu"],
     )

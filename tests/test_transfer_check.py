@@ -101,7 +101,7 @@ def test_the_sweep_has_three_widths_and_two_depths_and_takes_15_minutes_at_most(
     ("factory", "axis", "rules", "seen"),
     [
         (foreign.build, "width", "complete_d", set()),
-        (foreign.growing_heads, "width", "complete_d", set()),
+        (foreign.growing_heads, "width", "complete_d", {"attention_logits"}),
         (foreign.plainly_tied, "width", "complete_d", {"logits"}),
         (foreign.scaled_values, "width", "complete_d", {"attention"}),
         (foreign.build, "width", "sp_fan_in", {"residual", "hidden_weight"}),
