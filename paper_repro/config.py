@@ -257,6 +257,10 @@ class RunConfig(_Strict):
         return self
 
     @property
+    def seed_of_weights(self) -> int:
+        return self.seed if self.init_seed is None else self.init_seed
+
+    @property
     def tokens_per_step(self) -> int:
         return self.train.batch_size * self.data.context
 

@@ -13,7 +13,7 @@ from paper_repro.config import Execution, RunConfig
 from paper_repro.data.tokenization import ByteTokenizer, bpe_size
 from paper_repro.records import Record
 from paper_repro.records.migrate import check_ids
-from paper_repro.records.provenance import factory_hash
+from paper_repro.records.provenance import of_this_model
 from paper_repro.search import SearchState
 from slurm.queue import on_gpus
 from slurm.resources import WorkLeft
@@ -241,7 +241,7 @@ def edited(plan: Plan) -> list[str]:
     for run_id, config in plan.sweep.runs.items():
         if config.model.factory and plan.states[run_id] != PENDING:
             info = plan.records[run_id].run_info()
-            if info and info.factory_hash != factory_hash(config.model.factory):
+            if info and not of_this_model(config, info):
                 found.append(run_id)
     return found
 

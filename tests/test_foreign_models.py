@@ -227,9 +227,14 @@ def module(tmp_path, monkeypatch):
 def test_an_edited_model_is_noticed(module, tmp_path, capsys):
     path = sweep_file(tmp_path, factory="their_model:build", **NANO)
     assert launched(path, tmp_path) == 0
+    other = tmp_path / "other.yaml"
+    other.write_text(path.read_text().replace("name: tiny", "name: other"), encoding="utf-8")
+    assert launched(other, tmp_path, "--dry-run") == 0
+    assert "of these, finished in tiny: 2" in capsys.readouterr().out
     factory_hash.cache_clear()
     module.write_text("from support.foreign import build  # edited\n", encoding="utf-8")
-    capsys.readouterr()
+    assert launched(other, tmp_path, "--dry-run") == 0
+    assert "finished in" not in capsys.readouterr().out
     assert launched(path, tmp_path) == 2
     error = capsys.readouterr().err
     assert "2 of its runs were trained by other code of their_model:build" in error

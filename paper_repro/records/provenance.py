@@ -15,6 +15,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from paper_repro.config import RunConfig
 from paper_repro.errors import ConfigError
 from paper_repro.files import read_json
 from paper_repro.records.record import RunInfo
@@ -105,6 +106,12 @@ def factory_hash(factory: str) -> str:
     """
     code = factory_code(factory)
     return hash_code(code_files(code.root, (code.package,)))
+
+
+def of_this_model(config: RunConfig, info: RunInfo) -> bool:
+    """Whether a run was trained by the code that its factory has now; always, of our GPT."""
+    factory = config.model.factory
+    return factory is None or info.factory_hash == factory_hash(factory)
 
 
 @cache

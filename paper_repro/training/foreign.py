@@ -73,7 +73,7 @@ class ForeignRun(SingleRun):
             buffers: of the model as it was made, for the run before may have changed its own.
         """
         rules = rules_of(config, model)
-        rules.initialise(config.seed)
+        rules.initialise(config.seed_of_weights)
         for name, buffer in model.named_buffers():
             buffer.copy_(buffers[name])
         model.zero_grad()

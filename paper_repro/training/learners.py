@@ -81,7 +81,7 @@ class OurLearners:
 
     def learner(self, configs: Sequence[RunConfig]) -> Learner:
         resolved = [resolve(config) for config in configs]
-        seeds = [config.seed for config in configs]
+        seeds = [config.seed_of_weights for config in configs]
         clips = [config.train.clip for config in configs]
         if self.runs_at_once == 1:
             (run,) = resolved
