@@ -63,7 +63,7 @@ def draw(checked: list[CheckedAxis], table: pd.DataFrame) -> Figure:
     figure = Figure(
         ((PANEL_WIDTH + 0.4) * len(axes) + 1.2, PANEL_HEIGHT * len(rows)), layout="constrained"
     )
-    panels = figure.subplots(len(rows), len(axes), squeeze=False)
+    panels = figure.subplots(len(rows), len(axes), squeeze=False, sharex=True, sharey=True)
     of_panel = {(row["model"], row["label"], row["axis"]): row for _, row in table.iterrows()}
     several = len({arm for _, arm in rows}) > 1
     fits = {
@@ -89,7 +89,7 @@ def draw(checked: list[CheckedAxis], table: pd.DataFrame) -> Figure:
                 continue
             found = of_panel[model, arm.label, axis.name]
             name = f"{model}, {arm.label}" if several else model
-            title = f"{name}, {axis.label}: {found['verdict']}"
+            title = f"{name} along {axis.label}: {found['verdict']}"
             drift = format_interval(found, "drift", 2)
             draw_panel(panel, title, drift, fits[model, arm, axis], palette)
             panel.set_ylim(*limits)
