@@ -224,6 +224,20 @@ def module(tmp_path, monkeypatch):
     factory_hash.cache_clear()
 
 
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("build = 1 / 0", "ZeroDivisionError: division"),
+        ("def build(", "SyntaxError: '(' was never"),
+    ],
+)
+def test_a_module_that_cannot_be_imported_is_one_line(module, text, problem, tmp_path, capsys):
+    module.write_text(text, encoding="utf-8")
+    path = sweep_file(tmp_path, factory="their_model:build", **NANO)
+    assert launched(path, tmp_path) == 2
+    assert f"model.factory: their_model:build: {problem}" in capsys.readouterr().err
+
+
 def test_an_edited_model_is_noticed(module, tmp_path, capsys):
     path = sweep_file(tmp_path, factory="their_model:build", **NANO)
     assert launched(path, tmp_path) == 0

@@ -123,13 +123,16 @@ def find_object(name: str) -> Any:
     """What is called `package.module:name`.
 
     Raises:
-        ConfigError: there is no such module, or no such name in it.
+        ConfigError: there is no such module, it fails when it is imported, or it has no such name.
     """
     module, _, attribute = name.partition(":")
     try:
         return getattr(importlib.import_module(module), attribute)
     except (AttributeError, ValueError, ImportError) as error:
         raise ConfigError(f"{name}: {error}; expected package.module:name") from None
+    except Exception as error:  # of the module's own code
+        line = " ".join(str(error).split())
+        raise ConfigError(f"{name}: {type(error).__name__}: {line}") from error
 
 
 def plain_name(name: str) -> str:
