@@ -13,6 +13,7 @@ from analysis.load import COMMITTED_RESULTS, load_results, load_sweep
 from analysis.transfer_check import checked_axes, conclusion, verdicts
 from paper_repro.coordinate_check import check_model
 from paper_repro.errors import ConfigError
+from sweeps import launch
 from sweeps.expand import read_sweep
 from sweeps.plan import make_plan
 
@@ -116,3 +117,18 @@ def test_what_the_coordinate_check_sees_of_broken_implementations(factory, axis,
     failed = {each.quantity for each in report.verdicts if not each.passed}
     assert seen <= failed
     assert bool(seen) != report.passed
+
+
+@pytest.mark.slow
+def test_the_whole_check_of_a_factory_ends_with_a_verdict(tmp_path, capfd):
+    """Of runs of eight steps, which decide nothing."""
+    settings = ["model.factory=support.foreign:build", "model.mapping=nanogpt"]
+    settings += ["train.tokens=8192", "scaling.base_tokens=8192", "train.eval_sequences=8"]
+    arguments = [str(ROOT / "sweeps" / "transfer_check.yaml"), "--cluster", "debug"]
+    arguments += ["--device", "cpu", "--runs-dir", str(tmp_path)]
+    assert launch.main([*arguments, *(part for each in settings for part in ("--set", each))]) == 0
+    printed = capfd.readouterr().out
+    assert "60 of 60 runs done" in printed
+    assert "WARNING, not clearly beyond the bigram plateau" in printed
+    assert "TRANSFER CHECK of support.foreign:build: " in printed
+    assert (tmp_path / "transfer_check" / "transfer_check.png").exists()
