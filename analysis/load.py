@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 COMMITTED_RESULTS = Path(__file__).parent / "results"
 
 #: What a frame takes from `run.json` beside its `data` section.
-RUN_COLUMNS = ("parameters", "device", "code_hash", "git_revision")
+RUN_COLUMNS = ("parameters", "device", "code_hash", "git_revision", "factory_hash")
 
 #: What of `status.json` is no result: its format, and a place on one machine.
 NO_RESULT = frozenset({"format", "log"})

@@ -237,6 +237,14 @@ def what_decides(
         return ""
     if not bracketed:
         return "a grid with every optimum inside"
+    number = deciding_seeds(drift, regret, seeds)
+    if number is None:
+        return "no number of seeds: the estimate is at the threshold; a wider range of scales"
+    return f"about {number} seeds"
+
+
+def deciding_seeds(drift: Interval, regret: Interval, seeds: int) -> int | None:
+    """How many seeds would decide, where every optimum is bracketed; None if none would."""
     effects = ((drift, DRIFT_TOLERANCE), (regret, REGRET_TOLERANCE))
     needed = [_seeds_to_the_tolerance(*each, seeds) for each in effects]
     beyond = [
@@ -245,9 +253,7 @@ def what_decides(
         if abs(effect.value) > tolerance
     ]
     number = min(beyond) if beyond else max(needed)  # to fail, one; to hold, both
-    if number > MOST_SEEDS:
-        return "no number of seeds: the estimate is at the threshold; a wider range of scales"
-    return f"about {math.ceil(number)} seeds"
+    return None if number > MOST_SEEDS else math.ceil(number)
 
 
 def _seeds_to_the_tolerance(effect: Interval, tolerance: float, seeds: int) -> float:

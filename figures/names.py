@@ -27,6 +27,7 @@ NAMES = (
     "attribution",
     "speedup",
     "landscape",
+    "transfer_check",
 )
 """All figures (`figures.registry.FIGURES`), in the order in which they are made."""
 

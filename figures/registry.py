@@ -21,6 +21,7 @@ from figures.names import check_name
 from figures.search import make_search
 from figures.speedup import make_speedup
 from figures.transfer import make_study
+from figures.transfer_check import make_transfer_check
 from figures.verdicts import make_verdicts
 
 
@@ -45,6 +46,7 @@ FIGURES = {
     "attribution": FigureEntry(make_attribution, ("modules_arms",), curves=True),
     "speedup": FigureEntry(make_speedup, ("ladder",), curves=True),
     "landscape": FigureEntry(make_landscape, ("landscape",)),
+    "transfer_check": FigureEntry(make_transfer_check, ("transfer_check",)),
 }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import textwrap
+from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
@@ -66,19 +67,13 @@ def draw_transfer(transfer: Transfer) -> Figure:
     width = max(PANEL_WIDTH * columns, NARROWEST) + 1.3
     figure = Figure((width, PANEL_HEIGHT * rows), layout="constrained")
     panels = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).flat
-    limits = _loss_range(results, curves)
+    limits = loss_range(results, curves)
     grid = np.log2(results[hyperparameter].to_numpy(dtype=float))
     for (arm, fits), panel in zip(arms.items(), panels, strict=False):
-        _draw_title(panel, arm.label, interval_text(drift(fits), ".2f"))
+        draw_panel(panel, arm.label, interval_text(drift(fits), ".2f"), fits, palette)
         panel.set_ylim(*limits)
         panel.set_xlim(grid.min() - 0.4, grid.max() + 0.4)  # wide intervals leave the view
-        for scale, fit in fits.items():
-            _draw_curve(panel, fit, palette[scale])
-            _draw_optimum(panel, fit, palette[scale])
-        _draw_diverged(panel, fits, palette)
         panel.set_xlabel(f"{LABELS.get(hyperparameter, hyperparameter)} (log scale)")
-        panel.tick_params(labelbottom=True)
-        log2_axis(panel)
     for panel in panels:  # those that no arm needs
         panel.remove()
     for row in range(rows):
@@ -89,17 +84,30 @@ def draw_transfer(transfer: Transfer) -> Figure:
         Line2D([], [], color=colour, label=axis.text(scale) + notes.get(scale, ""))
         for scale, colour in palette.items()
     ]
-    handles += _marker_handles(curves) + _draw_bigram_entropy(figure, results)
+    handles += marker_handles(curves) + _draw_bigram_entropy(figure, results)
     figure.legend(handles=handles, title=axis.label, loc="outside right upper", alignment="left")
     return figure
 
 
-def _loss_range(results: pd.DataFrame, fits: list[ScaleFit]) -> tuple[float, float]:
+def loss_range(results: pd.DataFrame, fits: list[ScaleFit]) -> tuple[float, float]:
     """Limits that show every minimum and how the curves turn; worse losses leave the view."""
     best = [fit.mean.loss for fit in fits if math.isfinite(fit.mean.loss)]
     highest = max(best, default=1.0)
     lowest = min(float(results["val_loss"].min()), highest)
     return lowest - 0.05 * (highest + HEADROOM - lowest), highest + HEADROOM
+
+
+def draw_panel(
+    panel: Axes, label: str, octaves: str, fits: ScaleFits, palette: Mapping[int, Colour]
+) -> None:
+    """Draw the curves of one arm, a line a scale, under its name and its drift in print."""
+    _draw_title(panel, label, octaves)
+    for scale, fit in fits.items():
+        _draw_curve(panel, fit, palette[scale])
+        _draw_optimum(panel, fit, palette[scale])
+    _draw_diverged(panel, fits, palette)
+    panel.tick_params(labelbottom=True)
+    log2_axis(panel)
 
 
 def _draw_title(panel: Axes, label: str, octaves: str) -> None:
@@ -134,7 +142,7 @@ def _draw_optimum(panel: Axes, fit: ScaleFit, colour: Colour) -> None:
     panel.plot(optimum.value, loss, "D", markersize=6, zorder=4, **look)
 
 
-def _draw_diverged(panel: Axes, fits: ScaleFits, palette: dict[int, Colour]) -> None:
+def _draw_diverged(panel: Axes, fits: ScaleFits, palette: Mapping[int, Colour]) -> None:
     """Crosses along the upper edge, one row a scale, at the rates where a run diverged."""
     for row, (scale, fit) in enumerate(fits.items()):
         x = fit.mean.log2_lr[np.isposinf(fit.mean.losses)]
@@ -154,7 +162,7 @@ def _draw_bigram_entropy(figure: Figure, results: pd.DataFrame) -> list[Line2D]:
     return [Line2D([], [], label="bigram entropy", **look)]
 
 
-def _marker_handles(fits: list[ScaleFit]) -> list[Line2D]:
+def marker_handles(fits: list[ScaleFit]) -> list[Line2D]:
     """Legend entries of the markers that occur."""
     looks = [
         (any(fit.mean.bracketed for fit in fits), OPTIMUM),

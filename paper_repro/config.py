@@ -40,6 +40,8 @@ NonNegativeFloat = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Beta = Annotated[float, Field(gt=0, lt=1)]
 Curve = Annotated[list[NonNegativeFloat], Field(min_length=1)]
+ObjectName = Annotated[str, Field(pattern=r"^\w+(\.\w+)*:\w+$")]
+"""`package.module:name`, as Python's entry points have it."""
 
 
 class _Strict(BaseModel):
@@ -49,12 +51,22 @@ class _Strict(BaseModel):
 
 
 class ModelConfig(_Strict):
-    """The shape of the GPT: pre-norm RMSNorm, RoPE, QK norm, untied embeddings."""
+    """The shape of our GPT (pre-norm RMSNorm, RoPE, QK norm, untied embeddings), or of a model of
+    your own that `factory` makes."""
 
     width: PositiveInt = 64
     """d_model. Width grows by adding heads of fixed size."""
     depth: PositiveInt = 2
     """Number of blocks, each with an attention and an MLP branch."""
+    factory: ObjectName | None = None
+    """A function from width and depth to the model that is trained in place of our GPT, as
+    `package.module:function`. What follows below is of our GPT alone, but for `mapping` and `tied`.
+    """
+    mapping: str = "llama"
+    """What the parameters of the factory's model are: `llama`, `qwen3`, `gpt2`, `nanogpt`, or
+    `package.module:NAME`, a list of `paper_repro.apply.Pattern`."""
+    tied: bool = False
+    """Whether the unembedding of the factory's model is its embedding."""
     head_dim: PositiveInt = 16
     """Size of a head, fixed as the width grows; there are width / head_dim heads."""
     mlp: Literal["gelu", "swiglu"] = "gelu"
@@ -67,7 +79,21 @@ class ModelConfig(_Strict):
     """Biases on the hidden linear layers; norms and the unembedding have none."""
 
     @model_validator(mode="after")
+    def _either_ours_or_foreign(self) -> ModelConfig:
+        """Refuse what would act on nothing; what is at its default is as if it were not said."""
+        foreign = ("mapping", "tied")
+        of_ours = set(type(self).model_fields) - {"width", "depth", "factory", *foreign}
+        idle = of_ours if self.factory else foreign
+        for name, field in type(self).model_fields.items():
+            if name in idle and getattr(self, name) != field.default:
+                reason = "is of our GPT, not of model.factory" if self.factory else "needs factory"
+                raise ValueError(f"{name}: {reason}")
+        return self
+
+    @model_validator(mode="after")
     def _heads(self) -> ModelConfig:
+        if self.factory:
+            return self
         if self.width % self.head_dim:
             raise ValueError(f"width {self.width} is not a multiple of head_dim {self.head_dim}")
         if self.head_dim % 2:
@@ -229,6 +255,10 @@ class RunConfig(_Strict):
                 f"{self.train.batch_size} x {self.data.context} tokens"
             )
         return self
+
+    @property
+    def seed_of_weights(self) -> int:
+        return self.seed if self.init_seed is None else self.init_seed
 
     @property
     def tokens_per_step(self) -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from paper_repro.config import Execution, ModelConfig, RunConfig
 
 STATE_BYTES = 16
@@ -16,6 +18,26 @@ MEMORY_SHARE = 0.8
 """Share of a GPU's free memory that the runs trained at once may be estimated to need."""
 AT_ONCE = 128
 """Runs at once, at most: beyond some thousands of sequences a step a GPU is busy anyway."""
+
+
+@dataclass(frozen=True)
+class Counts:
+    """What of a model decides the cost of training it."""
+
+    parameters: int
+    multiplied: int
+    """Weights that multiply the activations of every token: all matrices but the embedding."""
+    attention: int
+    """Heads times their size, summed over blocks."""
+    vocabulary: int
+    """Tokens that it has logits of."""
+
+
+def counts(model: ModelConfig, vocab_size: int) -> Counts:
+    """Those of our GPT; `paper_repro.apply.factory.count` has those of other models."""
+    multiplied = matrix_parameters(model) + vocab_size * model.width
+    total = parameters(model, vocab_size)
+    return Counts(total, multiplied, model.depth * model.width, vocab_size)
 
 
 def matrix_parameters(model: ModelConfig) -> int:
@@ -35,20 +57,18 @@ def parameters(model: ModelConfig, vocab_size: int) -> int:
     return embeddings + matrix_parameters(model) + gains + biases + model.width
 
 
-def train_flops(config: RunConfig, vocab_size: int) -> float:
+def train_flops(config: RunConfig, counted: Counts) -> float:
     """FLOPs of the matrix products of a run's training steps.
 
-    A forward pass has, for one token, two a weight that multiplies, and 4 · context · width a block
-    for attention's two products (the causal half is not discounted, as is usual). A backward pass
-    counts as two forward passes.
+    A forward pass has, for one token, two a weight that multiplies, and 4 · context · heads · head
+    size a block for attention's two products (the causal half is not discounted, as is usual). A
+    backward pass counts as two forward passes.
     """
-    model = config.model
-    weights = matrix_parameters(model) + vocab_size * model.width
-    forward = 2.0 * weights + 4.0 * model.depth * config.data.context * model.width
+    forward = 2.0 * counted.multiplied + 4.0 * config.data.context * counted.attention
     return 3 * forward * config.steps * config.tokens_per_step
 
 
-def estimated_cpu_seconds(config: RunConfig, vocab_size: int) -> float:
+def estimated_cpu_seconds(config: RunConfig, counted: Counts) -> float:
     """Rough time of a run on one core of a current server, within a factor of two or so.
 
     Matrix products at 70 GFLOP/s, plus what norms, activations and the optimiser cost: about
@@ -56,11 +76,11 @@ def estimated_cpu_seconds(config: RunConfig, vocab_size: int) -> float:
     """
     tokens = config.steps * config.tokens_per_step
     elementwise = 6e-6 * config.model.depth * tokens
-    optimiser = 2e-10 * parameters(config.model, vocab_size) * config.steps
-    return train_flops(config, vocab_size) / 7e10 + elementwise + optimiser
+    optimiser = 2e-10 * counted.parameters * config.steps
+    return train_flops(config, counted) / 7e10 + elementwise + optimiser
 
 
-def estimated_gpu_seconds(config: RunConfig, vocab_size: int, at_once: int = 1) -> float:
+def estimated_gpu_seconds(config: RunConfig, counted: Counts, at_once: int = 1) -> float:
     """Rough time of a run on one GPU of a data centre, in seconds.
 
     Matrix products at 10 TFLOP/s, which is half of an A100's float32 peak by its data sheet; but at
@@ -69,7 +89,7 @@ def estimated_gpu_seconds(config: RunConfig, vocab_size: int, at_once: int = 1) 
     (docs/performance.md).
     """
     launches = config.steps * (3e-3 + 1.5e-3 * config.model.depth) / at_once
-    return max(train_flops(config, vocab_size) / 1e13, launches)
+    return max(train_flops(config, counted) / 1e13, launches)
 
 
 def activation_bytes(model: ModelConfig, tokens: int, vocab_size: int) -> float:
@@ -84,7 +104,7 @@ def activation_bytes(model: ModelConfig, tokens: int, vocab_size: int) -> float:
 
 
 def process_bytes(
-    config: RunConfig, vocab_size: int, processes: int, execution: Execution
+    config: RunConfig, counted: Counts, processes: int, execution: Execution
 ) -> float:
     """Bytes on the device of each of the processes that train a run together, in float32.
 
@@ -96,27 +116,27 @@ def process_bytes(
     parameter.
     """
     model = config.model
-    state: float = STATE_BYTES * parameters(model, vocab_size)
+    state: float = STATE_BYTES * counted.parameters
     if execution.parallel == "fsdp":
-        outside = 2 * vocab_size * model.width + model.width
+        outside = 2 * counted.vocabulary * model.width + model.width
         blocks = min(2, model.depth) * matrix_parameters(model) / model.depth
         state = state / processes + 2 * 4 * (outside + blocks)
     rows = -(-config.train.batch_size // (processes * execution.accumulate))
     tokens = rows * config.data.context
     if not execution.recompute:
-        return state + activation_bytes(model, tokens, vocab_size)
+        return state + activation_bytes(model, tokens, counted.vocabulary)
     inputs = 4.0 * tokens * model.width * model.depth
     one_block = model.model_copy(update={"depth": 1})
-    return state + inputs + activation_bytes(one_block, tokens, vocab_size)
+    return state + inputs + activation_bytes(one_block, tokens, counted.vocabulary)
 
 
-def fitting_runs(config: RunConfig, vocab_size: int, execution: Execution, free: float) -> int:
+def fitting_runs(config: RunConfig, counted: Counts, execution: Execution, free: float) -> int:
     """How many runs train at once on a GPU with `free` bytes of memory: at least one is tried."""
-    needed = process_bytes(config, vocab_size, 1, execution)
+    needed = process_bytes(config, counted, 1, execution)
     return min(AT_ONCE, max(1, int(MEMORY_SHARE * free / needed)))
 
 
-def estimated_cpu_bytes(config: RunConfig, vocab_size: int) -> float:
+def estimated_cpu_bytes(config: RunConfig, counted: Counts) -> float:
     """Peak memory of a process that trains a run on a CPU.
 
     Activations count twice, for what the allocator of glibc keeps. Measured peaks, with one thread,
@@ -124,13 +144,13 @@ def estimated_cpu_bytes(config: RunConfig, vocab_size: int) -> float:
     3340 MB for 16 blocks of that, 2049 MB for 4 of width 512 on 16 x 256, and 3266 MB for 2 of
     width 128 on 32 x 512 tokens of a vocabulary of 8192; the estimate was within 7 % of each.
     """
-    activations = activation_bytes(config.model, config.tokens_per_step, vocab_size)
-    return CPU_PROCESS_BYTES + process_bytes(config, vocab_size, 1, Execution()) + activations
+    activations = activation_bytes(config.model, config.tokens_per_step, counted.vocabulary)
+    return CPU_PROCESS_BYTES + process_bytes(config, counted, 1, Execution()) + activations
 
 
-def estimated_host_bytes(config: RunConfig, vocab_size: int) -> float:
+def estimated_host_bytes(counted: Counts) -> float:
     """Peak memory on the host of a process that trains a run on a GPU. Never measured.
 
     A checkpoint passes through the host, and may be there whole.
     """
-    return GPU_PROCESS_BYTES + STATE_BYTES * parameters(config.model, vocab_size)
+    return GPU_PROCESS_BYTES + STATE_BYTES * counted.parameters

@@ -72,11 +72,17 @@ class ResolvedRun:
 
 
 def resolve(config: RunConfig) -> ResolvedRun:
-    """Resolve the hyperparameters of every parameter of a run.
+    """Resolve the hyperparameters of every parameter of a run of our GPT.
 
     Raises:
-        ConfigError: a beta leaves (0, 1); the message names the limit and the way out.
+        ConfigError: a beta leaves (0, 1); the message names the limit and the way out. Or the model
+            is another's, whose parameters are not known from its shape.
     """
+    if config.model.factory:
+        raise ConfigError(
+            f"model.factory: the parameters of {config.model.factory}'s model are not known from "
+            "its shape (paper_repro.apply.factory.rules_of has their numbers)"
+        )
     labels, scaling = parameter_labels(config.model), scaling_of(config)
     base, depth = config.hyperparameters, config.model.depth
     return ResolvedRun(

@@ -18,17 +18,19 @@ import math
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
 from rich.console import Console
 from rich.table import Column, Table
-from torch import Tensor
+from torch import Tensor, nn
 
+from paper_repro.apply.factory import logits_of
 from paper_repro.config import Execution, RunConfig, parse_run_config
 from paper_repro.errors import ConfigError
 from paper_repro.files import merged, read_yaml
-from paper_repro.model import GPT
+from paper_repro.model import losses
 from paper_repro.training import Observer, train
 from paper_repro.training.observer import RunStart
 
@@ -110,20 +112,20 @@ class NoiseObserver(Observer):
         self._tokens = config.tokens_per_step
         self._batch = start.dataset.training_batch(_SEED, 0, self.sequences).to(start.device)
 
-    def gradients(self, model: GPT, step: int) -> None:
+    def gradients(self, model: nn.Module, step: int) -> None:
         if step not in self._steps:
             return
         parameters = list(model.parameters())
-        losses: list[float] = []
+        seen: list[float] = []
 
         def of_single_sequences() -> Iterable[list[Tensor]]:
             for sequence in self._batch:
-                loss, _ = model.loss(sequence[None])
-                losses.append(float(loss.detach()))
+                loss, _ = losses(partial(logits_of, model), sequence[None])
+                seen.append(float(loss.detach()))
                 yield list(torch.autograd.grad(loss, parameters))
 
         noise, signal = noise_and_signal(of_single_sequences())
-        mean = sum(losses) / len(losses)
+        mean = sum(seen) / len(seen)
         self.found.append(NoiseScale(step, step * self._tokens, mean, signal, noise))
 
 

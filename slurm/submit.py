@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import shlex
 import sys
 from collections.abc import Sequence
@@ -18,7 +19,7 @@ from submitit.slurm.slurm import _make_sbatch_string
 from paper_repro.errors import ConfigError
 from slurm.profiles import Profile
 from slurm.queue import QueuedWorkers, note_submission
-from slurm.snapshots import snapshot_path, take_snapshot
+from slurm.snapshots import copied, snapshot_path, take_snapshot
 from slurm.worker import Worker
 
 REQUEUES = 100
@@ -30,17 +31,19 @@ def array_sizes(workers: int, limit: int) -> list[int]:
     return [min(limit, workers - first) for first in range(0, workers, limit)]
 
 
-def scripts(profile: Profile, name: str, workers: int, folder: Path) -> list[str]:
+def scripts(
+    profile: Profile, name: str, workers: int, folder: Path, factories: Sequence[str] = ()
+) -> list[str]:
     """The scripts that `submit` gives to sbatch, one per array: submitit's own text."""
     sizes = array_sizes(workers, profile.array_limit)
-    code = snapshot_path(folder.parent)
+    imported_from = [snapshot_path(folder.parent, factories), *_beside(factories)]
     command = shlex.join([sys.executable, "-u", "-m", "submitit.core._submit", str(folder)])
     return [
         _make_sbatch_string(
             command,
             folder,
             map_count=size if size > 1 else None,
-            **_parameters(profile, name, sizes, code),
+            **_parameters(profile, name, sizes, imported_from),
         )
         for size in sizes
     ]
@@ -57,12 +60,13 @@ def submit(
         ConfigError: there is no SLURM here, it refuses the jobs, or the code cannot be copied.
     """
     sizes = array_sizes(workers, profile.array_limit)
-    code = take_snapshot(folder.parent)
+    code = take_snapshot(folder.parent, worker.factories)
+    imported_from = [code, *_beside(worker.factories)]
     worker = replace(worker, code_hash=code.name)
     ids: list[str] = []
     try:
         executor = submitit.SlurmExecutor(folder, max_num_timeout=REQUEUES)
-        executor.update_parameters(**_parameters(profile, name, sizes, code))
+        executor.update_parameters(**_parameters(profile, name, sizes, imported_from))
         with redirect_stderr(io.StringIO()):  # where submitit copies what sbatch says to
             for size in sizes:
                 with executor.batch():
@@ -77,9 +81,17 @@ def submit(
     return QueuedWorkers(ids, name)
 
 
-def _parameters(profile: Profile, name: str, sizes: Sequence[int], code: Path) -> dict[str, Any]:
+def _beside(factories: Sequence[str]) -> list[Path]:
+    """Where the modules lie that a factory imports from beside its own, which is copied."""
+    return list(dict.fromkeys(code.root for code in copied(factories)))
+
+
+def _parameters(
+    profile: Profile, name: str, sizes: Sequence[int], imported_from: Sequence[Path]
+) -> dict[str, Any]:
     """The arguments of submitit's SLURM executor."""
     several = profile.processes > 1
+    path = os.pathsep.join(map(str, imported_from))
     exports = [f"export {key}={shlex.quote(str(v))}" for key, v in profile.environment.items()]
     return {
         "job_name": name,
@@ -100,13 +112,13 @@ def _parameters(profile: Profile, name: str, sizes: Sequence[int], code: Path) -
             *(["--kill-on-bad-exit=1"] if several else []),
         ],
         "wckey": None,
-        # Our modules come from `code`, wherever else some are. After the rest, since a site's own
-        # modules may set PYTHONPATH too. `-m` would put the directory of the launch, often the
-        # repository, before it: hence PYTHONSAFEPATH.
+        # Our modules come from the copy, the first of these, wherever else some are. After the
+        # rest, since a site's own modules may set PYTHONPATH too. `-m` would put the directory of
+        # the launch, often the repository, before it: hence PYTHONSAFEPATH.
         "setup": [
             *profile.setup,
             *exports,
-            f'export PYTHONPATH={shlex.quote(str(code))}"${{PYTHONPATH:+:$PYTHONPATH}}"',
+            f'export PYTHONPATH={shlex.quote(path)}"${{PYTHONPATH:+:$PYTHONPATH}}"',
             "export PYTHONSAFEPATH=1",
         ],
         "additional_parameters": {"requeue": True, **profile.options},

@@ -18,7 +18,7 @@ import signal
 import socket
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,13 +31,13 @@ from paper_repro.config import Execution
 from paper_repro.errors import ConfigError
 from paper_repro.records import Record
 from paper_repro.records.lease import Identity, LeasedRun, is_leased, take_lease
-from paper_repro.records.provenance import ROOT, code_files, hash_code
+from paper_repro.records.provenance import ROOT, hash_code
 from paper_repro.search import Search, SearchState
 from slurm.queue import wait_while_running
-from slurm.snapshots import PACKAGES
+from slurm.snapshots import code_on_disk
 
 if TYPE_CHECKING:
-    from paper_repro.records.bundle import BundleTrainer
+    from paper_repro.recording.bundle import BundleTrainer
     from paper_repro.training.processes import Processes
 
 log = logging.getLogger(__name__)
@@ -74,6 +74,8 @@ class Worker:
     """The only code that it may run; None takes what is there."""
     searches: tuple[Search, ...] = ()
     """Searches that ask for further runs, of the only bundle."""
+    factories: tuple[str, ...] = ()
+    """What makes the models of runs that are not of our GPT."""
 
     def __call__(self) -> None:
         """Train until nothing is left to take, or until a signal asks to stop.
@@ -81,7 +83,7 @@ class Worker:
         Raises:
             RuntimeError: this is other code than `code_hash`; nothing is trained.
         """
-        if self.code_hash is not None and (found := code_hash()) != self.code_hash:
+        if self.code_hash is not None and (found := code_hash(self.factories)) != self.code_hash:
             raise RuntimeError(
                 f"the code in {ROOT} is {found}, but the job was submitted with "
                 f"{self.code_hash}: its copy was changed or deleted. Launch again."
@@ -219,7 +221,7 @@ class _Bundle:
         if first is None:
             return None
         if self._trainer is None:
-            from paper_repro.records.bundle import BundleTrainer  # imports torch: if needed
+            from paper_repro.recording.bundle import BundleTrainer  # imports torch: if needed
 
             self._trainer = BundleTrainer(self._execution, self._should_stop, self._processes)
         runs: Iterator[LeasedRun] = itertools.chain([first], leased)
@@ -230,9 +232,9 @@ class _Bundle:
         return self._trainer.train(runs)
 
 
-def code_hash() -> str:
+def code_hash(factories: Sequence[str] = ()) -> str:
     """The hash of the code that this process imports from, as it is on disk."""
-    return hash_code(code_files(ROOT, PACKAGES))
+    return hash_code(code_on_disk(factories))
 
 
 def identity() -> Identity:

@@ -46,6 +46,12 @@ class Sweep:
     searches: tuple[Search, ...] = ()
     """The searches of the file, which ask for further runs."""
 
+    @property
+    def factories(self) -> tuple[str, ...]:
+        """What makes the models of runs that are not of our GPT."""
+        found = (config.model.factory for config in self.runs.values())
+        return tuple(dict.fromkeys(factory for factory in found if factory))
+
 
 def read_sweep(path: Path, overrides: Sequence[str] = (), size: str | None = None) -> Sweep:
     """Read a sweep file and check all of its runs.

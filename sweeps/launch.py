@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from paper_repro.config import DataConfig, RunConfig
+from paper_repro.config import DataConfig, Execution, RunConfig
 from paper_repro.errors import ConfigError
 from paper_repro.records.lease import expire_lease
 from paper_repro.search import check_installed, write_found
@@ -22,7 +22,16 @@ from slurm.queue import QueuedWorkers, pauses
 from slurm.resources import fitted
 from sweeps.expand import Sweep, read_sweep
 from sweeps.options import FAILED, INTERRUPTED, OK, Cluster, LaunchOptions, run
-from sweeps.plan import Bundle, Plan, make_plan, mark_lost, refresh, work_left
+from sweeps.plan import (
+    Bundle,
+    Plan,
+    edited,
+    make_plan,
+    mark_lost,
+    refresh,
+    vocabulary_size,
+    work_left,
+)
 from sweeps.progress import Display
 from sweeps.report import counts, print_failures, print_jobs, print_plan, print_searches, say
 from sweeps.shared_runs import finished_elsewhere, take_over
@@ -69,7 +78,9 @@ def launch(options: LaunchOptions) -> int:
     runs_dir = options.runs_dir.resolve()
     gpu = bool(profile.gpus) if profile else bool(gpus(options.execution.device))
     processes = profile.processes if profile else 1
+    _check_models(sweep, options.execution, processes)
     plan = mark_lost(make_plan(sweep, runs_dir, gpu, processes))
+    _check_unedited(plan)
     unchecked = _check_corpora(sweep, options.dry_run) if plan.to_do else []
     plan, taken_over = _take_over(plan, options)
     print_plan(console, plan)
@@ -167,6 +178,38 @@ def _check_proposers(sweep: Sweep) -> None:
         raise ConfigError(f"{sweep.path}: {error}") from None
 
 
+def _check_models(sweep: Sweep, execution: Execution, processes: int) -> None:
+    """Check the models of factories: built, labelled, and one of them tried."""
+    if not sweep.factories:
+        return
+    # They import torch, which a launch of our GPTs leaves to its workers.
+    from paper_repro.apply.factory import check_models
+    from paper_repro.training.foreign import check_execution
+
+    foreign = [config for config in sweep.runs.values() if config.model.factory]
+    for space in {search.space for search in sweep.searches}:  # a run with all that it may vary
+        foreign.append(space.config(space.clip(0.1 for _ in space.coordinates), seed=0))
+    by_vocabulary: dict[int, list[RunConfig]] = {}
+    for config in foreign:
+        by_vocabulary.setdefault(vocabulary_size(config), []).append(config)
+    check_execution(execution, processes)
+    try:
+        for vocabulary, configs in by_vocabulary.items():
+            check_models(configs, vocabulary)
+    except ConfigError as error:
+        raise ConfigError(f"{sweep.path}: model.factory: {error}") from None
+
+
+def _check_unedited(plan: Plan) -> None:
+    """Check that what was trained is of the factories' code as it is: both are no comparison."""
+    if found := edited(plan):
+        count = f"{len(found):,} of its runs {'was' if len(found) == 1 else 'were'}"
+        raise ConfigError(
+            f"{plan.directory}: {count} trained by other code of {', '.join(plan.sweep.factories)} "
+            f"(such as {found[0]}): give another --runs-dir, or delete them"
+        )
+
+
 def _check_corpora(sweep: Sweep, dry_run: bool) -> list[str]:
     """Check that every corpus is there and long enough; builds its token files if need be.
 
@@ -251,6 +294,7 @@ def _submit(plan: Plan, count: int, profile: Profile | None, options: LaunchOpti
         options.execution,
         processes=plan.processes,
         searches=plan.sweep.searches,
+        factories=plan.sweep.factories,
     )
     if profile:  # as many threads as a task has CPUs
         execution = worker.execution.model_copy(update={"threads": profile.cpus})

@@ -13,6 +13,7 @@ from paper_repro.config import Execution, RunConfig
 from paper_repro.data.tokenization import ByteTokenizer, bpe_size
 from paper_repro.records import Record
 from paper_repro.records.migrate import check_ids
+from paper_repro.records.provenance import of_this_model
 from paper_repro.search import SearchState
 from slurm.queue import on_gpus
 from slurm.resources import WorkLeft
@@ -234,9 +235,34 @@ def work_left(plan: Plan, tasks: int) -> WorkLeft:
     )
 
 
+def edited(plan: Plan) -> list[str]:
+    """The runs that were trained, or begun, by other code of their factory than there is now."""
+    found = []
+    for run_id, config in plan.sweep.runs.items():
+        if config.model.factory and plan.states[run_id] != PENDING:
+            info = plan.records[run_id].run_info()
+            if info and not of_this_model(config, info):
+                found.append(run_id)
+    return found
+
+
 def vocabulary_size(config: RunConfig) -> int:
     """Tokens of a run's vocabulary, known before its corpus is read."""
     return bpe_size(config.data.tokenizer) or ByteTokenizer.vocab_size
+
+
+def counts_of(config: RunConfig) -> cost.Counts:
+    """What of a run's model decides its cost, known before its corpus is read.
+
+    Raises:
+        ConfigError: the model of a factory cannot be made.
+    """
+    if not config.model.factory:
+        return cost.counts(config.model, vocabulary_size(config))
+    # Imports torch, which a plan of our GPTs does without, and whatever the factory needs.
+    from paper_repro.apply.factory import counts_of_shape
+
+    return counts_of_shape(config.model)
 
 
 def _bundles(plan: Plan) -> tuple[Bundle, ...]:
@@ -250,30 +276,32 @@ def _bundles(plan: Plan) -> tuple[Bundle, ...]:
 
 def _bundle(run_ids: list[str], plan: Plan) -> Bundle:
     config = plan.sweep.runs[run_ids[0]]
-    vocabulary = vocabulary_size(config)
+    counted = counts_of(config)
     done = [s for run_id in run_ids if (s := plan.states[run_id].status) and s.status == "done"]
     seconds = [s.wall_seconds for s in done if s.wall_seconds is not None]
     peaks = [s.peak_host_memory_bytes for s in done if s.peak_host_memory_bytes is not None]
     at_once, runs = 1, len(run_ids) + plan.unasked
     if plan.gpu:
         if plan.processes == 1:
-            fitting = cost.fitting_runs(config, vocabulary, Execution(), cost.GPU_BYTES)
+            fitting = cost.fitting_runs(config, counted, Execution(), cost.GPU_BYTES)
             asked = sum(s.search.round_size * s.search.seeds for s in plan.searches)
-            at_once = min(asked or runs, fitting)
-        estimate = cost.estimated_gpu_seconds(config, vocabulary, at_once) / plan.processes
-        host_bytes = cost.estimated_host_bytes(config, vocabulary)
+            at_once = 1 if config.model.factory else min(asked or runs, fitting)
+        estimate = cost.estimated_gpu_seconds(config, counted, at_once) / plan.processes
+        host_bytes = cost.estimated_host_bytes(counted)
     else:
-        estimate = cost.estimated_cpu_seconds(config, vocabulary) / plan.processes
-        host_bytes = cost.estimated_cpu_bytes(config, vocabulary)
+        estimate = cost.estimated_cpu_seconds(config, counted) / plan.processes
+        host_bytes = cost.estimated_cpu_bytes(config, counted)
     return Bundle(
         runs=tuple(run_ids),
         config=config,
-        parameters=cost.parameters(config.model, vocabulary),
-        flops=cost.train_flops(config, vocabulary),
+        parameters=counted.parameters,
+        flops=cost.train_flops(config, counted),
         seconds=fmean(seconds) if seconds else estimate,
         seconds_measured=bool(seconds),
         at_once=at_once,
         host_bytes=max(peaks) if peaks else host_bytes,
         host_bytes_measured=bool(peaks),
-        compile_pays=estimate * runs > COMPILE_PAYS_SECONDS["gpu" if plan.gpu else "cpu"],
+        # Of another's model nobody knows whether it compiles well.
+        compile_pays=not config.model.factory
+        and estimate * runs > COMPILE_PAYS_SECONDS["gpu" if plan.gpu else "cpu"],
     )

@@ -18,7 +18,7 @@ from paper_repro.search import SearchState
 from slurm.profiles import Profile
 from slurm.queue import last_error
 from slurm.resources import MEMORY_MARGIN, START_SECONDS, TIME_MARGIN, fitted
-from sweeps.plan import Bundle, Plan, vocabulary_size, work_left
+from sweeps.plan import Bundle, Plan, counts_of, work_left
 from sweeps.state import FINISHED, RunState, State
 
 ROWS = 40
@@ -284,7 +284,8 @@ def print_jobs(
         )
     say(console, "\n".join(lines))
     # Arrays of one size differ in nothing.
-    for script in dict.fromkeys(scripts(asked, plan.sweep.name, jobs, plan.jobs)):
+    factories = plan.sweep.factories
+    for script in dict.fromkeys(scripts(asked, plan.sweep.name, jobs, plan.jobs, factories)):
         print(f"\n{script}", end="")
 
 
@@ -326,7 +327,7 @@ def _of_device(plan: Plan, profile: Profile, execution: Execution) -> str:
     processes = profile.processes
 
     def needed(bundle: Bundle) -> float:
-        return process_bytes(bundle.config, vocabulary_size(bundle.config), processes, execution)
+        return process_bytes(bundle.config, counts_of(bundle.config), processes, execution)
 
     largest = max(plan.bundles_left, key=needed)
     mebibytes, shape = needed(largest) / 2**20, f"({_shape(largest)}, estimated)"

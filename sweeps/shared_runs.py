@@ -14,6 +14,7 @@ from paper_repro.config import Execution
 from paper_repro.errors import ConfigError
 from paper_repro.files import write_atomically
 from paper_repro.records import Record
+from paper_repro.records.provenance import of_this_model
 from sweeps.plan import Plan, refresh
 
 
@@ -55,9 +56,12 @@ def _other_sweeps(directory: Path) -> list[Path]:
 def _serves(record: Record, run_id: str, execution: Execution) -> bool:
     """Whether a record is whole, of this run, finished, and of the precision that is asked for."""
     try:
-        if not record.finished or record.config().run_id != run_id:
+        config = record.config()
+        if not record.finished or config.run_id != run_id:
             return False
         info = record.run_info()
     except ConfigError:
         return False
-    return info is not None and info.execution.get("dtype") == execution.dtype
+    if info is None or info.execution.get("dtype") != execution.dtype:
+        return False
+    return of_this_model(config, info)

@@ -12,8 +12,8 @@ from rich.console import Console
 
 from sweeps.expand import read_sweep
 from sweeps.options import OK, SweepOptions, run
-from sweeps.plan import make_plan, mark_lost
-from sweeps.report import duration, print_states
+from sweeps.plan import edited, make_plan, mark_lost
+from sweeps.report import duration, print_states, say
 
 DESCRIPTION = "Show how many runs of a sweep are done, running, lost or failed."
 EXAMPLES = """\
@@ -35,6 +35,8 @@ def status(options: SweepOptions) -> int:
     sweep = read_sweep(options.file, options.overrides, options.size)
     plan = mark_lost(make_plan(sweep, options.runs_dir.resolve()))
     print_states(console, plan)
+    if found := edited(plan):
+        say(console, f"{len(found):,} of the runs were trained by other code of model.factory")
     running = plan.count()["running"]
     if plan.to_do and running:
         console.print(f"ETA {duration(plan.seconds_left / running)} with {running} running")

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from paper_repro.apply import Parameterized, label_parameters, parameterize
+from paper_repro.apply.factory import logits_of
 from paper_repro.apply.mapping import family
 from paper_repro.coordinate_check import check_model
-from paper_repro.coordinate_check.foreign import logits_of
 from paper_repro.parameterization import BRANCHES
 
 transformers = pytest.importorskip("transformers")

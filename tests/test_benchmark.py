@@ -7,7 +7,7 @@ import json
 import pytest
 
 from paper_repro.benchmark import __main__ as benchmark
-from paper_repro.cost import parameters, train_flops
+from paper_repro.cost import counts, parameters, train_flops
 
 
 def test_a_quick_benchmark_as_json(tmp_path, monkeypatch, capsys):
@@ -22,7 +22,7 @@ def test_a_quick_benchmark_as_json(tmp_path, monkeypatch, capsys):
         (32, "plain"),
     ]
     config = benchmark.long_run({"model": {"width": 32, "depth": 2}})
-    flops = train_flops(config, 256) / (config.steps * config.tokens_per_step)
+    flops = train_flops(config, counts(config.model, 256)) / (config.steps * config.tokens_per_step)
     content = json.loads(kept.read_text())
     assert content["rows"] == rows
     for row in rows:

@@ -10,8 +10,8 @@ import torch
 from support.runs import RATES, leased, small_config, train
 
 from paper_repro.config import Execution
+from paper_repro.recording.bundle import train_bundle
 from paper_repro.records import Record
-from paper_repro.records.bundle import train_bundle
 from paper_repro.records.lease import owner_of
 from paper_repro.training.single import SingleRun
 from paper_repro.training.stacked import StackedRuns

@@ -9,10 +9,10 @@ import torch
 from torch import nn
 
 from paper_repro.apply import Pattern
+from paper_repro.apply.factory import find_factory
 from paper_repro.config import ModelConfig
 from paper_repro.coordinate_check import check_model
 from paper_repro.coordinate_check.__main__ import main
-from paper_repro.coordinate_check.foreign import find_factory
 from paper_repro.errors import ConfigError
 from paper_repro.model import GPT
 from paper_repro.parameterization import MODULES

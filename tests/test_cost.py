@@ -10,6 +10,7 @@ import torch
 from paper_repro.config import DataConfig, Execution, ModelConfig, RunConfig, TrainConfig
 from paper_repro.cost import (
     activation_bytes,
+    counts,
     estimated_gpu_seconds,
     fitting_runs,
     parameters,
@@ -67,9 +68,9 @@ def test_recomputed_blocks_keep_their_inputs_alone():
     model = GPT(config.model, 256, config.data.context)
     model.recompute = True
     outside = _saved_bytes(model, config)
-    needed = process_bytes(config, 256, 1, Execution(recompute=True)) - 16 * parameters(
-        config.model, 256
-    )
+    needed = process_bytes(
+        config, counts(config.model, 256), 1, Execution(recompute=True)
+    ) - 16 * parameters(config.model, 256)
     assert 4.0 * config.tokens_per_step * 32 * 6 + outside < needed
     assert needed < activation_bytes(config.model, config.tokens_per_step, 256) / 2
 
@@ -77,34 +78,49 @@ def test_recomputed_blocks_keep_their_inputs_alone():
 def test_an_accumulated_batch_needs_the_activations_of_a_part():
     config = _config(SHAPES["gelu"])
     state = 16 * parameters(config.model, 256)
-    whole, half = (process_bytes(config, 256, 1, Execution(accumulate=n)) for n in (1, 2))
+    whole, half = (
+        process_bytes(config, counts(config.model, 256), 1, Execution(accumulate=n)) for n in (1, 2)
+    )
     assert half - state == (whole - state) / 2
 
 
 def test_a_gpu_is_bound_by_launches_or_by_flops():
     small, large = (_config(SHAPES["gelu"] | {"width": width}) for width in (64, 4096))
-    assert estimated_gpu_seconds(small, 256) == pytest.approx(small.steps * 6e-3)
-    assert estimated_gpu_seconds(large, 256) == pytest.approx(train_flops(large, 256) / 1e13)
+    assert estimated_gpu_seconds(small, counts(small.model, 256)) == pytest.approx(
+        small.steps * 6e-3
+    )
+    assert estimated_gpu_seconds(large, counts(large.model, 256)) == pytest.approx(
+        train_flops(large, counts(large.model, 256)) / 1e13
+    )
 
 
 def test_runs_that_train_at_once_share_the_launches():
     small, large = (_config(SHAPES["gelu"] | {"width": width}) for width in (64, 4096))
-    assert estimated_gpu_seconds(small, 256, 8) == pytest.approx(small.steps * 6e-3 / 8)
-    assert estimated_gpu_seconds(large, 256, 8) == estimated_gpu_seconds(large, 256)
+    assert estimated_gpu_seconds(small, counts(small.model, 256), 8) == pytest.approx(
+        small.steps * 6e-3 / 8
+    )
+    assert estimated_gpu_seconds(large, counts(large.model, 256), 8) == estimated_gpu_seconds(
+        large, counts(large.model, 256)
+    )
 
 
 def test_as_many_runs_train_at_once_as_are_estimated_to_fit():
     config = _config(SHAPES["gelu"])
     for execution in (Execution(), Execution(accumulate=4)):
-        needed = process_bytes(config, 256, 1, execution)
+        needed = process_bytes(config, counts(config.model, 256), 1, execution)
         free = [needed * runs / 0.8 for runs in (0.5, 1.01, 7.01, 1000)]
-        assert [fitting_runs(config, 256, execution, bytes) for bytes in free] == [1, 1, 7, 128]
+        assert [
+            fitting_runs(config, counts(config.model, 256), execution, bytes) for bytes in free
+        ] == [1, 1, 7, 128]
 
 
 def test_training_holds_sixteen_bytes_a_parameter_and_a_batch():
     config = _config(SHAPES["gelu"])
     batch = activation_bytes(config.model, 4 * 64, 256)
-    assert process_bytes(config, 256, 1, Execution()) == 16 * parameters(config.model, 256) + batch
+    assert (
+        process_bytes(config, counts(config.model, 256), 1, Execution())
+        == 16 * parameters(config.model, 256) + batch
+    )
 
 
 def test_the_large_sweep_builds_without_memory_and_has_the_parameters_of_its_estimate():
@@ -116,8 +132,12 @@ def test_the_large_sweep_builds_without_memory_and_has_the_parameters_of_its_est
     assert total == parameters(config.model, 256)
     assert 6.9e9 < total < 7.1e9
     batch = activation_bytes(config.model, config.data.context, 256)
-    assert process_bytes(config, 256, 16, Execution()) == 16 * total + batch
+    assert process_bytes(config, counts(config.model, 256), 16, Execution()) == 16 * total + batch
     block = sum(size for name, size in sizes.items() if name.startswith("blocks.7."))
     outside = sum(size for name, size in sizes.items() if not name.startswith("blocks."))
-    gathered = process_bytes(config, 256, 16, Execution(parallel="fsdp")) - 16 * total / 16 - batch
+    gathered = (
+        process_bytes(config, counts(config.model, 256), 16, Execution(parallel="fsdp"))
+        - 16 * total / 16
+        - batch
+    )
     assert gathered == pytest.approx(8 * (2 * block + outside), rel=1e-4)  # gains left out

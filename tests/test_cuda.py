@@ -14,8 +14,8 @@ import torch
 from support.runs import RATES, leased, small_config
 
 from paper_repro.config import Execution
+from paper_repro.recording.bundle import train_bundle
 from paper_repro.records import Record
-from paper_repro.records.bundle import train_bundle
 from paper_repro.training import trainer
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

@@ -107,6 +107,9 @@ def test_ids_of_the_defaults_version():
         "model": {
             "width": 64,
             "depth": 2,
+            "factory": None,
+            "mapping": "llama",
+            "tied": False,
             "head_dim": 16,
             "mlp": "gelu",
             "mlp_ratio": 4,

@@ -17,13 +17,15 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 from support.runs import small_config, train
 
-from paper_repro.config import Execution, Parallel, RunConfig
+from paper_repro.config import Execution, HyperparameterConfig, ModelConfig, Parallel, RunConfig
+from paper_repro.errors import ConfigError
 from paper_repro.files import read_json
 from paper_repro.hyperparameters import resolve
 from paper_repro.model import GPT
+from paper_repro.recording.bundle import train_bundle
 from paper_repro.records import Record
-from paper_repro.records.bundle import train_bundle
 from paper_repro.records.lease import LeasedRun, owner_of, take_lease
+from paper_repro.training.foreign import check_execution
 from paper_repro.training.processes import SeveralProcesses
 from paper_repro.training.single import initialise
 from slurm.ranks import PORTS, announced, dismiss, follow
@@ -207,6 +209,22 @@ def test_the_numbers_are_those_of_one_process(records):
         for line, expected in zip(record.metrics(), one.metrics(), strict=True):
             assert line == pytest.approx(expected, rel=1e-5), name
         assert not record.checkpoint_path.exists()
+
+
+def test_a_foreign_model_trains_on_several_processes_with_ddp_alone(tmp_path):
+    model = {"width": 32, "depth": 3, "factory": "support.foreign:build", "mapping": "nanogpt"}
+    config = CONFIG.model_copy(
+        update={
+            "model": ModelConfig.model_validate(model),
+            "hyperparameters": HyperparameterConfig(),
+        }
+    )
+    one = train(config, tmp_path / "one")
+    assert together(2, [("ddp", config, tmp_path / "two", never)]) == [0, 0]
+    two = Record(tmp_path / "two")
+    assert two.status().val_loss == pytest.approx(one.status().val_loss, rel=1e-5)
+    with pytest.raises(ConfigError, match="--parallel fsdp: only for our GPT"):
+        check_execution(Execution(parallel="fsdp"), 2)
 
 
 def test_losses_between_two_lines_of_metrics_are_those_of_all(tmp_path):

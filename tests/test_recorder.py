@@ -11,8 +11,8 @@ from support.runs import small_config, train
 
 from paper_repro.config import Execution
 from paper_repro.files import write_json
+from paper_repro.recording.bundle import train_bundle
 from paper_repro.records import Record
-from paper_repro.records.bundle import train_bundle
 from paper_repro.records.lease import Identity, LeasedRun, take_lease
 from paper_repro.records.provenance import code_files, hash_code
 from paper_repro.training import RunLostError

@@ -7,9 +7,9 @@ import torch
 from support.models import adamw, initialised
 from support.runs import small_config
 
+from paper_repro.apply.param_groups import set_lr_scale
 from paper_repro.hyperparameters import resolve
 from paper_repro.model import GPT
-from paper_repro.training.param_groups import set_lr_scale
 from paper_repro.training.stacked import StackedRuns, adamw_update
 
 VOCABULARY, STEPS = 32, 30

@@ -18,7 +18,7 @@ from paper_repro.records.lease import take_lease
 from slurm.queue import note_submission
 from sweeps import launch, status
 from sweeps.expand import read_sweep
-from sweeps.plan import make_plan, mark_lost, refresh
+from sweeps.plan import counts_of, make_plan, mark_lost, refresh
 from sweeps.report import duration, short
 
 SWEEP = """\
@@ -110,7 +110,7 @@ def test_half_a_line_of_metrics_is_not_read(plan):
 
 def test_measured_times_replace_the_estimate_within_a_bundle(plan, runs_dir):
     largest, second, _ = plan.bundles
-    assert largest.seconds == estimated_cpu_seconds(largest.config, 256)
+    assert largest.seconds == estimated_cpu_seconds(largest.config, counts_of(largest.config))
     plan.records[second.runs[0]].finish(Status(status="done", **RESULT))
     measured = make_plan(plan.sweep, runs_dir, gpu=False)
     assert [b.config.model.width for b in measured.bundles] == [32, 64, 16]  # 50 s are the most
@@ -122,7 +122,7 @@ def test_measured_times_replace_the_estimate_within_a_bundle(plan, runs_dir):
 
 def test_measured_memory_replaces_the_estimate_within_a_bundle(plan, runs_dir):
     largest, second, third = plan.bundles
-    assert largest.host_bytes == estimated_cpu_bytes(largest.config, 256)
+    assert largest.host_bytes == estimated_cpu_bytes(largest.config, counts_of(largest.config))
     for run_id, peak in zip(second.runs, (5e8, 7e8), strict=True):
         plan.records[run_id].finish(Status(status="done", **RESULT, peak_host_memory_bytes=peak))
     plan.records[third.runs[0]].finish(Status(status="done", **RESULT))  # as older records are
@@ -144,9 +144,11 @@ def test_a_plan_is_for_what_the_jobs_of_earlier_launches_ran_on(plan, path, runs
     for bundle in on_gpu.bundles:
         runs = len(bundle.runs)
         assert runs > 1
-        assert bundle.seconds == estimated_gpu_seconds(bundle.config, 256, at_once=runs)
+        assert bundle.seconds == estimated_gpu_seconds(
+            bundle.config, counts_of(bundle.config), at_once=runs
+        )
         assert (bundle.at_once, bundle.seconds_at_once) == (runs, runs * bundle.seconds)
-        assert bundle.host_bytes == estimated_host_bytes(bundle.config, 256)
+        assert bundle.host_bytes == estimated_host_bytes(counts_of(bundle.config))
     assert status.main([str(path), "--runs-dir", str(runs_dir)]) == 0
     assert "of one GPU left, nothing is running" in capsys.readouterr().out
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from torch import nn
 
@@ -99,16 +101,38 @@ FAMILIES: dict[str, Mapping] = {
 
 
 def family(mapping: Mapping | str) -> Mapping:
-    """A mapping, or that of a family by its name.
+    """A mapping; that of a family, by its name; or one called `package.module:NAME`.
 
     Raises:
-        ConfigError: there is no such family.
+        ConfigError: there is no such family, or no list of patterns of that name.
     """
     if not isinstance(mapping, str):
         return mapping
-    if mapping not in FAMILIES:
-        raise ConfigError(f"mapping: {mapping!r} is none of {', '.join(FAMILIES)}")
-    return FAMILIES[mapping]
+    if mapping in FAMILIES:
+        return FAMILIES[mapping]
+    if ":" not in mapping:
+        names = ", ".join(FAMILIES)
+        raise ConfigError(f"mapping: {mapping!r} is none of {names}, nor package.module:NAME")
+    found = find_object(mapping)
+    if not isinstance(found, list | tuple) or not all(isinstance(p, Pattern) for p in found):
+        raise ConfigError(f"{mapping}: is no list of paper_repro.apply.Pattern")
+    return found
+
+
+def find_object(name: str) -> Any:
+    """What is called `package.module:name`.
+
+    Raises:
+        ConfigError: there is no such module, it fails when it is imported, or it has no such name.
+    """
+    module, _, attribute = name.partition(":")
+    try:
+        return getattr(importlib.import_module(module), attribute)
+    except (AttributeError, ValueError, ImportError) as error:
+        raise ConfigError(f"{name}: {error}; expected package.module:name") from None
+    except Exception as error:  # of the module's own code
+        line = " ".join(str(error).split())
+        raise ConfigError(f"{name}: {type(error).__name__}: {line}") from error
 
 
 def plain_name(name: str) -> str:

@@ -22,6 +22,7 @@ import torch
 from torch import nn
 
 from paper_repro.apply.mapping import Labelled, Mapping, family, label_parameters, plain_name
+from paper_repro.apply.param_groups import describe_groups, groups_text, param_groups
 from paper_repro.config import HyperparameterConfig
 from paper_repro.errors import ConfigError
 from paper_repro.hyperparameters import ResolvedParameter, residual_multiplier, resolve_label
@@ -37,7 +38,6 @@ from paper_repro.parameterization import (
     Scaling,
     SdeQuantity,
 )
-from paper_repro.training.param_groups import describe_groups, groups_text, param_groups
 
 #: Whether multipliers are in the numbers of parameters, or to be applied in the forward pass.
 Form = Literal["absorbed", "explicit"]

@@ -20,7 +20,7 @@ import torch
 
 from paper_repro.benchmark.plain import PlainGPT, step
 from paper_repro.config import Execution, RunConfig
-from paper_repro.cost import parameters, train_flops
+from paper_repro.cost import counts, train_flops
 from paper_repro.data import load_dataset
 from paper_repro.training import Trainer
 from paper_repro.training.devices import choose_device, device_name, peak_memory
@@ -93,10 +93,10 @@ def measure(case: Case, peak: float) -> dict[str, Any]:
         work = partial(_work, case, manager.Barrier(case.workers))
         measured = list(pool.map(work, range(case.workers)))
     config, execution = case.config, case.execution
-    vocabulary = load_dataset(config.data).vocab_size
+    counted = counts(config.model, load_dataset(config.data).vocab_size)
     run_steps_per_s = sum(steps_per_s * runs for steps_per_s, runs, _ in measured)
     tokens_per_s = run_steps_per_s * config.tokens_per_step
-    flops_per_token = train_flops(config, vocabulary) / (config.steps * config.tokens_per_step)
+    flops_per_token = train_flops(config, counted) / (config.steps * config.tokens_per_step)
     return {
         "width": config.model.width,
         "depth": config.model.depth,
@@ -106,7 +106,7 @@ def measure(case: Case, peak: float) -> dict[str, Any]:
         "mfu": tokens_per_s * flops_per_token / peak,
         "peak_bytes": sum(peak_bytes for *_, peak_bytes in measured),
         "device": device_name(choose_device(execution.device)),
-        "parameters": parameters(config.model, vocabulary),
+        "parameters": counted.parameters,
         "flops_per_token": flops_per_token,
         "context": config.data.context,
         "batch_size": config.train.batch_size,

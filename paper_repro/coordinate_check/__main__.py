@@ -12,7 +12,8 @@ import pandas as pd
 from rich.console import Console
 from rich.table import Column, Table
 
-from paper_repro.coordinate_check.foreign import check_model, find_factory
+from paper_repro.apply.factory import Factory, find_factory
+from paper_repro.coordinate_check.foreign import check_model
 from paper_repro.coordinate_check.judge import BOUND, GradientSlope, Verdict, check, gradient_slopes
 from paper_repro.coordinate_check.measure import Axis
 from paper_repro.coordinate_check.plot import plot
@@ -57,7 +58,7 @@ def _run(options: argparse.Namespace, console: Console) -> int:
             if options.model is None:
                 reports.append(check(axis, *run))
             else:
-                factory = find_factory(options.model)
+                factory = _factory(options.model)
                 reports.append(check_model(factory, options.mapping, axis, *run, options.tied))
     measurements = pd.concat([report.measurements for report in reports])
     verdicts = [verdict for report in reports for verdict in report.verdicts]
@@ -74,6 +75,13 @@ def _run(options: argparse.Namespace, console: Console) -> int:
     failed = [verdict for verdict in verdicts if not verdict.passed]
     console.print(f"FAIL ({len(failed)} of {len(verdicts)} slopes)" if failed else "PASS")
     return 1 if failed else 0
+
+
+def _factory(name: str) -> Factory:
+    try:
+        return find_factory(name)
+    except ConfigError as error:
+        raise ConfigError(f"--model {error}") from None
 
 
 def _verdict_table(verdicts: list[Verdict], title: str) -> Table:
@@ -124,7 +132,11 @@ def _parser() -> argparse.ArgumentParser:
         metavar="MODULE:FUNCTION",
         help="a function from width and depth to a model; default: the GPT of this project",
     )
-    add("--mapping", default="llama", help="names of its parameters: gpt2, nanogpt, llama, qwen3")
+    add(
+        "--mapping",
+        default="llama",
+        help="names of its parameters: gpt2, nanogpt, llama, qwen3, or MODULE:NAME, its patterns",
+    )
     add("--tied", action="store_true", help="its unembedding is its embedding")
     add("--parameterization", choices=PARAMETERIZATIONS, default="complete_d")
     add("--axis", choices=get_args(Axis), help="default: both")

@@ -3,12 +3,13 @@
 The model is a function of its width and depth. It takes token ids (B, T) and returns logits
 (B, T, V), or an object that has them as `logits`. What is measured and judged is what is of our own
 GPT; only outputs of residual branches are those after their multiplier, which is in the weights.
+Along width, where the model uses PyTorch's attention function, its logits are measured too: a head
+size that grows with the width shows there alone.
 """
 
 from __future__ import annotations
 
-import importlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from statistics import fmean
 from typing import Any
 
@@ -16,11 +17,14 @@ import pandas as pd
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from paper_repro.apply import Labelled, Mapping, Parameterized, label_parameters, parameterize
+from paper_repro.apply.factory import Factory, logits_of
 from paper_repro.apply.mapping import family
 from paper_repro.coordinate_check.judge import SIZES, Report, judge
 from paper_repro.coordinate_check.measure import (
+    ATTENTION_LOGITS,
     COLUMNS,
     MATRICES,
     WATCHED,
@@ -32,25 +36,6 @@ from paper_repro.coordinate_check.measure import (
 from paper_repro.data import Dataset, load_dataset
 from paper_repro.errors import ConfigError
 from paper_repro.parameterization import BRANCHES, Parameterization
-
-Factory = Callable[[int, int], nn.Module]
-"""A model of a width (of the residual stream) and a depth (in blocks)."""
-
-
-def find_factory(name: str) -> Factory:
-    """The function `package.module:function`.
-
-    Raises:
-        ConfigError: there is no such module or function.
-    """
-    module, _, function = name.partition(":")
-    try:
-        found = getattr(importlib.import_module(module), function)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise ConfigError(f"--model {name}: {error}; expected package.module:function") from None
-    if not callable(found):
-        raise ConfigError(f"--model {name}: is no function of width and depth")
-    return found  # type: ignore[no-any-return]
 
 
 def check_model(
@@ -102,7 +87,7 @@ def check_model(
             tracker = Tracker(both[0].labels, _reaches(model, labelled, *both))
             rows += [
                 (axis, size, seed, *row)
-                for row in _train(both[0], labelled, tracker, data, seed, steps)
+                for row in _train(both[0], labelled, tracker, data, axis, seed, steps)
             ]
     measurements = pd.DataFrame(rows, columns=list(COLUMNS))
     return Report(measurements, judge(measurements))
@@ -143,6 +128,7 @@ def _train(
     labelled: dict[str, Labelled],
     tracker: Tracker,
     data: Dataset,
+    axis: Axis,
     seed: int,
     steps: int,
 ) -> list[tuple[Any, ...]]:
@@ -159,7 +145,10 @@ def _train(
         optimizer.zero_grad()
         loss = F.cross_entropy(logits.flatten(0, 1), sequences[:, 1:].flatten())
         loss.backward()  # type: ignore[no-untyped-call]
-        seen = watched_activations(model, watched, lambda: logits_of(model, probe))
+        with _AttentionLogits() as attention:
+            seen = watched_activations(model, watched, lambda: logits_of(model, probe))
+        if attention.seen and axis == "width":
+            seen[ATTENTION_LOGITS] = torch.cat(attention.seen)
         rows += tracker.measure(step, seen, weights)
         if step < steps:
             optimizer.step()
@@ -178,8 +167,23 @@ def _watched(labelled: dict[str, Labelled]) -> dict[str, str]:
     return found
 
 
-def logits_of(model: nn.Module, tokens: Tensor) -> Tensor:
-    """The logits of a model that returns them, or an object that has them."""
-    output = model(tokens)
-    found: Tensor = getattr(output, "logits", output)
-    return found
+class _AttentionLogits(TorchFunctionMode):
+    """Keeps the logits of each call of PyTorch's attention: scale · q kᵀ of all pairs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[Tensor] = []
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if func is F.scaled_dot_product_attention:
+            query, key = (
+                args[place] if len(args) > place else kwargs[name]
+                for place, name in enumerate(("query", "key"))
+            )
+            scale = kwargs.get("scale") or query.shape[-1] ** -0.5
+            key = key.repeat_interleave(query.shape[-3] // key.shape[-3], dim=-3)
+            self.seen.append((scale * query @ key.mT).flatten())
+        return func(*args, **kwargs)

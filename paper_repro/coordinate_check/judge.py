@@ -15,6 +15,7 @@ import pandas as pd
 
 from paper_repro.coordinate_check.measure import (
     ACTIVATIONS,
+    ATTENTION_LOGITS,
     BRANCHES,
     Axis,
     Kind,
@@ -45,10 +46,11 @@ class Check:
 #: Activations may shrink (initial logits do in μP, as m_N^-1/2). Changes and updates may not: where
 #: they vanish nothing is learned. But a branch of many, each changing less, is right for α < 1: its
 #: own updates shrink as m_L^(α-1), their sum over blocks (residual stream, update rows) does not.
+_ACTIVATIONS = (*ACTIVATIONS, ATTENTION_LOGITS)
 CHECKS = (
-    Check("initial activation", "activation", "start", may_shrink=ACTIVATIONS),
-    Check("activation", "activation", "end", may_shrink=ACTIVATIONS),
-    Check("change", "change", "end", may_shrink=BRANCHES),
+    Check("initial activation", "activation", "start", may_shrink=_ACTIVATIONS),
+    Check("activation", "activation", "end", may_shrink=_ACTIVATIONS),
+    Check("change", "change", "end", may_shrink=(*BRANCHES, ATTENTION_LOGITS)),
     Check("update", "update", "end", may_shrink=()),
 )
 

@@ -32,7 +32,6 @@ from torch import Tensor, nn
 from paper_repro.config import Execution, RunConfig, parse_run_config
 from paper_repro.errors import ConfigError
 from paper_repro.hyperparameters import ResolvedRun, resolve
-from paper_repro.model import GPT
 from paper_repro.parameterization import Label, Parameterization, TensorClass
 from paper_repro.training import Observer, Trainer
 
@@ -42,6 +41,8 @@ COLUMNS = ("axis", "size", "seed", "step", "kind", "quantity", "value")
 
 BRANCHES = ("attention", "mlp")
 ACTIVATIONS = ("embedding", *BRANCHES, "residual", "final_norm", "logits")
+#: Of foreign models alone: our own heads have one size.
+ATTENTION_LOGITS = "attention_logits"
 #: Modules whose output is an activation, and the activation's name.
 WATCHED = {
     "embedding": "embedding",
@@ -191,7 +192,7 @@ class _Probe(Observer):
         self.ended = False
         """Whether the last step was measured."""
 
-    def gradients(self, model: GPT, step: int) -> None:
+    def gradients(self, model: nn.Module, step: int) -> None:
         seen, weights = activations(model, self._probe_BT), dict(model.named_parameters())
         if step == 0:
             reaches = {name: self._reach(name, weight) for name, weight in weights.items()}
@@ -212,7 +213,7 @@ class _Probe(Observer):
         return reach
 
 
-def activations(model: GPT, tokens_BT: Tensor) -> dict[str, Tensor]:
+def activations(model: nn.Module, tokens_BT: Tensor) -> dict[str, Tensor]:
     """The watched activations of a forward pass, those of blocks stacked along a first axis."""
     watched = {
         path: WATCHED[name]

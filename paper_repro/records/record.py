@@ -101,6 +101,8 @@ class RunInfo(_File):
     """Content hash of the code that trained it (its last part, if other code began)."""
     git_revision: str | None = None
     """Revision of this project that trained it."""
+    factory_hash: str | None = None
+    """Content hash of the code of `model.factory`; None for our GPT."""
     earlier_code: list[dict[str, str | None]] = []
     """Other code that took steps of the run before, in order."""
     device: str

@@ -7,10 +7,11 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import torch
+from torch import nn
 
 from paper_repro.config import Execution, RunConfig
+from paper_repro.cost import Counts
 from paper_repro.data import Dataset
-from paper_repro.model import GPT
 from paper_repro.training.checkpoint import Checkpoint, Progress
 
 
@@ -75,7 +76,9 @@ class RunStart:
     """Its place among the runs that train at once."""
     runs_at_once: int
     groups: list[dict[str, Any]]
-    """The optimiser groups (`paper_repro.training.param_groups.describe_groups`)."""
+    """The optimiser groups (`paper_repro.apply.param_groups.describe_groups`)."""
+    counts: Counts
+    """What of its model decides the cost."""
     step: int
     """Steps taken before: above 0 where it is resumed."""
 
@@ -107,7 +110,7 @@ class Observer:
     def log(self, point: LoggedStep) -> None:
         """A point was added to the learning curve."""
 
-    def gradients(self, model: GPT, step: int) -> None:
+    def gradients(self, model: nn.Module, step: int) -> None:
         """The gradients of a step are in the model, its update is still to come.
 
         Args:

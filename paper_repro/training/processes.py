@@ -21,7 +21,7 @@ from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
 from torch.distributed import PrefixStore, TCPStore  # type: ignore[attr-defined]
 
 from paper_repro.config import Parallel
@@ -31,6 +31,7 @@ from paper_repro.training.devices import choose_device
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
+M = TypeVar("M", bound=nn.Module)
 
 PEER_TIMEOUT = timedelta(minutes=30)
 """The longest wait for another process: for its start, a step, the choice of the next run."""
@@ -52,7 +53,7 @@ class Processes:
         """The device of this process (`paper_repro.training.devices.choose_device`)."""
         return choose_device(name)
 
-    def build(self, make: Callable[[], GPT], device: torch.device) -> tuple[GPT, Forward]:
+    def build(self, make: Callable[[], M], device: torch.device) -> tuple[M, Forward]:
         """A model on the device, weights uninitialised, and the function that trains it."""
         model = make().to(device)
         return model, model
@@ -111,7 +112,7 @@ class SeveralProcesses(Processes):
             )
         return device
 
-    def build(self, make: Callable[[], GPT], device: torch.device) -> tuple[GPT, Forward]:
+    def build(self, make: Callable[[], M], device: torch.device) -> tuple[M, Forward]:
         if self.parallel == "ddp":
             from torch.nn.parallel import DistributedDataParallel
 
@@ -131,6 +132,7 @@ class SeveralProcesses(Processes):
         # Parameters are gathered in float32, and autocast is that of one process. A
         # MixedPrecisionPolicy would halve the traffic and spare autocast's copies of the weights,
         # but gains and the residual stream would be bfloat16 too, so other numbers.
+        assert isinstance(model, GPT)  # of another model the blocks are not known
         for block in model.blocks:
             fully_shard(block, mesh=mesh)
         fully_shard(model, mesh=mesh)

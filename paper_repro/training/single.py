@@ -6,15 +6,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from paper_repro.apply.factory import logits_of
+from paper_repro.apply.param_groups import set_lr_scale
 from paper_repro.hyperparameters import ResolvedRun
-from paper_repro.model import GPT
+from paper_repro.model import GPT, losses
 from paper_repro.training.checkpoint import RunState
-from paper_repro.training.param_groups import param_groups, set_lr_scale
 
 Loss = Callable[[Tensor], tuple[Tensor, Tensor]]
 """`paper_repro.model.losses` of a model, compiled or not."""
@@ -24,7 +26,7 @@ class Learner(Protocol):
     """Weights and optimiser of R runs that train at once."""
 
     @property
-    def model(self) -> GPT:
+    def model(self) -> nn.Module:
         """The model, of one run or of R."""
 
     def losses(self, sequences_RBT: Tensor) -> tuple[Tensor, Tensor]:
@@ -56,16 +58,16 @@ class SingleRun:
     """One run: a model, whole or a shard of it in each of several processes, and its AdamW."""
 
     def __init__(
-        self, model: GPT, loss: Loss, resolved: ResolvedRun, seed: int, clip: float | None
+        self, model: nn.Module, loss: Loss, groups: list[dict[str, Any]], clip: float | None
     ) -> None:
-        """Draw the weights.
+        """Make the optimiser.
 
         Args:
+            model: with the run's initial weights.
+            groups: of its parameters (`paper_repro.apply.param_groups`).
             clip: the gradient norm above which gradients are rescaled.
         """
         self.model, self._loss, self._clip = model, loss, clip
-        initialise(model, resolved, seed)
-        groups = param_groups(model.named_parameters(), resolved.labels, resolved.parameters)
         self._optimizer = torch.optim.AdamW(groups, fused=True)
 
     def losses(self, sequences_RBT: Tensor) -> tuple[Tensor, Tensor]:
@@ -74,7 +76,7 @@ class SingleRun:
 
     def evaluate(self, sequences_BT: Tensor) -> Tensor:
         # Not the compiled function: a second graph costs more than these few forward passes.
-        return self.model.loss(sequences_BT)[0][None]
+        return losses(partial(logits_of, self.model), sequences_BT)[0][None]
 
     def schedule(self, lr_scales: Sequence[float], step: int) -> None:
         set_lr_scale(self._optimizer, lr_scales[0])

@@ -17,10 +17,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from paper_repro.apply.param_groups import param_groups
 from paper_repro.hyperparameters import ResolvedRun
 from paper_repro.model import GPT
 from paper_repro.training.checkpoint import RunState
-from paper_repro.training.param_groups import param_groups
 from paper_repro.training.single import Loss, initialise
 
 Update = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], None]

@@ -11,19 +11,18 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
-from functools import partial
 from typing import Literal
 
 import torch
 from torch import Tensor
 
+from paper_repro.apply.param_groups import describe_groups
 from paper_repro.config import Execution, RunConfig
-from paper_repro.cost import fitting_runs
 from paper_repro.data import Dataset, load_dataset
-from paper_repro.hyperparameters import resolve
-from paper_repro.model import GPT, Forward, losses
 from paper_repro.training.checkpoint import Checkpoint, Progress
-from paper_repro.training.devices import compilable, compiler_problem, peak_memory
+from paper_repro.training.devices import compilable, peak_memory
+from paper_repro.training.foreign import ForeignLearners
+from paper_repro.training.learners import Learners, OurLearners
 from paper_repro.training.observer import (
     LoggedStep,
     Observer,
@@ -32,11 +31,10 @@ from paper_repro.training.observer import (
     RunLostError,
     RunStart,
 )
-from paper_repro.training.param_groups import describe_groups
 from paper_repro.training.processes import Processes
 from paper_repro.training.schedules import lr_scale
-from paper_repro.training.single import Learner, Loss, SingleRun
-from paper_repro.training.stacked import CapturedStep, StackedRuns, adamw_update
+from paper_repro.training.single import Learner
+from paper_repro.training.stacked import CapturedStep
 
 #: Points of a learning curve, about.
 CURVE_POINTS = 50
@@ -80,7 +78,7 @@ class Trainer:
             processes: those that train each run together; None: this one alone.
 
         Raises:
-            ConfigError: the corpus cannot be loaded.
+            ConfigError: the corpus cannot be loaded, or the model of a factory not be made.
         """
         self.config, self.execution = config, compilable(execution or Execution())
         torch.set_num_threads(self.execution.threads)
@@ -88,17 +86,13 @@ class Trainer:
         self.device = self.processes.device(self.execution.device)
         self.on_gpu = self.device.type == "cuda"
         self.dataset: Dataset = load_dataset(config.data)
-        vocab_size, context = self.dataset.vocab_size, config.data.context
-        self._build = partial(GPT, config.model, vocab_size, context)
-        self.model, forward = self.processes.build(self._build, self.device)
-        self.model.recompute = self.execution.recompute
-        self._stack: tuple[int, GPT, Loss] | None = None
-        """R, model and loss function of the last stack; reused while R stays."""
-        self.runs_at_once = self._choose_runs_at_once()
-        self._loss = self._compiled(forward)
-        # On a GPU always: one kernel, for all shapes, in place of ten.
-        fused = self.on_gpu and compiler_problem() is None
-        self._update = torch.compile(adamw_update, dynamic=True) if fused else adamw_update
+        built_for = (self.execution, self.processes, self.device)
+        self.learners: Learners = (
+            ForeignLearners(config, *built_for)
+            if config.model.factory
+            else OurLearners(config, self.dataset.vocab_size, *built_for)
+        )
+        self.runs_at_once = self.learners.runs_at_once
         train = config.train
         batches = self.dataset.validation_batches(
             train.eval_sequences, train.batch_size, train.eval_set
@@ -132,20 +126,6 @@ class Trainer:
                 break
         return outcomes + [None] * (len(configs) - len(outcomes))
 
-    def learner(self, configs: Sequence[RunConfig]) -> Learner:
-        """Initial weights and optimiser of runs that train at once."""
-        resolved = [resolve(config) for config in configs]
-        seeds = [c.seed if c.init_seed is None else c.init_seed for c in configs]
-        clips = [config.train.clip for config in configs]
-        if self.runs_at_once == 1:
-            return SingleRun(self.model, self._loss, resolved[0], seeds[0], clips[0])
-        if self._stack is None or self._stack[0] != len(configs):
-            self._stack = None  # first, for its memory
-            models = self._build(len(configs)).to(self.device)
-            self._stack = len(configs), models, self._compiled(models)
-        _, models, loss = self._stack
-        return StackedRuns(models, loss, self._update, self.model, resolved, seeds, clips)
-
     def autocast(self) -> torch.autocast:
         """The precision of matrix products."""
         return torch.autocast(
@@ -165,21 +145,6 @@ class Trainer:
         validated: list[float] = total_R.tolist()
         return validated
 
-    def _compiled(self, forward: Forward) -> Loss:
-        loss = partial(losses, forward)
-        return torch.compile(loss) if self.execution.compile else loss
-
-    def _choose_runs_at_once(self) -> int:
-        """Choose as many as fit on a GPU, and one on a CPU, where more do not pay."""
-        if self.processes.count > 1 or self.execution.recompute:
-            return 1
-        if self.execution.runs_at_once is not None:
-            return self.execution.runs_at_once
-        if not self.on_gpu:
-            return 1
-        free, _ = torch.cuda.mem_get_info(self.device)
-        return fitting_runs(self.config, self.dataset.vocab_size, self.execution, free)
-
 
 class _Fit:
     """The training of R runs at once, from their start or their checkpoints."""
@@ -192,7 +157,7 @@ class _Fit:
         for config in configs:
             sequences = config.steps * config.train.batch_size
             trainer.dataset.check_length(sequences, config.data.max_epochs)
-        self.learner = trainer.learner(configs)
+        self.learner = trainer.learners.learner(configs)
         pairs = enumerate(zip(configs, observers, strict=True))
         self.runs = [RunInTraining(index, *pair) for index, pair in pairs]
         for run in self.runs:
@@ -359,7 +324,9 @@ class _Fit:
     def _resume(self, run: RunInTraining) -> None:
         """Go on from the checkpoint that the observer has, if it has one."""
         processes, dataset = self.trainer.processes, self.trainer.dataset
-        shapes = {name: value.shape for name, value in self.trainer.model.named_parameters()}
+        shapes = {
+            name: value.shape for name, value in self.trainer.learners.model.named_parameters()
+        }
         checkpoint = run.observer.resume(shapes, dataset.corpus_hash)
         progress = processes.share(asdict(checkpoint.progress) if checkpoint else None)
         if progress is not None:
@@ -376,6 +343,7 @@ class _Fit:
             index=run.index,
             runs_at_once=len(self.runs),
             groups=describe_groups(self.learner.groups(run.index)),
+            counts=self.trainer.learners.counts,
             step=run.progress.step,
         )
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import torch
 
+from paper_repro.apply.param_groups import param_groups
 from paper_repro.config import RunConfig
 from paper_repro.hyperparameters import resolve
 from paper_repro.model import GPT
-from paper_repro.training.param_groups import param_groups
 from paper_repro.training.single import initialise
 
 

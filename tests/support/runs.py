@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from paper_repro.config import Execution, RunConfig
+from paper_repro.recording.bundle import train_bundle
 from paper_repro.records import Record
-from paper_repro.records.bundle import train_bundle
 from paper_repro.records.lease import LeasedRun, take_lease
 
 RATES = (2**-6, 1e20, 2**-7, 2**-5)

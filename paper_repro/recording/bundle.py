@@ -12,9 +12,9 @@ from contextlib import contextmanager
 import torch
 
 from paper_repro.config import Execution
+from paper_repro.recording.recorder import Recorder
 from paper_repro.records.lease import LeasedRun
 from paper_repro.records.record import Status
-from paper_repro.records.recorder import Recorder
 from paper_repro.training import RunLostError, Trainer
 from paper_repro.training.processes import Processes
 

@@ -9,14 +9,14 @@ from datetime import UTC, datetime
 
 import torch
 
-from paper_repro.cost import train_flops
+from paper_repro.apply.param_groups import groups_text
+from paper_repro.cost import Counts, train_flops
 from paper_repro.records.lease import LeasedRun
 from paper_repro.records.provenance import describe_code, versions
 from paper_repro.records.record import DataInfo, MetricsLine, RunInfo, Status
 from paper_repro.training.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from paper_repro.training.devices import device_name, peak_host_memory
 from paper_repro.training.observer import LoggedStep, Observer, Outcome, RunLostError, RunStart
-from paper_repro.training.param_groups import groups_text
 
 log = logging.getLogger(__name__)
 
@@ -33,7 +33,7 @@ class Recorder(Observer):
     def __init__(self, run: LeasedRun) -> None:
         self.run, self.record = run, run.record
         self.lost = False
-        self._vocab_size = 0
+        self._counts: Counts | None = None
 
     def resume(self, shapes: Mapping[str, torch.Size], corpus_hash: str) -> Checkpoint | None:
         path = self.record.checkpoint_path
@@ -53,7 +53,7 @@ class Recorder(Observer):
     def start(self, start: RunStart) -> None:
         self.record.rewind_metrics(start.step)
         self.record.error_path.unlink(missing_ok=True)  # of an attempt before
-        self._vocab_size = start.dataset.vocab_size
+        self._counts = start.counts
         first = start.index == 0
         table = groups_text(start.groups) if first else "groups like those of the first of these"
         log.info("run %s\n%s", start.config.run_id, table)
@@ -67,7 +67,7 @@ class Recorder(Observer):
         self.record.write_run_info(
             RunInfo(
                 versions=versions(),
-                **describe_code(before, resumed=start.step > 0),
+                **describe_code(before, start.step > 0, start.config.model.factory),
                 device=device_name(start.device),
                 execution=execution,
                 earlier_execution=earlier,
@@ -102,6 +102,7 @@ class Recorder(Observer):
 
     def end(self, outcome: Outcome) -> None:
         config = self.run.config
+        assert self._counts is not None  # it has started
         self._check_lease()
         self.record.finish(
             Status(
@@ -111,7 +112,7 @@ class Recorder(Observer):
                 step=outcome.step,
                 steps=config.steps,
                 tokens=outcome.tokens,
-                flops=train_flops(config, self._vocab_size) * outcome.step / config.steps,
+                flops=train_flops(config, self._counts) * outcome.step / config.steps,
                 wall_seconds=outcome.wall_seconds,
                 tokens_per_second=outcome.tokens / outcome.wall_seconds,
                 peak_memory_bytes=outcome.peak_memory_bytes,
