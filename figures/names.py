@@ -27,6 +27,7 @@ NAMES = (
     "attribution",
     "speedup",
     "landscape",
+    "public_runs",
 )
 """All figures (`figures.registry.FIGURES`), in the order in which they are made."""
 

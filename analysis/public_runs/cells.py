@@ -30,6 +30,8 @@ class Cell:
     model: str
     size: float
     """Parameters without embeddings; of a mixture of experts, the activated ones."""
+    width: float
+    depth: float
     tokens: float
     batch: float
     """Tokens."""
@@ -65,15 +67,15 @@ def fit_cells(runs: pd.DataFrame) -> list[Cell]:
     """The cells of a grid, with their optima.
 
     Args:
-        runs: one row a run: `model`, `size`, `tokens`, `batch`, `lr`, `loss` (nats).
+        runs: of `analysis.public_runs.sources.read_dense`, or alike.
 
     Raises:
         ConfigError: two runs of a cell have the same learning rate.
     """
     keys, curves = [], []
-    for key, rows in runs.groupby(["model", "size", "tokens", "batch"]):
+    for key, rows in runs.groupby(["model", "size", "width", "depth", "tokens", "batch"]):
         keys.append(key)
-        curves.append(fit_curve(rows, f"model {key[0]}, {key[2]:.3g} tokens, batch {key[3]:.3g}"))
+        curves.append(fit_curve(rows, f"model {key[0]}, {key[4]:.3g} tokens, batch {key[5]:.3g}"))
     noise = noise_of(curves)
     return [
         Cell(*key, curve, noise * leverage(curve))

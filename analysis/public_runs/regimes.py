@@ -19,7 +19,7 @@ from scipy import stats
 
 from analysis.optimum import Floats
 from analysis.public_runs.cells import Cell
-from paper_repro.statistics import CONFIDENCE, UNKNOWN, Interval, over_seeds
+from paper_repro.statistics import CONFIDENCE, Interval, over_seeds
 
 Bools = NDArray[np.bool_]
 Indices = NDArray[np.intp]
@@ -31,7 +31,7 @@ BOUNDARY_TOKENS = 20e9
 #: The best batch size of arXiv 2503.04715 (tokens): factor and exponent of the training tokens.
 AUTHORS_BATCH = (0.58, 0.571)
 
-_RESAMPLES = 400
+_RESAMPLES = 1000
 _FEWEST = 8
 """Cells on either side of a boundary."""
 _STARTS = (0.25, 0.4, 0.55, 0.7)
@@ -173,6 +173,11 @@ def authors_exponents(grid: Grid) -> Exponents:
     }
 
 
+def plain_exponents(grid: Grid) -> Exponents:
+    """One plane through all cells."""
+    return plane_exponents(plane(grid), "all")
+
+
 def with_intervals(
     grid: Grid, estimate: Callable[[Grid], Mapping[str, float]], resamples: int = _RESAMPLES
 ) -> dict[str, Interval]:
@@ -235,51 +240,3 @@ def gains(errors: Mapping[str, Floats]) -> dict[str, Interval]:
     ours = errors["two planes"]
     others = {name: each for name, each in errors.items() if name != "two planes"}
     return {name: over_seeds((each - ours).tolist()) for name, each in others.items()}
-
-
-def best_batches(cells: Sequence[Cell]) -> Grid | None:
-    """The (N, D) at their best batch size: log2 of it in the place of `batch`, and η* there.
-
-    The best batch is the vertex of a parabola in log2 B through the least losses of the bracketed
-    cells of a group; groups whose best batch is not bracketed are left out. None if fewer than five
-    are left.
-    """
-    from analysis.optimum import fit_optimum  # noqa: PLC0415
-
-    rows = []
-    for name in sorted({cell.group for cell in cells}):
-        group = [cell for cell in cells if cell.group == name and cell.curve.bracketed]
-        group.sort(key=lambda cell: cell.batch)
-        batches = np.log2([cell.batch for cell in group])
-        if len(group) < 3:
-            continue
-        found = fit_optimum(batches, [cell.curve.loss for cell in group])
-        if found.bracketed:
-            rate = np.interp(found.log2, batches, [cell.curve.log2 for cell in group])
-            rows.append((math.log2(group[0].size), math.log2(group[0].tokens), found.log2, rate))
-    if len(rows) < 5:
-        return None
-    table = np.array(rows)
-    centre = table[:, :3].mean(axis=0)
-    design = np.column_stack([np.ones(len(table)), table[:, :3] - centre])
-    return Grid(design, table[:, 3], centre, np.arange(len(table)))
-
-
-def best_batch_exponents(grid: Grid) -> Exponents:
-    """Exponents of the best batch size, and of η* there, in tokens and size."""
-    at = grid.design[:, :3]
-    sizes = np.linalg.lstsq(at, grid.design[:, 3], rcond=None)[0]
-    rates = np.linalg.lstsq(at, grid.optima, rcond=None)[0]
-    away = math.log2(BOUNDARY_TOKENS) - grid.centre[1]
-    return {
-        "best_batch.batch": float(sizes[0] + sizes[2] * away + grid.centre[2]),
-        "best_batch.tokens": float(sizes[2]),
-        "best_batch.size": float(sizes[1]),
-        "best_rate.tokens": float(rates[2]),
-        "best_rate.size": float(rates[1]),
-    }
-
-
-def widths_unknown(values: Mapping[str, float]) -> dict[str, Interval]:
-    """Estimates without intervals."""
-    return {name: Interval(value, UNKNOWN.low, UNKNOWN.high) for name, value in values.items()}

@@ -60,8 +60,8 @@ class SchedulesFit:
         return pd.DataFrame(
             {
                 **dict(zip(SCHEDULE, name, strict=True)),
-                "tokens_min": min(self.durations[number]),
-                "tokens_max": max(self.durations[number]),
+                "shortest": min(self.durations[number]),
+                "longest": max(self.durations[number]),
                 "durations": len(self.durations[number]),
                 "bracketed": self.bracketed[number],
                 **self.interval(np.eye(len(self.names))[number]).columns("tokens"),
@@ -97,7 +97,7 @@ def fit_schedules(runs: pd.DataFrame) -> SchedulesFit:
         rows = rows.sort_values("lr")
         x, y = np.log2(rows["lr"].to_numpy(float)), rows["loss"].to_numpy(float)
         y = np.where(y < np.nanmin(y) + DIVERGED, y, np.inf)
-        near = np.isfinite(y) & (np.abs(x - x[int(np.argmin(y))]) <= WINDOW)
+        near = np.isfinite(y) & (np.abs(x - x[int(np.argmin(y))]) <= WINDOW + 1e-9)
         if near.sum() >= 3:
             curves.append((key[:-1], float(key[-1]), x[near], y[near], fit_optimum(x, y)))
     several = [key for key in dict.fromkeys(c[0] for c in curves) if _count(curves, key) > 1]

@@ -69,8 +69,8 @@ def read_dense(clone: Path) -> pd.DataFrame:
     """The dense grid of Step Law.
 
     Returns:
-        One row a run: `model`, `size` (parameters without embeddings), `tokens`, `batch` (tokens),
-        `lr` (peak), `loss` (smoothed final training loss, nats).
+        One row a run: `model`, `size` (parameters without embeddings), `width`, `depth`, `tokens`,
+        `batch` (tokens), `lr` (peak), `loss` (smoothed final training loss, nats).
     """
     runs = _read_csv(STEP_LAW.folder(clone) / "dense_lr_bs_loss.csv", ("N",))
     return _grid(runs, runs["N"], runs["N"].map(lambda n: f"{n / 1e6:.0f}M"))
@@ -87,6 +87,8 @@ def _grid(runs: pd.DataFrame, size: pd.Series, model: pd.Series) -> pd.DataFrame
         {
             "model": model,
             "size": size.astype(float),
+            "width": runs["h"].astype(float),
+            "depth": runs["numl"].astype(float),
             "tokens": runs["D"].astype(float),
             "batch": runs["bs"].astype(float) * STEP_LAW_SEQUENCE,
             "lr": runs["lr"].astype(float),
@@ -96,7 +98,7 @@ def _grid(runs: pd.DataFrame, size: pd.Series, model: pd.Series) -> pd.DataFrame
 
 
 def _read_csv(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
-    needed = [*columns, "D", "bs", "lr", "smooth loss"]
+    needed = [*columns, "h", "numl", "D", "bs", "lr", "smooth loss"]
     runs = read_numbers(path, needed)
     numbers = [name for name in needed if name != "moe_name"]
     if wrong := [n for n in numbers if not pd.api.types.is_numeric_dtype(runs[n])]:
