@@ -1,4 +1,4 @@
-"""Exponents of the best learning rate: runs of others at 10⁸ to 10⁹ parameters, ours, the paper's."""
+"""Exponents of the best learning rate: in public runs, in ours, and of the paper's rule."""
 
 from __future__ import annotations
 
@@ -9,17 +9,19 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MultipleLocator
 
 from analysis.report import format_interval, readable
 from figures.made import Made
+from figures.style import sequential_palette
 
 #: Who measured it, and how they are drawn: blue, orange, green that differ without colour vision.
 _LOOKS = {
     "Step Law, below the boundary": ("#0072B2", "o"),
     "Step Law, above": ("#56B4E9", "s"),
     "mixtures of experts": ("#CC79A7", "D"),
-    "124M, by schedule": ("#D55E00", "^"),
-    "ours, up to 10⁶ parameters": ("#009E73", "v"),
+    "by schedule": ("#D55E00", "^"),
+    "ours": ("#009E73", "v"),
 }
 #: Of the rule √(B/D) of arXiv 2512.22382.
 _PAPER = {"batch": 0.5, "tokens": -0.5, "iso_steps": 0.0}
@@ -28,7 +30,7 @@ _TITLES = {
     "tokens": "tokens, at fixed batch",
     "iso_steps": "both, at fixed steps",
 }
-_OURS = "ours, up to 10⁶ parameters"
+_OURS = "ours"
 
 
 class Entry(NamedTuple):
@@ -71,7 +73,7 @@ def make_public_runs(
         ]
     )
     figure = Figure((8.2, 8.4), layout="constrained")
-    top, bottom = figure.subfigures(2, 1, height_ratios=[0.8, 1])
+    top, bottom = figure.subfigures(2, 1, height_ratios=[0.85, 1], squeeze=False)[:, 0]
     left, right = top.subplots(1, 2, width_ratios=[1.25, 1])
     _draw_collapse(left, collapse, exponents)
     _draw_shares(right, schedules)
@@ -79,9 +81,10 @@ def make_public_runs(
     rows = list(dict.fromkeys(forest["row"]))
     for panel, quantity in zip(panels, _TITLES, strict=True):
         _draw_forest(panel, forest[forest["quantity"] == quantity], rows, quantity)
+    bottom.supxlabel("exponent of η*, 95 % interval (dashed: the rule √(B/D) of the paper)", size=9)
     tables = {
         "Exponents of η*": readable(
-            forest.assign(who=forest["who"]),
+            forest,
             {
                 "": "row",
                 "of": lambda row: _TITLES[row["quantity"]],
@@ -129,10 +132,10 @@ def collapsed(exponents: pd.DataFrame, cells: pd.DataFrame) -> pd.DataFrame:
 
 
 def _draw_collapse(panel: Axes, cells: pd.DataFrame, exponents: pd.DataFrame) -> None:
-    sizes = sorted(cells["size"].unique())
-    shades = ("#FDE725", "#7AD151", "#22A884", "#2A788E", "#440154")
-    for size, shade, marker in zip(sizes, shades[-len(sizes) :], "osD^v", strict=False):
-        some = cells[cells["size"] == size]
+    sizes = sorted(cells["size"].astype(int).unique().tolist())
+    palette = sequential_palette(sizes)
+    for (size, shade), marker in zip(palette.items(), "osD^v", strict=False):
+        some = cells[cells["size"].astype(int) == size]
         panel.vlines(some["octaves"], some["low"], some["high"], color=shade, linewidth=0.7)
         panel.plot(
             some["octaves"],
@@ -182,8 +185,8 @@ def _draw_shares(panel: Axes, schedules: pd.DataFrame) -> None:
     panel.set_xlabel("share of the steps that decays")
     panel.set_ylabel("token exponent of η*")
     panel.set_xlim(0, 1.1)
-    panel.set_title("124M, by schedule (hollow: not all bracketed)", loc="left")
-    panel.legend(loc="lower left")
+    panel.set_title("124M parameters, by schedule", loc="left")
+    panel.legend(loc="lower left", title="hollow: not all bracketed", alignment="left")
 
 
 def _draw_forest(panel: Axes, entries: pd.DataFrame, rows: list[str], quantity: str) -> None:
@@ -197,16 +200,17 @@ def _draw_forest(panel: Axes, entries: pd.DataFrame, rows: list[str], quantity: 
     panel.axvline(0, color="0.8", linewidth=0.8, zorder=0)
     panel.set_yticks(range(len(rows)), rows)
     panel.set_ylim(len(rows) - 0.5, -0.5)
-    panel.set_xlabel("exponent of η* (dashed: the rule √(B/D))", fontsize=8)
+    panel.xaxis.set_major_locator(MultipleLocator(0.25))
+    panel.tick_params(axis="x", labelsize=7.5)
     panel.set_title(_TITLES[quantity], loc="left")
 
 
 def _public(exponents: pd.DataFrame) -> Iterator[Entry]:
     """Of the grids: the dense one on either side of the fitted boundary, the other as one plane."""
     wanted = (
-        ("steplaw", "fitted", "below", "Step Law, below the boundary", "dense, below"),
-        ("steplaw", "fitted", "above", "Step Law, above", "dense, above"),
-        ("steplaw_moe", "none", "all", "mixtures of experts", "mixtures of experts"),
+        ("steplaw", "fitted", "below", "Step Law, below the boundary", "Step Law dense, below"),
+        ("steplaw", "fitted", "above", "Step Law, above", "Step Law dense, above"),
+        ("steplaw_moe", "none", "all", "mixtures of experts", "Step Law mixtures of experts"),
     )
     for data, boundary, regime, who, row in wanted:
         some = exponents[
@@ -227,22 +231,22 @@ def _schedule_rows(schedules: pd.DataFrame) -> Iterator[pd.Series]:
 
 def _schedules(schedules: pd.DataFrame) -> Iterator[Entry]:
     for row in _schedule_rows(schedules):
-        if row["cooldown"] == "sqrt" or (row["schedule"] == "wsd" and row["share"] not in (0.2, 0.9)):
+        if row["cooldown"] == "sqrt" or row["share"] not in (0.2, 0.9, 1.0):
             continue
         name = f"124M, cosine {row['cooldown']}"
         if row["schedule"] == "wsd":
-            name = f"124M, WSD, {row['share']:.0%} decays"
+            name = f"124M, WSD, {100 * row['share']:.0f} % decays"
         whole = bool(row["bracketed"] == row["durations"])
         numbers = (row["tokens"], row["tokens_low"], row["tokens_high"])
-        yield Entry("tokens", name, "124M, by schedule", *numbers, bracketed=whole)
+        yield Entry("tokens", name, "by schedule", *numbers, bracketed=whole)
 
 
 def _durations(durations: pd.DataFrame) -> Iterator[Entry]:
-    """Ours along tokens, nothing following the duration, with QK norm: as the public runs have it."""
+    """Ours along tokens with QK norm, where only η follows the duration."""
     fixed = durations[(durations["co_scaled"] == "none") & durations["qk_norm"]]
     for _, row in fixed.iterrows():
         numbers = (-row["gamma"], -row["gamma_high"], -row["gamma_low"])
-        name = f"ours, {row['schedule'].replace('wsd', 'WSD')}"
+        name = f"ours, {str(row['schedule']).replace('wsd', 'WSD')}"
         yield Entry("tokens", name, _OURS, *numbers, bracketed=bool(row["bracketed"]))
 
 

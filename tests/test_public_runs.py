@@ -55,7 +55,7 @@ BELOW = {"batch": 0.75, "tokens": -0.3, "size": -0.5}
 ABOVE = {"batch": 0.0, "tokens": 0.25, "size": -0.8}
 BEND = 18.5
 """log2 of the batch size at which the planes meet, at 2³⁴ tokens and 2²⁸ parameters."""
-TABLES = ("exponents", "cells", "regret", "schedules", "gains")
+TABLES = ("exponents", "cells", "regret", "laws", "schedules", "gains")
 
 
 def rate(size, tokens, batch, below=BELOW, above=ABOVE):
@@ -167,6 +167,8 @@ def test_a_grid_without_two_sides_is_one_plane(cells):
     found = fit_two_planes(few)
     np.testing.assert_array_equal(found.below, found.above)
     assert isinstance(found, TwoPlanes)
+    with pytest.raises(ConfigError, match=r"10 of 10 cells .* expected at least 16"):
+        Grid.of([cell for cell in cells if cell.curve.bracketed][:10])
 
 
 def test_intervals_are_wider_where_groups_are_few():
@@ -202,9 +204,7 @@ def test_regret_is_what_the_wrong_exponent_costs():
     batch = table[table["grows"] == "batch"].set_index("rule")["regret"]
     assert batch["D^−0.3"] == batch["none"]
     assert (table["regret_low"] <= table["regret_high"]).all()
-    (pair,) = [
-        p for p in upward(fit_cells(runs)) if p.target.batch == p.source.batch == 2.0**20.75
-    ]
+    (pair,) = [p for p in upward(fit_cells(runs)) if p.target.batch == p.source.batch == 2.0**20.75]
     assert pair.octaves == (0, 2)
     cost = pair.target.regret(pair.source.curve.log2 - 1.0)
     assert cost == pytest.approx(CURVATURE * 1.5**2 - 0.002 * 1.5**3, abs=0.004)

@@ -6,9 +6,9 @@ Clone what is to be read; a folder that is not named is looked for where these l
     git clone https://github.com/fabian-sp/lr-scheduling public_runs/lr-scheduling
     git clone https://github.com/thu-yao-01-luo/MultiPowerLaw public_runs/MultiPowerLaw
 
-What is not there is left out with a line that says so; a folder that is named must be there, and one
-of them at least. Exit code 2 if not. `--commit` replaces the tables in analysis/results, which have
-derived numbers alone, and needs all three.
+What is not there is left out with a line that says so; a folder that is named must be there, and
+one of them at least. Exit code 2 if not. `--commit` replaces the tables in analysis/results, which
+have derived numbers alone, and needs all three.
 """
 
 from __future__ import annotations
@@ -39,12 +39,12 @@ from analysis.public_runs.sources import (
     read_schedules,
 )
 from analysis.public_runs.tables import grid_tables, schedules_table
-from analysis.report import Columns, format_interval, print_tables, readable
+from analysis.report import Columns, print_tables, readable
 from analysis.tables import write_table
 from paper_repro.errors import ConfigError
 
 Tables = dict[str, pd.DataFrame]
-"""By name: `exponents`, `cells`, `regret`, `schedules`, `gains`."""
+"""By name: `exponents`, `cells`, `regret`, `laws`, `schedules`, `gains`."""
 
 
 def _step_law(clone: Path) -> Tables:
@@ -109,8 +109,8 @@ def _clones(options: argparse.Namespace) -> dict[Source, Path]:
     if not found:
         raise missing[0]
     if not options.json:
-        for error in missing:
-            print(f"left out: {error}", file=sys.stderr)
+        for reason in missing:
+            print(f"left out: {reason}", file=sys.stderr)
     return found
 
 
@@ -130,8 +130,12 @@ def as_json(tables: Tables) -> dict[str, Any]:
     for _, row in tables.get("regret", pd.DataFrame()).iterrows():
         place = found[row["data"]].setdefault("regret", {}).setdefault(row["grows"], {})
         place[row["rule"]] = _triple(row, "regret")
+    for _, row in tables.get("laws", pd.DataFrame()).iterrows():
+        targets = f"compute above {row['compute_min']:g}"
+        place = found[row["data"]].setdefault("laws", {}).setdefault(targets, {})
+        place[row["law"]] = _triple(row, "regret")
     for data, cells in tables["cells"].groupby("data") if "cells" in tables else ():
-        found[data] |= {"cells": len(cells), "bracketed": int(cells["bracketed"].sum())}
+        found[str(data)] |= {"cells": len(cells), "bracketed": int(cells["bracketed"].sum())}
     if "schedules" in tables:
         kept = ["model", "schedule", "cooldown", "share", "durations", "bracketed", "verdict"]
         found["lr_scheduling"] = [
@@ -176,8 +180,24 @@ REGRET: Columns = {
     "rule": "rule",
     "pairs": "pairs",
     "regret (nats)": ("regret", 4),
+    "verdict": "verdict",
     "over 0.02": lambda row: f"{row['over']:.0%}",
     "diverged": lambda row: f"{row['diverged']:.0%}",
+}
+LAWS: Columns = {
+    "data": "data",
+    "compute over the base's": lambda row: (
+        f"{row['compute_min']:g} to {row['compute_max']:g}".replace("to inf", "and more")
+    ),
+    "law": "law",
+    "source": lambda row: row["law_source"] if isinstance(row["law_source"], str) else "",
+    "kind": "kind",
+    "cells": "cells",
+    "regret (nats)": ("regret", 4),
+    "more than the first": ("more", 4),
+    "verdict": "verdict",
+    "over 0.02": lambda row: f"{row['over']:.0%}",
+    "octaves too high": lambda row: f"{row['off']:+.2f}".replace("-", "−"),
 }
 SCHEDULES: Columns = {
     "model": "model",
@@ -203,6 +223,7 @@ def readable_tables(tables: Tables) -> Tables:
     shown = {
         "exponents": ("log2 η* as two planes in log2 of batch, tokens and size", EXPONENTS, 4),
         "regret": ("Carrying a rate from cell to cell", REGRET, 3),
+        "laws": ("Laws of the optimum at held-out cells, farthest first", LAWS, 3),
         "schedules": ("Token exponent of η* by the share that decays", SCHEDULES, 4),
         "gains": ("MultiPowerLaw: one peak rate, so no exponent; what decaying gains", GAINS, 2),
     }

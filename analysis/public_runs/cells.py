@@ -22,6 +22,8 @@ from paper_repro.statistics import CONFIDENCE, UNKNOWN, Interval
 #: Nats above the least loss of a cell from which a run counts as diverged.
 DIVERGED = 0.5
 
+_NUMBERS = ["size", "width", "depth", "tokens", "batch"]
+
 
 @dataclass(frozen=True, eq=False)
 class Cell:
@@ -72,14 +74,16 @@ def fit_cells(runs: pd.DataFrame) -> list[Cell]:
     Raises:
         ConfigError: two runs of a cell have the same learning rate.
     """
-    keys, curves = [], []
-    for key, rows in runs.groupby(["model", "size", "width", "depth", "tokens", "batch"]):
-        keys.append(key)
-        curves.append(fit_curve(rows, f"model {key[0]}, {key[4]:.3g} tokens, batch {key[5]:.3g}"))
+    curves, keys = [], []
+    for _, rows in runs.groupby(["model", *_NUMBERS]):
+        model, numbers = str(rows["model"].iloc[0]), rows[_NUMBERS].iloc[0].to_dict()
+        name = f"model {model}, {numbers['tokens']:.3g} tokens, batch {numbers['batch']:.3g}"
+        curves.append(fit_curve(rows, name))
+        keys.append((model, numbers))
     noise = noise_of(curves)
     return [
-        Cell(*key, curve, noise * leverage(curve))
-        for key, curve in zip(keys, curves, strict=True)
+        Cell(model, **numbers, curve=curve, error=noise * leverage(curve))
+        for (model, numbers), curve in zip(keys, curves, strict=True)
     ]
 
 
@@ -110,7 +114,7 @@ def leverage(curve: FittedCurve) -> float:
         return math.nan
     x: Floats = curve.log2_lr[curve.window.points]
     design = np.vander(x - curve.log2, 3)
-    _, slope, curvature = curve.parabola.convert().coef
+    _, slope, curvature = map(float, curve.parabola.convert().coef)
     slope += 2 * curvature * curve.log2  # at the optimum: 0, unless it is clipped
     gradient = np.array([slope / (2 * curvature**2), -1 / (2 * curvature), 0.0])
     return float(np.sqrt(gradient @ np.linalg.inv(design.T @ design) @ gradient))

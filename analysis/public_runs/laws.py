@@ -19,9 +19,10 @@ from typing import Literal, NamedTuple
 import numpy as np
 import pandas as pd
 
-from analysis.optimum import fit_optimum
+from analysis.optimum import Floats, fit_optimum
 from analysis.public_runs.cells import Cell
 from analysis.public_runs.regimes import Grid, fit_two_planes, plane
+from analysis.public_runs.regret import regret_verdict
 from analysis.transfer import REGRET_TOLERANCE
 from paper_repro.statistics import over_seeds
 
@@ -46,9 +47,7 @@ class Recipe(NamedTuple):
 
 def _absolute(name: str, source: str, rate: Callable[[float, float], float]) -> Recipe:
     """A formula of size N and tokens D."""
-    return Recipe(
-        name, source, "absolute", lambda cell, _: math.log2(rate(cell.size, cell.tokens))
-    )
+    return Recipe(name, source, "absolute", lambda cell, _: math.log2(rate(cell.size, cell.tokens)))
 
 
 def _transfer(name: str, source: str, **exponents: float) -> Recipe:
@@ -69,12 +68,8 @@ RECIPES = (
     _absolute("DeepSeek", "2401.02954", lambda n, d: 0.3118 * (6 * n * d) ** -0.125),
     _absolute("Porian et al.", "2406.19146", lambda n, d: 3.7 * n**-0.36),
     _transfer("none", ""),
-    _transfer(
-        "Complete(d)P, α = 1", "2512.22382", width=-1.0, depth=0.0, tokens=-0.5, batch=0.5
-    ),
-    _transfer(
-        "Complete(d)P, α = ½", "2512.22382", width=-1.0, depth=-0.5, tokens=-0.5, batch=0.5
-    ),
+    _transfer("Complete(d)P, α = 1", "2512.22382", width=-1.0, depth=0.0, tokens=-0.5, batch=0.5),
+    _transfer("Complete(d)P, α = ½", "2512.22382", width=-1.0, depth=-0.5, tokens=-0.5, batch=0.5),
     _transfer("√(B/D)", "2512.22382", tokens=-0.5, batch=0.5),
     _transfer("Everett et al., full alignment", "2407.05872", width=-1.0),
     _transfer("Everett et al., no alignment", "2407.05872", width=-0.5),
@@ -87,17 +82,20 @@ def laws_table(cells: Sequence[Cell]) -> pd.DataFrame:
     """The mean regret of every recipe, farthest targets first, least regret first.
 
     Columns: `compute_min` and `compute_max`, over the base's; `law`, `law_source`, `kind`; `cells`
-    and `groups` that are targets; `regret` with its interval over groups (nats); `over`, the share
-    of cells above 0.02 nats; `off`, the mean octaves by which the rate is too high.
+    and `groups` that are targets; `regret`, the mean over groups (nats), and `more`, by how much it
+    is above that of the first law, paired by group, both with intervals; `verdict` on the regret;
+    `over`, the share of cells above 0.02 nats; `off`, the mean octaves by which the rate is too
+    high.
     """
     used = [cell for cell in cells if cell.curve.bracketed]
     base = base_cell(used)
     rows = []
     for low, high in RANGES:
         some = [cell for cell in used if low < compute(cell) / compute(base) <= high]
-        found = [_row(recipe, base, some) for recipe in (*RECIPES, *fitted(used, base))]
-        found.sort(key=lambda row: float(str(row["regret"])))
-        rows += [{"compute_min": low, "compute_max": high, **row} for row in found]
+        tried = [_Tried.of(recipe, base, some) for recipe in (*RECIPES, *fitted(used, base))]
+        tried.sort(key=lambda each: float(each.by_group.mean()))
+        bounds = {"compute_min": low, "compute_max": high}
+        rows += [bounds | each.row(tried[0]) for each in tried]
     return pd.DataFrame(rows)
 
 
@@ -125,17 +123,35 @@ def fitted(cells: Sequence[Cell], base: Cell) -> tuple[Recipe, ...]:
     )
 
 
-def _row(recipe: Recipe, base: Cell, cells: Sequence[Cell]) -> dict[str, object]:
-    rates = np.array([recipe.rate(cell, base) for cell in cells])
-    costs = pd.Series([cell.regret(rate) for cell, rate in zip(cells, rates, strict=True)])
-    groups = costs.groupby([str(cell.group) for cell in cells]).mean()
-    return {
-        "law": recipe.name,
-        "law_source": recipe.source,
-        "kind": recipe.kind,
-        "cells": len(cells),
-        "groups": len(groups),
-        **over_seeds(groups.tolist()).columns("regret"),
-        "over": float((costs > REGRET_TOLERANCE).mean()),
-        "off": float(np.mean(rates - [cell.curve.log2 for cell in cells])),
-    }
+class _Tried(NamedTuple):
+    """A recipe at targets."""
+
+    recipe: Recipe
+    costs: Floats
+    """Nats (cells,)."""
+    off: Floats
+    """Octaves (cells,)."""
+    by_group: pd.Series
+    """Mean costs."""
+
+    @classmethod
+    def of(cls, recipe: Recipe, base: Cell, cells: Sequence[Cell]) -> _Tried:
+        rates = np.array([recipe.rate(cell, base) for cell in cells])
+        costs = np.array([cell.regret(rate) for cell, rate in zip(cells, rates, strict=True)])
+        by_group = pd.Series(costs).groupby([str(cell.group) for cell in cells]).mean()
+        return cls(recipe, costs, rates - [cell.curve.log2 for cell in cells], by_group)
+
+    def row(self, least: _Tried) -> dict[str, object]:
+        regret = over_seeds(self.by_group.tolist())
+        return {
+            "law": self.recipe.name,
+            "law_source": self.recipe.source,
+            "kind": self.recipe.kind,
+            "cells": len(self.costs),
+            "groups": len(self.by_group),
+            **regret.columns("regret"),
+            **over_seeds((self.by_group - least.by_group).tolist()).columns("more"),
+            "verdict": regret_verdict(regret),
+            "over": float((self.costs > REGRET_TOLERANCE).mean()),
+            "off": float(self.off.mean()),
+        }

@@ -19,6 +19,7 @@ from scipy import stats
 
 from analysis.optimum import Floats
 from analysis.public_runs.cells import Cell
+from paper_repro.errors import ConfigError
 from paper_repro.statistics import CONFIDENCE, Interval, over_seeds
 
 Bools = NDArray[np.bool_]
@@ -53,8 +54,17 @@ class Grid:
 
     @classmethod
     def of(cls, cells: Sequence[Cell]) -> Grid:
-        """Those of the cells whose optimum is bracketed."""
+        """Those of the cells whose optimum is bracketed.
+
+        Raises:
+            ConfigError: these are too few for two planes.
+        """
         used = [cell for cell in cells if cell.curve.bracketed]
+        if len(used) < 2 * _FEWEST:
+            raise ConfigError(
+                f"{len(used)} of {len(cells)} cells have a bracketed optimum: "
+                f"expected at least {2 * _FEWEST}"
+            )
         numbers = np.log2([[cell.size, cell.tokens, cell.batch] for cell in used])
         centre = numbers.mean(axis=0)
         names = sorted({cell.group for cell in used})
@@ -85,8 +95,7 @@ class Grid:
 
 def plane(grid: Grid) -> Floats:
     """Level and exponents of size, tokens and batch by least squares (4,)."""
-    found: Floats = np.linalg.lstsq(grid.design, grid.optima, rcond=None)[0]
-    return found
+    return np.asarray(np.linalg.lstsq(grid.design, grid.optima, rcond=None)[0], np.float64)
 
 
 @dataclass(frozen=True, eq=False)

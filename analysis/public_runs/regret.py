@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from itertools import permutations
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -14,6 +14,8 @@ from analysis.public_runs.cells import DIVERGED, Cell
 from analysis.public_runs.regimes import Grid, TwoPlanes, fit_two_planes, inflated
 from analysis.transfer import REGRET_TOLERANCE
 from paper_repro.statistics import Interval
+
+RegretVerdict = Literal["free", "costs", "not decided"]
 
 FITTED = "fitted"
 #: Exponents of batch and tokens of the rules that know no grid.
@@ -54,9 +56,9 @@ def upward_pairs(cells: Sequence[Cell]) -> list[Pair]:
 def regret_table(cells: Sequence[Cell]) -> pd.DataFrame:
     """The mean regret of each rule, by what grows.
 
-    Columns: `grows` (`batch`, `tokens`, `both` or `any`), `rule`, `pairs`, `regret` with its interval
-    (nats), `over` (the share of pairs above the tolerance of 0.02 nats), `diverged` (the share cut
-    at 0.5).
+    Columns: `grows` (`batch`, `tokens`, `both` or `any`), `rule`, `pairs`, `regret` with its
+    interval (nats) and `verdict` (`free` below the tolerance of 0.02 nats, `costs` above), `over`
+    (the share of pairs above the tolerance), `diverged` (the share cut at 0.5).
     """
     pairs = upward_pairs(cells)
     costs = pd.DataFrame(
@@ -71,17 +73,26 @@ def regret_table(cells: Sequence[Cell]) -> pd.DataFrame:
     for grows in ("batch", "tokens", "both", "any"):
         some = costs if grows == "any" else costs[costs["grows"] == grows]
         for rule in (*RULES, FITTED):
+            mean = mean_regret(some, rule)
             rows.append(
                 {
                     "grows": grows,
                     "rule": rule,
                     "pairs": len(some),
-                    **mean_regret(some, rule).columns("regret"),
+                    **mean.columns("regret"),
+                    "verdict": regret_verdict(mean),
                     "over": float((some[rule] > REGRET_TOLERANCE).mean()),
                     "diverged": float((some[rule] >= DIVERGED).mean()),
                 }
             )
     return pd.DataFrame(rows)
+
+
+def regret_verdict(regret: Interval) -> RegretVerdict:
+    """Whether a mean regret is within the tolerance; an unknown interval decides nothing."""
+    if regret.high < REGRET_TOLERANCE:
+        return "free"
+    return "costs" if regret.low > REGRET_TOLERANCE else "not decided"
 
 
 Shift = Callable[[Pair], float]

@@ -1,8 +1,9 @@
 """How the best learning rate falls with tokens, by the share of the run that decays.
 
-Of a schedule (its kind, the form and the share of its decay) there are loss curves over the learning
-rate at several durations, of three to five rates each: too few for a parabola a curve. So curves
-share their shape. With x the log2 of the rate, d that of the tokens less its mean, for schedule s,
+Of a schedule (its kind, the form and the share of its decay) there are loss curves over the
+learning rate at several durations, of three to five rates each: too few for a parabola a curve. So
+curves share their shape. With x the log2 of the rate, d that of the tokens less its mean, for
+schedule s,
 
     loss = level(s, d) + c z² + e z³,   z = x − (m(s) + t(s) d)
 
@@ -12,20 +13,31 @@ squares and the residuals (Student's t).
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 from scipy import stats
-from scipy.optimize import least_squares
+from scipy.optimize import OptimizeResult, least_squares
 
-from analysis.optimum import Floats, fit_optimum
-from analysis.public_runs.cells import DIVERGED
+from analysis.optimum import FittedCurve, Floats
+from analysis.public_runs.cells import fit_curve
 from paper_repro.errors import ConfigError
 from paper_repro.statistics import CONFIDENCE, Interval
 
-SCHEDULE = ["model", "schedule", "cooldown", "share"]
+
+class Name(NamedTuple):
+    """What a schedule is: columns of its runs."""
+
+    model: str
+    schedule: str
+    cooldown: str
+    share: float
+
+
 #: Octaves around the lowest point of a curve within which points are fitted.
 WINDOW = 2.0
 
@@ -34,8 +46,7 @@ WINDOW = 2.0
 class SchedulesFit:
     """The joint fit of all schedules."""
 
-    names: tuple[tuple[str, str, str, float], ...]
-    """Of the schedules, by the columns `SCHEDULE`."""
+    names: tuple[Name, ...]
     exponents: Floats
     """Of the tokens (schedules,)."""
     covariance: Floats
@@ -59,7 +70,7 @@ class SchedulesFit:
         """One row a schedule: `tokens` exponent with its interval, `durations`, `bracketed`."""
         return pd.DataFrame(
             {
-                **dict(zip(SCHEDULE, name, strict=True)),
+                **name._asdict(),
                 "shortest": min(self.durations[number]),
                 "longest": max(self.durations[number]),
                 "durations": len(self.durations[number]),
@@ -75,12 +86,23 @@ class SchedulesFit:
         By generalised least squares over the schedules of this kind.
         """
         used = [n for n, name in enumerate(self.names) if name[1:3] == (schedule, cooldown)]
-        design = np.array([[1.0, self.names[n][3]] for n in used])
+        design = np.array([[1.0, self.names[n].share] for n in used])
         precision = np.linalg.inv(self.covariance[np.ix_(used, used)])
         solve = np.linalg.inv(design.T @ precision @ design) @ design.T @ precision
         weights = np.zeros(len(self.names))
         weights[used] = solve[1]
         return self.interval(weights)
+
+
+class _Curve(NamedTuple):
+    """One duration of a schedule."""
+
+    name: Name
+    tokens: float
+    x: Floats
+    """log2 of the rates near the lowest point."""
+    losses: Floats
+    whole: FittedCurve
 
 
 def fit_schedules(runs: pd.DataFrame) -> SchedulesFit:
@@ -92,57 +114,64 @@ def fit_schedules(runs: pd.DataFrame) -> SchedulesFit:
     Raises:
         ConfigError: there are none.
     """
-    curves = []
-    for key, rows in runs.groupby([*SCHEDULE, "tokens"]):
-        rows = rows.sort_values("lr")
-        x, y = np.log2(rows["lr"].to_numpy(float)), rows["loss"].to_numpy(float)
-        y = np.where(y < np.nanmin(y) + DIVERGED, y, np.inf)
-        near = np.isfinite(y) & (np.abs(x - x[int(np.argmin(y))]) <= WINDOW + 1e-9)
-        if near.sum() >= 3:
-            curves.append((key[:-1], float(key[-1]), x[near], y[near], fit_optimum(x, y)))
-    several = [key for key in dict.fromkeys(c[0] for c in curves) if _count(curves, key) > 1]
-    curves = [curve for curve in curves if curve[0] in several]
+    curves = _curves(runs)
+    counts = Counter(curve.name for curve in curves)
+    curves = [curve for curve in curves if counts[curve.name] > 1]
     if not curves:
         raise ConfigError("no schedule has two durations with three learning rates each")
-    found, freedom = _fit(several, curves)
+    names = tuple(dict.fromkeys(curve.name for curve in curves))
+    found = _least_squares(names, curves)
+    freedom = sum(len(curve.x) for curve in curves) - len(curves) - len(found.x)
     residual = float(np.sqrt(2 * found.cost / freedom))
     covariance = np.linalg.inv(found.jac.T @ found.jac) * residual**2
-    which = slice(len(several), 2 * len(several))
+    exponents = slice(len(names), 2 * len(names))
     return SchedulesFit(
-        tuple(several),
-        found.x[which],
-        covariance[which, which],
+        names,
+        found.x[exponents],
+        covariance[exponents, exponents],
         freedom,
         residual,
-        tuple(sum(c[4].bracketed for c in curves if c[0] == key) for key in several),
-        tuple(tuple(c[1] for c in curves if c[0] == key) for key in several),
+        tuple(sum(c.whole.bracketed for c in curves if c.name == name) for name in names),
+        tuple(tuple(c.tokens for c in curves if c.name == name) for name in names),
     )
 
 
-def _count(curves: Sequence[tuple], key: tuple) -> int:  # type: ignore[type-arg]
-    return sum(curve[0] == key for curve in curves)
+def _curves(runs: pd.DataFrame) -> list[_Curve]:
+    """All curves with three rates that did not diverge near their lowest point."""
+    curves = []
+    for _, rows in runs.groupby([*Name._fields, "tokens"]):
+        first = rows.iloc[0]
+        texts = (str(first[each]) for each in Name._fields[:3])
+        name, tokens = Name(*texts, share=float(first["share"])), float(first["tokens"])
+        whole = fit_curve(rows, f"{name}, {tokens:.3g} tokens")
+        x, losses = whole.log2_lr, whole.losses
+        near = np.isfinite(losses) & (np.abs(x - x[int(np.argmin(losses))]) <= WINDOW + 1e-9)
+        if near.sum() >= 3:
+            curves.append(_Curve(name, tokens, x[near], losses[near], whole))
+    return curves
 
 
-def _fit(several, curves):  # type: ignore[no-untyped-def]
-    tokens = np.log2([curve[1] for curve in curves])
+def _least_squares(names: Sequence[Name], curves: Sequence[_Curve]) -> OptimizeResult:
+    """The optima of all schedules, then their exponents, then c and e; levels are eliminated."""
+    tokens = np.log2([curve.tokens for curve in curves])
     octaves = tokens - tokens.mean()
-    which = np.concatenate([np.full(len(c[2]), k) for k, c in enumerate(curves)])
-    schedule = np.array([several.index(curve[0]) for curve in curves])
-    x, y = (np.concatenate([curve[k] for curve in curves]) for k in (2, 3))
-    n = len(several)
-    counts = np.bincount(which)
+    counts = np.array([len(curve.x) for curve in curves])
+    which = np.repeat(np.arange(len(curves)), counts)
+    schedule = np.array([names.index(curve.name) for curve in curves])
+    x = np.concatenate([curve.x for curve in curves])
+    losses = np.concatenate([curve.losses for curve in curves])
 
     def residuals(vector: Floats) -> Floats:
-        optimum = (vector[:n][schedule] + vector[n : 2 * n][schedule] * octaves)[which]
-        z = x - optimum
-        shape = vector[-2] * z**2 + vector[-1] * z**3 - y
-        level = np.bincount(which, shape) / counts  # of each curve: its own, by least squares
-        return shape - level[which]
+        optima, exponents = vector[:-2].reshape(2, -1)
+        z = x - (optima[schedule] + exponents[schedule] * octaves)[which]
+        left: Floats = vector[-2] * z**2 + vector[-1] * z**3 - losses
+        left -= (np.bincount(which, left) / counts)[which]
+        return left
 
-    lowest = np.array([c[4].log2 for c in curves])
-    centres = [lowest[schedule == k].mean() for k in range(n)]
-    found = least_squares(residuals, [*centres, *[-0.3] * n, 0.03, 0.0], x_scale="jac")
-    return found, len(y) - len(curves) - 2 * n - 2
+    lowest = np.array([curve.whole.log2 for curve in curves])
+    optima = [lowest[schedule == number].mean() for number in range(len(names))]
+    start = [*optima, *[-0.3] * len(names), 0.03, 0.0]
+    return least_squares(residuals, start, x_scale="jac")
 
 
 def decay_gains(curves: pd.DataFrame) -> pd.DataFrame:

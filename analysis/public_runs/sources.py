@@ -127,10 +127,10 @@ def read_schedules(clone: Path) -> pd.DataFrame:
     """The runs of lr-scheduling, each training once.
 
     Returns:
-        One row a run: `model` (parameters and data), `schedule` (`wsd` or `cosine`), `cooldown` (its
-        form; of cosine, the share of the peak at which it ends), `share` of the steps that decays (of
-        cosine 1, warm-up aside), `steps`, `tokens`, `lr` (peak), `loss` (final validation loss, nats). A training that was
-        published twice is one row, with the mean loss.
+        One row a run: `model` (parameters and data), `schedule` (`wsd` or `cosine`), `cooldown`
+        (its form; of cosine, the share of the peak at which it ends), `share` of the steps that
+        decays (of cosine 1, warm-up aside), `steps`, `tokens`, `lr` (peak), `loss` (final
+        validation loss, nats). A training that was published twice is one row, with the mean loss.
     """
     folder = LR_SCHEDULING.folder(clone)
     paths = sorted(folder.rglob("*.json"))
@@ -138,7 +138,7 @@ def read_schedules(clone: Path) -> pd.DataFrame:
         raise ConfigError(f"{folder}: no runs there (*.json)")
     runs = pd.DataFrame([row for path in paths if (row := _read_run(path))])
     keys = [name for name in runs if name != "loss"]
-    return runs.groupby(keys, as_index=False)["loss"].mean()
+    return runs.groupby(keys, as_index=False).agg(loss=("loss", "mean"))
 
 
 def _read_run(path: Path) -> dict[str, Any] | None:

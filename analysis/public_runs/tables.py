@@ -1,4 +1,4 @@
-"""What public runs say, as the tables in `results/`: exponents, cells, regret, schedules."""
+"""What public runs say, as the tables in `results/`: exponents, cells, regret, laws, schedules."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import pandas as pd
 
 from analysis.public_runs.best_batch import best_batch_exponents, best_batches
 from analysis.public_runs.cells import Cell, fit_cells
+from analysis.public_runs.laws import laws_table
 from analysis.public_runs.regimes import (
     Grid,
     authors_exponents,
@@ -39,7 +40,7 @@ def drift_verdict(exponent: Interval, rule: float) -> TransferVerdict:
         return "not decided"
     if low > DRIFT_TOLERANCE or high < -DRIFT_TOLERANCE:
         return "fails"
-    return "holds" if -DRIFT_TOLERANCE <= low and high <= DRIFT_TOLERANCE else "not decided"
+    return "holds" if low >= -DRIFT_TOLERANCE and high <= DRIFT_TOLERANCE else "not decided"
 
 
 def grid_exponents(cells: Sequence[Cell]) -> pd.DataFrame:
@@ -107,6 +108,7 @@ def grid_tables(runs: pd.DataFrame, data: str) -> dict[str, pd.DataFrame]:
         "exponents": grid_exponents(cells),
         "cells": cells_table(cells),
         "regret": regret_table(cells),
+        "laws": laws_table(cells),
     }
     for table in made.values():
         table.insert(0, "data", data)
@@ -127,6 +129,6 @@ def schedules_table(fit: SchedulesFit) -> pd.DataFrame:
         for _, row in table.iterrows()
     ]
     table = table.assign(rule=rule, verdict=pd.Series(verdicts).where(whole, "not decided"))
-    slope = {"model": "slope", "schedule": "wsd", "cooldown": "linear"}
-    slope |= fit.slope("wsd", "linear").columns("tokens")
+    change = fit.slope("wsd", "linear").columns("tokens")
+    slope = {"model": "slope", "schedule": "wsd", "cooldown": "linear", **change}
     return pd.concat([table, pd.DataFrame([slope])], ignore_index=True)
