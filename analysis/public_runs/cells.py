@@ -76,7 +76,8 @@ def fit_cells(runs: pd.DataFrame) -> list[Cell]:
     """
     curves, keys = [], []
     for _, rows in runs.groupby(["model", *_NUMBERS]):
-        model, numbers = str(rows["model"].iloc[0]), rows[_NUMBERS].iloc[0].to_dict()
+        model, first = str(rows["model"].iloc[0]), rows.iloc[0]
+        numbers = {each: float(first[each]) for each in _NUMBERS}
         name = f"model {model}, {numbers['tokens']:.3g} tokens, batch {numbers['batch']:.3g}"
         curves.append(fit_curve(rows, name))
         keys.append((model, numbers))

@@ -141,13 +141,13 @@ def _curves(runs: pd.DataFrame) -> list[_Curve]:
     curves = []
     for _, rows in runs.groupby([*Name._fields, "tokens"]):
         first = rows.iloc[0]
-        texts = (str(first[each]) for each in Name._fields[:3])
-        name, tokens = Name(*texts, share=float(first["share"])), float(first["tokens"])
+        model, schedule, cooldown = (str(first[each]) for each in Name._fields[:3])
+        name, tokens = Name(model, schedule, cooldown, float(first["share"])), first["tokens"]
         whole = fit_curve(rows, f"{name}, {tokens:.3g} tokens")
         x, losses = whole.log2_lr, whole.losses
         near = np.isfinite(losses) & (np.abs(x - x[int(np.argmin(losses))]) <= WINDOW + 1e-9)
         if near.sum() >= 3:
-            curves.append(_Curve(name, tokens, x[near], losses[near], whole))
+            curves.append(_Curve(name, float(tokens), x[near], losses[near], whole))
     return curves
 
 
