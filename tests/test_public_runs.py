@@ -9,6 +9,7 @@ import json
 import math
 import os
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ from support.numbers import assert_same_numbers
 from analysis.load import COMMITTED_RESULTS as RESULTS
 from analysis.public_runs.best_batch import best_batch_exponents, best_batches
 from analysis.public_runs.cells import fit_cells
-from analysis.public_runs.laws import base_cell, compute, laws_table
+from analysis.public_runs.laws import base_cell, compute, fitted, laws_table
 from analysis.public_runs.regimes import (
     Grid,
     TwoPlanes,
@@ -244,6 +245,26 @@ def test_laws_are_ranked_at_targets_that_no_fit_has_seen(cells):
         ("Everett et al., no alignment", base.curve.log2 - wider / 2),
     ):
         assert far.loc[law, "off"] == pytest.approx(rate - optimum), law
+
+
+def moved(cell):
+    """The same cell with its optimum three octaves up."""
+    return replace(cell, curve=replace(cell.curve, log2=cell.curve.log2 + 3))
+
+
+def test_fits_do_not_see_what_they_predict(cells):
+    """Targets with other optima: a held-out prediction is the same."""
+    used = [cell for cell in cells if cell.curve.bracketed]
+    base = base_cell(used)
+    far = [cell for cell in used if compute(cell) > 8 * compute(base)]
+    others = [moved(cell) if cell in far else cell for cell in used]
+    for one, other in zip(fitted(used, base), fitted(others, base), strict=True):
+        assert one.rate(far[0], base) == pytest.approx(other.rate(far[0], base), abs=1e-9)
+    target = used[-1]
+    others = [moved(cell) if cell.group == target.group else cell for cell in used]
+    pair = next(p for p in upward_pairs(used) if p.target is target and p.grows == "both")
+    one, other = (shifts(some)[FITTED](pair) for some in (used, others))
+    assert one == pytest.approx(other, abs=1e-9)
 
 
 def schedule_runs(noise=0.0005, rates=(-11.0, -10.0, -9.0, -8.0)):
