@@ -216,7 +216,15 @@ def test_regret_is_what_the_wrong_exponent_costs(cells):
 
 def test_laws_are_ranked_at_targets_that_no_fit_has_seen(cells):
     """√(B/D) has the wrong exponents, planes the right ones; a base near its best batch."""
-    table = laws_table(cells)
+    both = laws_table(cells)
+    batches = both[(both["predicts"] == "batch") & (both["compute_min"] == 16)].set_index("law")
+    assert batches.index[0] == "one plane"
+    assert batches.loc["one plane", "off"] == pytest.approx(0, abs=0.2)
+    assert batches.loc["none", "off"] < -0.5  # the best batch goes as D^0.6
+    assert batches.loc["none", "regret"] == pytest.approx(
+        0.01 * batches.loc["none", "off"] ** 2, rel=0.4
+    )
+    table = both[both["predicts"] == "rate"]
     assert list(table["compute_min"].unique()) == [16, 8]
     base = base_cell(cells)
     assert (base.size, base.tokens) == (2.0**27, 2.0**32)

@@ -132,8 +132,8 @@ def as_json(tables: Tables) -> dict[str, Any]:
         place[row["rule"]] = _triple(row, "regret")
     for _, row in tables.get("laws", pd.DataFrame()).iterrows():
         targets = f"compute above {row['compute_min']:g}"
-        place = found[row["data"]].setdefault("laws", {}).setdefault(targets, {})
-        place[row["law"]] = _triple(row, "regret")
+        laws = found[row["data"]].setdefault("laws", {}).setdefault(row["predicts"], {})
+        laws.setdefault(targets, {})[row["law"]] = _triple(row, "regret")
     for data, cells in tables["cells"].groupby("data") if "cells" in tables else ():
         found[str(data)] |= {"cells": len(cells), "bracketed": int(cells["bracketed"].sum())}
     if "schedules" in tables:
@@ -186,6 +186,7 @@ REGRET: Columns = {
 }
 LAWS: Columns = {
     "data": "data",
+    "predicts": "predicts",
     "compute over the base's": lambda row: (
         f"{row['compute_min']:g} to {row['compute_max']:g}".replace("to inf", "and more")
     ),
@@ -223,7 +224,7 @@ def readable_tables(tables: Tables) -> Tables:
     shown = {
         "exponents": ("log2 η* as two planes in log2 of batch, tokens and size", EXPONENTS, 4),
         "regret": ("Carrying a rate from cell to cell", REGRET, 3),
-        "laws": ("Laws of the optimum at held-out cells, farthest first", LAWS, 3),
+        "laws": ("Laws of the optimum at held-out cells, farthest first", LAWS, 4),
         "schedules": ("Token exponent of η* by the share that decays", SCHEDULES, 4),
         "gains": ("MultiPowerLaw: one peak rate, so no exponent; what decaying gains", GAINS, 2),
     }

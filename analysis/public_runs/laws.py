@@ -1,4 +1,4 @@
-"""Which recipe for the learning rate costs least at cells that it has not seen?
+"""Which recipe for the learning rate costs least at cells that it has not seen, which for the batch?
 
 Recipes of three kinds predict the best rate of targets in a grid. *Absolute* laws know a formula.
 *Transfers* start from the best rate of one cell, the base: of the (model, tokens) with the least
@@ -8,6 +8,8 @@ from all recipes but Step Law's, which was fitted to this very grid.
 
 Grids have one learning rate for all tensors. So a transfer in width or depth is that of the hidden
 weights, which have most of the parameters; the rules' other rows cannot be tried.
+
+For the best batch size the same is asked of each (model, tokens), at the best rate of each batch.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.optimum import Floats, fit_optimum
+from analysis.public_runs.best_batch import over_batches
 from analysis.public_runs.cells import Cell
 from analysis.public_runs.regimes import Grid, fit_two_planes, plane
 from analysis.public_runs.regret import regret_verdict
@@ -32,6 +35,7 @@ Kind = Literal["absolute", "transfer", "fitted"]
 SEEN = 8.0
 #: Targets by their compute over the base's, farthest first.
 RANGES = ((16.0, math.inf), (SEEN, 16.0))
+_FEWEST_BATCHES = 5
 
 
 class Recipe(NamedTuple):
@@ -42,7 +46,8 @@ class Recipe(NamedTuple):
     """arXiv id, or whose it is."""
     kind: Kind
     rate: Callable[[Cell, Cell], float]
-    """log2 of the learning rate at a target, given the base (which absolute laws ignore)."""
+    """log2 of the learning rate, or of the batch size, at a target, given the base (which absolute
+    laws ignore)."""
 
 
 def _absolute(name: str, source: str, rate: Callable[[float, float], float]) -> Recipe:
@@ -77,26 +82,46 @@ RECIPES = (
     _transfer("D^−0.3", "Marin", tokens=-0.3),
 )
 
+BATCH_RECIPES = (
+    _absolute("Step Law", "2503.04715", lambda _, d: 0.58 * d**0.571),
+    _absolute("DeepSeek", "2401.02954", lambda n, d: 0.2920 * (6 * n * d) ** 0.3271),
+    _transfer("none", ""),
+    _transfer("√D", "", tokens=0.5),
+)
+
 
 def laws_table(cells: Sequence[Cell]) -> pd.DataFrame:
     """The mean regret of every recipe, farthest targets first, least regret first.
 
-    Columns: `compute_min` and `compute_max`, over the base's; `law`, `law_source`, `kind`; `cells`
-    and `groups` that are targets; `regret`, the mean over groups (nats), and `more`, by how much it
-    is above that of the first law, paired by group, both with intervals; `verdict` on the regret;
-    `over`, the share of cells above 0.02 nats; `off`, the mean octaves by which the rate is too
-    high.
+    Columns: `predicts` (`rate` or `batch`); `compute_min` and `compute_max`, over the base's; `law`,
+    `law_source`, `kind`; `cells` and `groups` that are targets; `regret`, the mean over groups
+    (nats), and `more`, by how much it is above that of the first law, paired by group, both with
+    intervals; `verdict` on the regret; `over`, the share of cells above 0.02 nats; `off`, the mean
+    octaves by which the prediction is too high.
     """
     used = [cell for cell in cells if cell.curve.bracketed]
     base = base_cell(used)
+    rows = _tried("rate", used, base, (*RECIPES, *fitted(used, base)))
+    batches = [each for each in over_batches(cells) if each.curve.bracketed]
+    if batches:
+        start = min(batches, key=compute)
+        rows += _tried("batch", batches, start, (*BATCH_RECIPES, *fitted_batch(batches, start)))
+    return pd.DataFrame(rows)
+
+
+def _tried(
+    predicts: str, cells: Sequence[Cell], base: Cell, recipes: Sequence[Recipe]
+) -> list[dict[str, object]]:
     rows = []
     for low, high in RANGES:
-        some = [cell for cell in used if low < compute(cell) / compute(base) <= high]
-        tried = [_Tried.of(recipe, base, some) for recipe in (*RECIPES, *fitted(used, base))]
+        some = [cell for cell in cells if low < compute(cell) / compute(base) <= high]
+        if not some:
+            continue
+        tried = [_Tried.of(recipe, base, some) for recipe in recipes]
         tried.sort(key=lambda each: float(each.by_group.mean()))
-        bounds = {"compute_min": low, "compute_max": high}
-        rows += [bounds | each.row(tried[0]) for each in tried]
-    return pd.DataFrame(rows)
+        place = {"predicts": predicts, "compute_min": low, "compute_max": high}
+        rows += [place | each.row(tried[0]) for each in tried]
+    return rows
 
 
 def compute(cell: Cell) -> float:
@@ -121,6 +146,25 @@ def fitted(cells: Sequence[Cell], base: Cell) -> tuple[Recipe, ...]:
         Recipe("one plane", "ours", "fitted", lambda cell, _: float((near.at([cell]) @ flat)[0])),
         Recipe("two planes", "ours", "fitted", lambda cell, _: float(bent(near.at([cell]))[0])),
     )
+
+
+def fitted_batch(batches: Sequence[Cell], base: Cell) -> tuple[Recipe, ...]:
+    """log2 of the best batch, linear in log2 of size and tokens, from what is near to the base.
+
+    None where that is fewer than `_FEWEST_BATCHES`.
+    """
+    near = [each for each in batches if compute(each) / compute(base) <= SEEN]
+    if len(near) < _FEWEST_BATCHES:
+        return ()
+    best = [each.curve.log2 for each in near]
+    law = np.linalg.lstsq(_powers(near), best, rcond=None)[0]
+    return (
+        Recipe("one plane", "ours", "fitted", lambda cell, _: float((_powers([cell]) @ law)[0])),
+    )
+
+
+def _powers(cells: Sequence[Cell]) -> Floats:
+    return np.array([[1.0, math.log2(cell.size), math.log2(cell.tokens)] for cell in cells])
 
 
 class _Tried(NamedTuple):
