@@ -1,9 +1,9 @@
 """The best batch size of each (model, tokens), and the best learning rate there.
 
 This is what the authors of arXiv 2503.04715 fit, B = 0.58·D^0.571 and η = 1.79·N^−0.713·D^0.307:
-where the loss is least over both. The best batch is the vertex of a parabola in log2 B through the least
-losses of the cells of a group (`analysis.optimum`). It is another thing than the batch size at which the exponents of
-the best rate change (`analysis.public_runs.regimes`).
+where the loss is least over both. The best batch is the vertex of a parabola in log2 B through the
+least losses of the cells of a group (`analysis.optimum`). It is another thing than the batch size
+at which the exponents of the best rate change (`analysis.public_runs.regimes`).
 """
 
 from __future__ import annotations

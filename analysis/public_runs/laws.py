@@ -1,4 +1,4 @@
-"""Which recipe for the learning rate costs least at cells that it has not seen, which for the batch?
+"""Which recipe for the learning rate, or for the batch, costs least at cells it has not seen?
 
 Recipes of three kinds predict the best rate of targets in a grid. *Absolute* laws know a formula.
 *Transfers* start from the best rate of one cell, the base: of the (model, tokens) with the least
@@ -93,11 +93,11 @@ BATCH_RECIPES = (
 def laws_table(cells: Sequence[Cell]) -> pd.DataFrame:
     """The mean regret of every recipe, farthest targets first, least regret first.
 
-    Columns: `predicts` (`rate` or `batch`); `compute_min` and `compute_max`, over the base's; `law`,
-    `law_source`, `kind`; `cells` and `groups` that are targets; `regret`, the mean over groups
-    (nats), and `more`, by how much it is above that of the first law, paired by group, both with
-    intervals; `verdict` on the regret; `over`, the share of cells above 0.02 nats; `off`, the mean
-    octaves by which the prediction is too high.
+    Columns: `predicts` (`rate` or `batch`); `compute_min` and `compute_max`, over the base's;
+    `law`, `law_source`, `kind`; `cells` and `groups` that are targets; `regret`, the mean over
+    groups (nats), and `more`, by how much it is above that of the first law, paired by group, both
+    with intervals; `verdict` on the regret; `over`, the share of cells above 0.02 nats; `off`, the
+    mean octaves by which the prediction is too high.
     """
     used = [cell for cell in cells if cell.curve.bracketed]
     base = base_cell(used)
@@ -151,7 +151,7 @@ def fitted(cells: Sequence[Cell], base: Cell) -> tuple[Recipe, ...]:
 def fitted_batch(batches: Sequence[Cell], base: Cell) -> tuple[Recipe, ...]:
     """log2 of the best batch, linear in log2 of size and tokens, from what is near to the base.
 
-    None where that is fewer than `_FEWEST_BATCHES`.
+    Nothing where that is fewer than `_FEWEST_BATCHES`.
     """
     near = [each for each in batches if compute(each) / compute(base) <= SEEN]
     if len(near) < _FEWEST_BATCHES:
