@@ -187,18 +187,17 @@ REGRET: Columns = {
 LAWS: Columns = {
     "data": "data",
     "predicts": "predicts",
-    "compute over the base's": lambda row: (
-        f"{row['compute_min']:g} to {row['compute_max']:g}".replace("to inf", "and more")
+    "compute": lambda row: (
+        f"over {row['compute_min']:g} ×"
+        if math.isinf(row["compute_max"])
+        else f"{row['compute_min']:g} to {row['compute_max']:g} ×"
     ),
     "law": "law",
-    "source": lambda row: row["law_source"] if isinstance(row["law_source"], str) else "",
-    "kind": "kind",
     "cells": "cells",
     "regret (nats)": ("regret", 4),
     "more than the first": ("more", 4),
-    "verdict": "verdict",
     "over 0.02": lambda row: f"{row['over']:.0%}",
-    "octaves too high": lambda row: f"{row['off']:+.2f}".replace("-", "−"),
+    "off": lambda row: f"{row['off']:+.2f}".replace("-", "−"),
 }
 SCHEDULES: Columns = {
     "model": "model",
@@ -224,7 +223,7 @@ def readable_tables(tables: Tables) -> Tables:
     shown = {
         "exponents": ("log2 η* as two planes in log2 of batch, tokens and size", EXPONENTS, 4),
         "regret": ("Carrying a rate from cell to cell", REGRET, 3),
-        "laws": ("Laws of the optimum at held-out cells, farthest first", LAWS, 4),
+        "laws": ("Laws at held-out cells (compute over the base's; off in octaves)", LAWS, 4),
         "schedules": ("Token exponent of η* by the share that decays", SCHEDULES, 4),
         "gains": ("MultiPowerLaw: one peak rate, so no exponent; what decaying gains", GAINS, 2),
     }
