@@ -68,9 +68,9 @@ def _check(options: argparse.Namespace) -> None:
                 f"--sweep: {options.names[0]} draws {len(needed)} sweeps (in place of "
                 f"{', '.join(needed)}), got {len(options.sweep)}"
             )
-    if options.runs_dir and any(not FIGURES[name].sweeps for name in options.names):
-        name = next(name for name in options.names if not FIGURES[name].sweeps)
-        raise ConfigError(f"--runs-dir: {name} is drawn from tables, not from runs")
+    of_tables = [name for name in options.names if not FIGURES[name].sweeps]
+    if options.runs_dir and of_tables:
+        raise ConfigError(f"--runs-dir: {of_tables[0]} is drawn from tables, not from runs")
     if options.commit and not options.runs_dir:
         raise ConfigError("--commit: needs --runs-dir, whose results it commits")
 

@@ -118,7 +118,8 @@ def as_json(tables: Tables) -> dict[str, Any]:
     """The tables for programs: intervals are `[value, low, high]`, null where unknown.
 
     `{"steplaw": {"below": {"batch": [v, low, high], …}, "above": …, "boundary": …, …,
-    "authors_boundary": {"below": …, "above": …}, "regret": {"any": {"none": …}}}, "steplaw_moe": …,
+    "authors_boundary": {"below": …, "above": …}, "authors_formula": {"boundary": {"batch": v}},
+    "regret": {"any": {"none": …}}, "laws": {"rate": {"compute above 16": …}}}, "steplaw_moe": …,
     "lr_scheduling": [{"schedule": …, "share": …, "tokens": […]}], "multi_power": [{…}]}`
     """
     found: dict[str, Any] = {}
@@ -127,6 +128,9 @@ def as_json(tables: Tables) -> dict[str, Any]:
         if row["boundary"] == "authors":
             place = place.setdefault("authors_boundary", {})
         place.setdefault(row["regime"], {})[row["quantity"]] = _triple(row, "value")
+        if not math.isnan(row["authors"]):
+            formula = found[row["data"]].setdefault("authors_formula", {})
+            formula.setdefault(row["regime"], {})[row["quantity"]] = _plain(row["authors"])
     for _, row in tables.get("regret", pd.DataFrame()).iterrows():
         place = found[row["data"]].setdefault("regret", {}).setdefault(row["grows"], {})
         place[row["rule"]] = _triple(row, "regret")
@@ -171,6 +175,7 @@ EXPONENTS: Columns = {
     "quantity": "quantity",
     "value": ("value", 3),
     "cells": "cells",
+    "authors": lambda row: "" if math.isnan(row["authors"]) else f"{row['authors']:.3f}",
     "√(B/D) says": lambda row: "" if math.isnan(row["rule"]) else f"{row['rule']:g}",
     "verdict": "verdict",
 }

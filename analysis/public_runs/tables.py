@@ -12,6 +12,8 @@ from analysis.public_runs.best_batch import best_batch_exponents, best_batches
 from analysis.public_runs.cells import Cell, fit_cells
 from analysis.public_runs.laws import laws_table
 from analysis.public_runs.regimes import (
+    AUTHORS_BATCH,
+    BOUNDARY_TOKENS,
     Grid,
     authors_exponents,
     fitted_exponents,
@@ -29,6 +31,17 @@ Boundary = Literal["fitted", "authors", "none"]
 
 #: Exponents of η* under the rule √(B/D).
 SQUARE_ROOT = {"batch": 0.5, "tokens": -0.5, "iso_steps": 0.0}
+#: The formulas of arXiv 2503.04715 for the best batch size and the best rate there.
+_BATCH = {
+    "batch": math.log2(AUTHORS_BATCH[0] * BOUNDARY_TOKENS ** AUTHORS_BATCH[1]),
+    "tokens": AUTHORS_BATCH[1],
+    "size": 0.0,
+}
+AUTHORS = {
+    "boundary": _BATCH,
+    "best_batch": _BATCH,
+    "best_rate": {"tokens": 0.307, "size": -0.713},
+}
 #: The regimes of η* itself; the other rows are of boundaries and best batches.
 REGIMES = ("below", "above", "all")
 
@@ -49,7 +62,8 @@ def grid_exponents(cells: Sequence[Cell]) -> pd.DataFrame:
     Columns: `boundary` (`fitted`, `authors`: that of arXiv 2503.04715, or `none`), `regime`
     (`below` or `above` it, `all`; `boundary`, `bend`, `best_batch`, `best_rate`, `held_out`),
     `quantity`, `value` with its interval, `cells` and `groups` behind it, and for η* in a regime
-    `rule`, what √(B/D) says, with `verdict`.
+    `rule`, what √(B/D) says, with `verdict`; for batches and the rate at the best one, `authors`,
+    what the formulas of arXiv 2503.04715 say.
     """
     grid = Grid.of(cells)
     parts: dict[Boundary, tuple[Grid, dict[str, Interval]]] = {
@@ -78,6 +92,7 @@ def _rows(
             **interval.columns("value"),
             "cells": len(grid),
             "groups": len(set(grid.groups.tolist())),
+            "authors": AUTHORS.get(regime, {}).get(quantity, math.nan),
             "rule": rule,
             "verdict": "" if math.isnan(rule) else drift_verdict(interval, rule),
         }
