@@ -16,6 +16,7 @@ from rich.console import Console
 
 from analysis.load import COMMITTED_RESULTS, Results, load_results, load_sweep, save_results
 from analysis.report import print_tables
+from analysis.tables import read_table
 from figures.made import COMMITTED_FIGURES, save
 from figures.registry import FIGURES, FigureEntry, find_figure
 from figures.style import style
@@ -35,13 +36,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         entry = FIGURES[name]
         sweeps = tuple(options.sweep or entry.sweeps)
         folder, output = _folders(options, sweeps)
-        if not options.names and not all(_available(s, folder, options.runs_dir) for s in sweeps):
-            console.print(f"{name}: no results yet (sweep {', '.join(sweeps)}), left out")
+        if not options.names and not _all_available(entry, sweeps, folder, options.runs_dir):
+            needed = f"sweep {', '.join(sweeps)}" if sweeps else ", ".join(entry.tables)
+            console.print(f"{name}: no results yet ({needed}), left out")
             continue
         try:
             results = [_results(sweep, entry, folder, options.runs_dir) for sweep in sweeps]
+            tables = [read_table(folder, table) for table in entry.tables]
             with style():
-                made = entry.make(*results)
+                made = entry.make(*results, *tables)
                 print_tables(console, made.tables, made.text)
                 written = save(made, output, _output_name(name, options.sweep))
         except ConfigError as error:  # the other figures are made all the same
@@ -65,6 +68,9 @@ def _check(options: argparse.Namespace) -> None:
                 f"--sweep: {options.names[0]} draws {len(needed)} sweeps (in place of "
                 f"{', '.join(needed)}), got {len(options.sweep)}"
             )
+    of_tables = [name for name in options.names if not FIGURES[name].sweeps]
+    if options.runs_dir and of_tables:
+        raise ConfigError(f"--runs-dir: {of_tables[0]} is drawn from tables, not from runs")
     if options.commit and not options.runs_dir:
         raise ConfigError("--commit: needs --runs-dir, whose results it commits")
 
@@ -72,7 +78,7 @@ def _check(options: argparse.Namespace) -> None:
 def _folders(options: argparse.Namespace, sweeps: tuple[str, ...]) -> tuple[Path, Path]:
     """Where results and figures go: what was asked for, or the place of both."""
     results, output = COMMITTED_RESULTS, COMMITTED_FIGURES
-    if options.runs_dir and not options.commit:
+    if options.runs_dir and sweeps and not options.commit:
         results = output = options.runs_dir / sweeps[0]
     return options.results_dir or results, options.output_dir or output
 
@@ -89,8 +95,14 @@ def _output_name(name: str, sweeps: Sequence[str] | None) -> str:
     return sweeps[0] if name == FIGURES[name].sweeps[0] else f"{sweeps[0]}_{name}"
 
 
-def _available(sweep: str, folder: Path, runs_dir: Path | None) -> bool:
-    return (runs_dir / sweep).is_dir() if runs_dir else (folder / f"{sweep}.parquet").exists()
+def _all_available(
+    entry: FigureEntry, sweeps: Sequence[str], folder: Path, runs_dir: Path | None
+) -> bool:
+    """Whether a figure can be drawn: from records, only one of sweeps."""
+    if runs_dir:
+        return bool(sweeps) and all((runs_dir / sweep).is_dir() for sweep in sweeps)
+    files = [*(f"{sweep}.parquet" for sweep in sweeps), *(f"{name}.csv" for name in entry.tables)]
+    return all((folder / file).exists() for file in files)
 
 
 def _results(sweep: str, entry: FigureEntry, folder: Path, runs_dir: Path | None) -> Results:

@@ -28,6 +28,7 @@ NAMES = (
     "speedup",
     "landscape",
     "transfer_check",
+    "public_runs",
 )
 """All figures (`figures.registry.FIGURES`), in the order in which they are made."""
 

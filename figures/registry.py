@@ -18,6 +18,7 @@ from figures.loss_vs_tokens import make_loss_vs_tokens
 from figures.made import Made
 from figures.modules import make_modules
 from figures.names import check_name
+from figures.public_runs import make_public_runs
 from figures.search import make_search
 from figures.speedup import make_speedup
 from figures.transfer import make_study
@@ -30,10 +31,12 @@ class FigureEntry:
     """How one figure is made."""
 
     make: Callable[..., Made]
-    """Takes the `Results` of each sweep, in their order."""
+    """Takes the `Results` of each sweep, in their order, then each table."""
     sweeps: tuple[str, ...]
     curves: bool = False
     """Whether it draws learning curves, so that results are kept with them."""
+    tables: tuple[str, ...] = ()
+    """Tables beside the results (`analysis.tables.read_table`), for what is drawn from no run."""
 
 
 FIGURES = {
@@ -47,6 +50,14 @@ FIGURES = {
     "speedup": FigureEntry(make_speedup, ("ladder",), curves=True),
     "landscape": FigureEntry(make_landscape, ("landscape",)),
     "transfer_check": FigureEntry(make_transfer_check, ("transfer_check",)),
+    "public_runs": FigureEntry(
+        make_public_runs,
+        (),
+        tables=(
+            *("public_runs_exponents", "public_runs_cells", "public_runs_schedules"),
+            *("duration_exponents", "transfer_table"),
+        ),
+    ),
 }
 
 

@@ -189,6 +189,11 @@ def test_lr_depth_has_a_line_a_depth(tmp_path):
         (["--sweep", "mine"], "--sweep: needs the name of one figure"),
         (["lr_width", "--commit"], "--commit: needs --runs-dir"),
         (["lr_width", "--runs-dir", "nowhere"], "no records of sweep 'lr_width'"),
+        (["public_runs"], "public_runs_exponents.csv: no such table"),
+        (
+            ["public_runs", "--runs-dir", "nowhere"],
+            "public_runs is drawn from tables, not from runs",
+        ),
     ],
 )
 def test_bad_requests_are_one_line_and_exit_code_2(tmp_path, capsys, arguments, message):

@@ -160,7 +160,8 @@ def test_figures_come_again_from_the_committed_runs(name):
 
 def make(name: str) -> Made:
     entry = FIGURES[name]
-    return entry.make(*(load_results(RESULTS / f"{sweep}.parquet") for sweep in entry.sweeps))
+    results = (load_results(RESULTS / f"{sweep}.parquet") for sweep in entry.sweeps)
+    return entry.make(*results, *(read_table(RESULTS, table) for table in entry.tables))
 
 
 @pytest.mark.parametrize("sweep", STUDIES)
