@@ -2,27 +2,34 @@
 
 TUNED.yaml has the hyperparameters as stated at the base, with the shape of the base under
 `scaling`: what a search writes, or a part of a `RunConfig` of one's own. TARGET.yaml has the shape
-of the target: its `model`, `train` and `data`, and under `scaling` how to get there.
+of the target: its `model`, `train` and `data`, and under `scaling` how to get there. With `--model`
+the parameters are those of a model of one's own, of the target's width and depth.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import pkgutil
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
 
 from paper_repro.config import RunConfig, ScalingConfig, parse_run_config
 from paper_repro.errors import ConfigError
-from paper_repro.files import merged, read_yaml, write_json
+from paper_repro.files import merged, read_yaml, write_atomically
 from paper_repro.hyperparameters import ResolvedRun, check, resolve, scaling_of
 from paper_repro.parameterization import BRANCHES, MODULES
+
+if TYPE_CHECKING:  # torch takes a second to import, and most targets need none
+    import torch
+
+    from paper_repro.apply import Parameterized
 
 #: What of a base is its shape.
 _BASE = tuple(name for name in ScalingConfig.model_fields if name.startswith("base_"))
@@ -42,8 +49,16 @@ A target:
   train: {batch_size: 16, tokens: 3_145_728}
   scaling: {parameterization: complete_d, alpha: 1.0}
 
-The learning rates are those at the peak of the schedule. exit code: 0, or 2 if a file is wrong or
-the rules have no such target."""
+The learning rates are those at the peak of the schedule. Of a model of your own:
+
+  python -m paper_repro.transfer --from tuned.yaml --to target.yaml --model my_models:llama
+
+calls the function `llama(width, depth)` of my_models.py for the target and, without memory, for the
+base. Multipliers are absorbed then, as they are for trainers: nothing changes in the forward pass.
+
+exit code: 0, or 2 if a file is wrong, the rules have no such target or the trainer no such form."""
+
+FORMATS = ("table", "json", "torchtitan", "automodel", "megatron")
 
 
 def transferred(tuned: Path, target: Path) -> RunConfig:
@@ -121,25 +136,137 @@ def _tensor(resolved: ResolvedRun, name: str) -> str:
     return label.module_type + ("_bias" if name.endswith(".bias") else "")
 
 
+def target_rules(
+    config: RunConfig, model: str | None = None, mapping: str = "llama", tied: bool = False
+) -> Parameterized:
+    """The parameters of a target with multipliers absorbed: of a model by name, or of our GPT.
+
+    Args:
+        config: of the target, with the shape of the base.
+        model: a function from width and depth to a module, as `package.module:function`.
+        mapping: the names of its parameters, a family of `paper_repro.apply.FAMILIES`.
+        tied: whether its unembedding is its embedding.
+
+    Raises:
+        ConfigError: there is no such function, its models have other widths or depths than it is
+            asked for, or what `paper_repro.apply.parameterize` raises.
+    """
+    import torch
+
+    from paper_repro.apply import parameterize
+    from paper_repro.model import GPT
+
+    def make(width: int, depth: int) -> torch.nn.Module:
+        with torch.device("meta"):
+            if model is not None:
+                return _made(model, width, depth)
+            shape = config.model.model_copy(update={"width": width, "depth": depth})
+            return GPT(shape, vocab_size=1, context=config.data.context)  # no rule asks for these
+
+    scaling, expected = config.scaling, scaling_of(config)
+    rules = parameterize(
+        make(config.model.width, config.model.depth),
+        make(scaling.base_width, scaling.base_depth),
+        mapping if model else "paper_repro",
+        config.hyperparameters,
+        parameterization=scaling.parameterization,
+        alpha=scaling.alpha,
+        batch_ratio=expected.ratios.B,
+        token_ratio=expected.ratios.D,
+        sde_rule=scaling.sde_rule,
+        beta_rule=scaling.beta_rule,
+        tied=tied,
+    )
+    if rules.scaling != expected:
+        found = rules.scaling.ratios
+        raise ConfigError(
+            f"--model {model}: its models grow {found.N:g} times in width and {found.L:g} times in "
+            f"depth, expected {expected.ratios.N:g} and {expected.ratios.L:g}"
+        )
+    return rules
+
+
+def _made(name: str, width: int, depth: int) -> torch.nn.Module:
+    """What a function of the user's makes of a width and a depth."""
+    from torch import nn
+
+    try:
+        factory = pkgutil.resolve_name(name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ConfigError(f"--model {name}: {error}; expected package.module:function") from None
+    made = factory(width, depth) if callable(factory) else None
+    if not isinstance(made, nn.Module):
+        raise ConfigError(f"--model {name}: expected a function from width and depth to a module")
+    return made
+
+
+def rules_as_json(rules: Parameterized, config: RunConfig) -> dict[str, Any]:
+    """Every number of a model: by optimiser group, and by parameter.
+
+    `groups` have a regular expression that matches the names of their parameters and no others.
+    """
+    from paper_repro.apply.patterns import named_parameters, optimiser_groups
+
+    groups = [
+        {"pattern": group.pattern, "module_types": list(group.types), **asdict(group.numbers)}
+        for group in optimiser_groups(named_parameters(rules))
+    ]
+    for group in groups:
+        del group["init_std"]  # may differ within a group
+    return {
+        "iterations": scaling_of(config).iterations,
+        "steps": config.steps,
+        "groups": groups,
+        "parameters": {
+            name: asdict(numbers) | ({} if numbers.init_std else {"init": rules.gains[name]})
+            for name, numbers in rules.numbers.items()
+        },
+    }
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Print the numbers of a target; returns the exit code."""
     options = _parser().parse_args(argv)
     try:
-        config = transferred(options.tuned, options.to)
-        content = as_json(config)
-        if options.output:
-            write_json(options.output, content)
+        _run(options)
     except ConfigError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except OSError as error:
         print(f"error: {options.output}: cannot be written ({error.strerror})", file=sys.stderr)
         return 2
-    if options.json:
-        print(json.dumps(content, indent=2))
+    return 0
+
+
+def _run(options: argparse.Namespace) -> None:
+    config = transferred(options.tuned, options.to)
+    form = "json" if options.json else options.format
+    rules = None
+    if options.model or form not in ("table", "json"):
+        rules = target_rules(config, options.model, options.mapping, options.tied)
+    if rules and form not in ("table", "json"):
+        text = _exported(rules, config, options)
+    else:
+        content = rules_as_json(rules, config) if rules else as_json(config)
+        text = json.dumps(content, indent=2, allow_nan=False) + "\n"
+    if options.output:
+        write_atomically(options.output, lambda path: path.write_text(text, encoding="utf-8"))
+    if form != "table":
+        print(text, end="")
+    elif rules:
+        print(rules.table(), end="")
     else:
         _print(Console(), config)
-    return 0
+
+
+def _exported(rules: Parameterized, config: RunConfig, options: argparse.Namespace) -> str:
+    from paper_repro.apply import export
+
+    final = 1.0 if config.train.schedule == "constant" else config.train.final_fraction
+    made = export(rules, options.format, own_names=bool(options.model), final_fraction=final)
+    for warning in made.warnings:
+        print(f"warning: {warning}", file=sys.stderr)
+    return made.text
 
 
 def _print(console: Console, config: RunConfig) -> None:
@@ -200,8 +327,28 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--from", dest="tuned", type=Path, required=True, metavar="TUNED.yaml")
     parser.add_argument("--to", type=Path, required=True, metavar="TARGET.yaml")
-    parser.add_argument("--json", action="store_true", help="print the numbers as JSON")
-    parser.add_argument("--output", type=Path, metavar="FILE", help="write that JSON to a file too")
+    parser.add_argument(
+        "--model",
+        metavar="MODULE:FUNCTION",
+        help="a function from width and depth to a module; default: the GPT of this project, under "
+        "the names of a trainer's own Llama or Qwen3",
+    )
+    parser.add_argument(
+        "--mapping",
+        default="llama",
+        help="its parameters' names: gpt2, nanogpt, llama, qwen3, torchtitan; default llama",
+    )
+    parser.add_argument("--tied", action="store_true", help="its unembedding is its embedding")
+    parser.add_argument(
+        "--format", choices=FORMATS, default="table", help="what to print; default table"
+    )
+    parser.add_argument("--json", action="store_true", help="the same as --format json")
+    parser.add_argument(
+        "--output",
+        type=Path,
+        metavar="FILE",
+        help="write the trainer's form, or else the JSON, to a file too",
+    )
     return parser
 
 

@@ -18,7 +18,7 @@ from paper_repro.apply.mapping import family
 from paper_repro.coordinate_check import check_model
 from paper_repro.parameterization import BRANCHES
 
-transformers = pytest.importorskip("transformers")
+transformers = pytest.importorskip("transformers", reason="needs the extra peers: transformers")
 
 VOCABULARY, CONTEXT, HEAD = 256, 128, 16
 

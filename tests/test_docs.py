@@ -4,6 +4,8 @@ import importlib
 import json
 import re
 import shlex
+import subprocess
+import sys
 from functools import reduce
 from pathlib import Path
 
@@ -148,6 +150,9 @@ EXAMPLES = [
 @pytest.mark.parametrize("source", EXAMPLES)
 def test_the_python_of_the_documents_runs(source, monkeypatch, capsys):
     """It prints something; where a comment has numbers, those."""
+    for package in ("transformers", "accelerate"):
+        if "transformers" in source:
+            pytest.importorskip(package, reason=f"needs the extra peers: {package}")
     monkeypatch.chdir(ROOT)
     exec(compile(source, "<example>", "exec"), {})
     printed = capsys.readouterr().out
@@ -156,6 +161,32 @@ def test_the_python_of_the_documents_runs(source, monkeypatch, capsys):
     for line, numbers in zip(printed.splitlines(), stated, strict=False):
         expected = [float(number) for number in numbers.split()]
         assert [float(number) for number in line.split()] == pytest.approx(expected, abs=1e-4)
+
+
+@pytest.mark.slow
+def test_the_script_for_fsdp_runs_on_two_processes(tmp_path):
+    """With the function `llama` of the example above it, and one step."""
+    pytest.importorskip("transformers", reason="needs the extra peers: transformers")
+    (trainer,) = [each for each in blocks("docs/library.md", "python") if "Trainer(" in each]
+    (fsdp,) = [each for each in blocks("docs/library.md", "py") if "fully_shard" in each]
+    llama = trainer[trainer.index("def llama") : trainer.index("with torch.device")]
+    step = """
+model = torch.compile(model, backend="eager")
+tokens = torch.zeros(1, 8, dtype=torch.int64)
+model(tokens, labels=tokens).loss.backward()
+optimizer.step()
+print(rules.table())
+dist.destroy_process_group()
+"""
+    script = tmp_path / "train.py"
+    imports = "from transformers import LlamaConfig, LlamaForCausalLM\n"
+    whole = imports + llama + fsdp.replace("model = torch.compile(model)\n", "") + step
+    script.write_text(whole, encoding="utf-8")
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    run = [*command, "--nproc-per-node", "2", str(script)]
+    done = subprocess.run(run, capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("optimiser groups") == 2
 
 
 def console_blocks() -> dict[str, list[str]]:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
+import sys
 from pathlib import Path
 
 import pytest
 import yaml
 
 from paper_repro import transfer
+from paper_repro.apply import TRAINERS
 from paper_repro.config import RunConfig
 from paper_repro.hyperparameters import resolve
 from paper_repro.search import tuned
@@ -165,3 +168,100 @@ def test_a_target_outside_the_linear_rule_says_the_way_out(command):
 def test_a_missing_file_is_named(capsys):
     assert transfer.main(["--from", "none.yaml", "--to", str(Path("other.yaml"))]) == 2
     assert capsys.readouterr().err.startswith("error: none.yaml: cannot be read")
+
+
+MODELS = """
+from paper_repro.config import ModelConfig
+from paper_repro.model import GPT
+
+def gpt(width, depth):
+    return GPT(ModelConfig(width=width, depth=depth, head_dim=16), 32, 16)
+
+def deep(width, depth):
+    return gpt(width, depth + 1)
+
+def nothing(width, depth):
+    return [width, depth]
+"""
+
+
+@pytest.fixture
+def models(tmp_path, monkeypatch):
+    """A module of one's own, `my_models`."""
+    (tmp_path / "my_models.py").write_text(MODELS, encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    yield
+    sys.modules.pop("my_models", None)
+
+
+def test_a_model_of_ones_own_has_the_numbers_of_every_parameter(command, models):
+    """Those of a run of our GPT, with the multipliers of its branches absorbed."""
+    own = ("--model", "my_models:gpt", "--mapping", "paper_repro")
+    code, out, _ = command(TUNED, TARGET, *own, "--format", "json")
+    content = json.loads(out)
+    expected = json.loads(command(TUNED, TARGET, "--json")[1])
+    assert code == 0
+    assert (content["steps"], content["iterations"]) == (512, 4)
+    query = expected["module_types"]["query"]["3"]
+    found = content["parameters"]["blocks.3.query.weight"]
+    assert found == {key: pytest.approx(query[key]) for key in found}
+    residual = expected["multipliers"]["residual"]["mlp_out"][3]
+    ends, absorbed = (
+        expected["module_types"]["mlp_out"]["3"],
+        content["parameters"]["blocks.3.mlp_out.weight"],
+    )
+    for key, power in {"lr": 1, "init_std": 1, "eps": -1, "weight_decay": -1, "beta1": 0}.items():
+        assert absorbed[key] == pytest.approx(ends[key] * residual**power), key
+    for name, numbers in content["parameters"].items():
+        (group,) = [each for each in content["groups"] if re.search(each["pattern"], name)]
+        assert group["lr"] == numbers["lr"]
+        assert numbers["init_std"] or numbers["init"] == 1.0
+    code, out, _ = command(TUNED, TARGET, *own)
+    assert code == 0
+    assert "optimiser groups" in out
+
+
+def test_the_formats_are_those_of_the_exports():
+    assert ("table", "json", *TRAINERS) == transfer.FORMATS
+
+
+@pytest.mark.parametrize("trainer", TRAINERS)
+def test_the_form_of_a_trainer_is_printed_and_written(command, models, tmp_path, trainer):
+    flat = {**TUNED, "hyperparameters": {"lr": 0.02}}
+    swiglu = {**TARGET, "model": {**TARGET["model"], "mlp": "swiglu"}}
+    output = tmp_path / "groups.txt"
+    arguments = ("--format", trainer, "--output", str(output))
+    code, out, error = command(flat, swiglu, *arguments)
+    assert code == 0
+    assert out == output.read_text(encoding="utf-8")
+    assert r"layers\.\d+\." in out
+    assert error.startswith("warning: automodel: has one ε") == (trainer == "automodel")
+    own = ("--model", "my_models:gpt", "--mapping", "paper_repro")
+    code, out, _ = command(flat, TARGET, *arguments, *own)
+    assert code == 0
+    assert r"blocks\.\d+\." in out
+
+
+@pytest.mark.parametrize(
+    ("model", "problem"),
+    [
+        ("my_models:absent", "--model my_models:absent: module 'my_models' has no attribute"),
+        (
+            "my_models:deep",
+            "--model my_models:deep: its models grow 4 times in width and 1.6 times",
+        ),
+        ("my_models:nothing", "--model my_models:nothing: expected a function from width and dep"),
+    ],
+)
+def test_a_wrong_model_is_told_in_one_line(command, models, model, problem):
+    code, _, error = command(TUNED, TARGET, "--model", model, "--mapping", "paper_repro")
+    assert (code, error.count("\n")) == (2, 1)
+    assert error.startswith(f"error: {problem}")
+
+
+def test_what_a_trainer_cannot_say_is_told_in_one_line(command):
+    code, out, error = command(TUNED, TARGET, "--format", "torchtitan")
+    assert (code, out) == (2, "")
+    assert error == (
+        "error: torchtitan: its models have mlp_gate, this one does not (see model.mlp)\n"
+    )

@@ -11,6 +11,7 @@ from typing import Any
 
 from torch import nn
 
+from paper_repro.apply.names import TORCHTITAN, Names
 from paper_repro.errors import ConfigError
 from paper_repro.parameterization import MODULES, Label, ModuleType, TensorClass
 
@@ -91,13 +92,33 @@ def _gpt2(fan_in: int) -> tuple[Pattern, ...]:
     )
 
 
+def _ours() -> tuple[Pattern, ...]:
+    block = _block("blocks")
+    return tuple(
+        Pattern(rf"{block}\.{name}" if module.in_block else name, (name,))
+        for name, module in MODULES.items()
+    )
+
+
+def _named(names: Names) -> tuple[Pattern, ...]:
+    number = r"(?P<block>\d+)"
+    modules = {name.removesuffix(".weight"): types for name, types in names.items()}
+    return tuple(
+        Pattern(re.escape(module).replace(r"\*", number), types)
+        for module, types in modules.items()
+    )
+
+
 FAMILIES: dict[str, Mapping] = {
     "gpt2": _gpt2(fan_in=0),
     "nanogpt": _gpt2(fan_in=1),
     "llama": _llama(norms=False),
     "qwen3": _llama(norms=True),
+    "torchtitan": _named(TORCHTITAN),
+    "paper_repro": _ours(),
 }
-"""Ready-made mappings: Hugging Face's GPT-2, Llama and Qwen3, and models with nanoGPT's names."""
+"""Ready-made mappings: Hugging Face's GPT-2, Llama and Qwen3, models with nanoGPT's names, Llama 3
+and Qwen3 of torchtitan, and our own GPT."""
 
 
 def family(mapping: Mapping | str) -> Mapping:

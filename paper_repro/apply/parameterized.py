@@ -49,8 +49,8 @@ class Parameterized:
 
     model: nn.Module
     scaling: Scaling
-    labels: AbstractMapping[str, Label]
-    """By the name of the parameter."""
+    labelled: AbstractMapping[str, Labelled]
+    """What each parameter is, by its name."""
     numbers: AbstractMapping[str, ResolvedParameter]
     """By the name of the parameter; `init_std` is 0 where initial values are fixed."""
     gains: AbstractMapping[str, float]
@@ -61,6 +61,11 @@ class Parameterized:
     all 1 in the absorbed form."""
     logits_multiplier: float
     """The same of the logits."""
+
+    @property
+    def labels(self) -> dict[str, Label]:
+        """The label of each parameter, by its name."""
+        return {name: each.label for name, each in self.labelled.items()}
 
     def param_groups(self) -> list[dict[str, Any]]:
         """Groups for `torch.optim.AdamW`, with their peak learning rates (also as `peak_lr`)."""
@@ -159,7 +164,7 @@ def parameterize(
     return Parameterized(
         model,
         scaling,
-        labels={name: each.label for name, each in labelled.items()},
+        labelled,
         numbers=numbers,
         gains=gains,
         residual_multipliers=residuals if explicit else [[1.0, 1.0]] * depth,
