@@ -39,6 +39,9 @@ PLANNED = (
 )
 SHARED = replace(LEARNT, log_sigma=(-4.2, LEARNT.log_sigma[1]))
 
+#: The least share of simulated sweeps decided rightly, at the outer drifts, of a design to train.
+WANTED = 0.8
+
 #: The verdict that is right at a drift.
 RIGHT = {drift: "holds" if drift < DRIFT_TOLERANCE else "fails" for drift in (0.0, 0.1, 0.4, 0.5)}
 
