@@ -63,8 +63,8 @@ class ModelConfig(_Strict):
     `package.module:function`. What follows below is of our GPT alone, but for `mapping` and `tied`.
     """
     mapping: str = "llama"
-    """What the parameters of the factory's model are: `llama`, `qwen3`, `gpt2`, `nanogpt`, or
-    `package.module:NAME`, a list of `paper_repro.apply.Pattern`."""
+    """What the parameters of the factory's model are: `llama`, `qwen3`, `gpt2`, `nanogpt`,
+    `torchtitan`, or `package.module:NAME`, a list of `paper_repro.apply.Pattern`."""
     tied: bool = False
     """Whether the unembedding of the factory's model is its embedding."""
     head_dim: PositiveInt = 16

@@ -180,7 +180,9 @@ def parameter_labels(model: ModelConfig) -> dict[str, Label]:
 
 
 def module_types(model: ModelConfig) -> list[ModuleType]:
-    """The module types that a model has."""
+    """The module types that our GPT has, or that a factory's model may have."""
+    if model.factory:
+        return list(MODULES)
     absent: set[ModuleType] = set()
     if not model.qk_norm:
         absent |= {"query_norm", "key_norm"}

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import pkgutil
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -27,9 +26,7 @@ from paper_repro.hyperparameters import ResolvedRun, check, resolve, scaling_of
 from paper_repro.parameterization import BRANCHES, MODULES
 
 if TYPE_CHECKING:  # torch takes a second to import, and most targets need none
-    import torch
-
-    from paper_repro.apply import Parameterized
+    from paper_repro.apply import Parameterized, TrainerName
 
 #: What of a base is its shape.
 _BASE = tuple(name for name in ScalingConfig.model_fields if name.startswith("base_"))
@@ -53,16 +50,20 @@ The learning rates are those at the peak of the schedule. Of a model of your own
 
   python -m paper_repro.transfer --from tuned.yaml --to target.yaml --model my_models:llama
 
-calls the function `llama(width, depth)` of my_models.py for the target and, without memory, for the
-base. Multipliers are absorbed then, as they are for trainers: nothing changes in the forward pass.
+calls the function `llama(width, depth)` of my_models.py for the target and the base, both without
+memory, as with `model: {factory: "my_models:llama"}` in the target. Multipliers are absorbed then,
+as they are for trainers: nothing changes in the forward pass.
 
 exit code: 0, or 2 if a file is wrong, the rules have no such target or the trainer no such form."""
 
 FORMATS = ("table", "json", "torchtitan", "automodel", "megatron")
 
 
-def transferred(tuned: Path, target: Path) -> RunConfig:
+def transferred(tuned: Path, target: Path, model: dict[str, Any] | None = None) -> RunConfig:
     """The run of a target, with the hyperparameters and the base of a tuned file.
+
+    Args:
+        model: keys of its section `model`, over those of the file.
 
     Raises:
         ConfigError: naming the file and the key: one of them is wrong, the tuned file has no base,
@@ -79,6 +80,7 @@ def transferred(tuned: Path, target: Path) -> RunConfig:
         raise ConfigError(f"{target}: hyperparameters: are the base's, {tuned} has them")
     parse_run_config(source, str(tuned))  # first by itself, for an error that names its file
     given = {key: section for key, section in own.items() if section is not None}
+    given = merged(given, {"model": model} if model else {})
     try:
         config = parse_run_config(merged(source, given), str(target))
         check(config)
@@ -136,68 +138,41 @@ def _tensor(resolved: ResolvedRun, name: str) -> str:
     return label.module_type + ("_bias" if name.endswith(".bias") else "")
 
 
-def target_rules(
-    config: RunConfig, model: str | None = None, mapping: str = "llama", tied: bool = False
-) -> Parameterized:
-    """The parameters of a target with multipliers absorbed: of a model by name, or of our GPT.
+def target_rules(config: RunConfig) -> Parameterized:
+    """The parameters of a target with multipliers absorbed: of `model.factory`, or of our GPT.
 
     Args:
         config: of the target, with the shape of the base.
-        model: a function from width and depth to a module, as `package.module:function`.
-        mapping: the names of its parameters, a family of `paper_repro.apply.FAMILIES`.
-        tied: whether its unembedding is its embedding.
 
     Raises:
-        ConfigError: there is no such function, its models have other widths or depths than it is
-            asked for, or what `paper_repro.apply.parameterize` raises.
+        ConfigError: as `paper_repro.apply.factory.make_model` and `rules_of`.
     """
     import torch
 
     from paper_repro.apply import parameterize
+    from paper_repro.apply.factory import make_model, rules_of
     from paper_repro.model import GPT
 
-    def make(width: int, depth: int) -> torch.nn.Module:
-        with torch.device("meta"):
-            if model is not None:
-                return _made(model, width, depth)
-            shape = config.model.model_copy(update={"width": width, "depth": depth})
-            return GPT(shape, vocab_size=1, context=config.data.context)  # no rule asks for these
+    def gpt(width: int, depth: int) -> GPT:
+        shape = config.model.model_copy(update={"width": width, "depth": depth})
+        return GPT(shape, vocab_size=1, context=config.data.context)  # no rule asks for these
 
-    scaling, expected = config.scaling, scaling_of(config)
-    rules = parameterize(
-        make(config.model.width, config.model.depth),
-        make(scaling.base_width, scaling.base_depth),
-        mapping if model else "paper_repro",
-        config.hyperparameters,
-        parameterization=scaling.parameterization,
-        alpha=scaling.alpha,
-        batch_ratio=expected.ratios.B,
-        token_ratio=expected.ratios.D,
-        sde_rule=scaling.sde_rule,
-        beta_rule=scaling.beta_rule,
-        tied=tied,
-    )
-    if rules.scaling != expected:
-        found = rules.scaling.ratios
-        raise ConfigError(
-            f"--model {model}: its models grow {found.N:g} times in width and {found.L:g} times in "
-            f"depth, expected {expected.ratios.N:g} and {expected.ratios.L:g}"
+    model, scaling, rules = config.model, config.scaling, scaling_of(config)
+    with torch.device("meta"):
+        if model.factory:
+            return rules_of(config, make_model(model))
+        return parameterize(
+            gpt(model.width, model.depth),
+            gpt(scaling.base_width, scaling.base_depth),
+            "paper_repro",
+            config.hyperparameters,
+            parameterization=rules.parameterization,
+            alpha=rules.alpha,
+            batch_ratio=rules.ratios.B,
+            token_ratio=rules.ratios.D,
+            sde_rule=rules.sde_rule,
+            beta_rule=rules.beta_rule,
         )
-    return rules
-
-
-def _made(name: str, width: int, depth: int) -> torch.nn.Module:
-    """What a function of the user's makes of a width and a depth."""
-    from torch import nn
-
-    try:
-        factory = pkgutil.resolve_name(name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise ConfigError(f"--model {name}: {error}; expected package.module:function") from None
-    made = factory(width, depth) if callable(factory) else None
-    if not isinstance(made, nn.Module):
-        raise ConfigError(f"--model {name}: expected a function from width and depth to a module")
-    return made
 
 
 def rules_as_json(rules: Parameterized, config: RunConfig) -> dict[str, Any]:
@@ -239,13 +214,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace) -> None:
-    config = transferred(options.tuned, options.to)
-    form = "json" if options.json else options.format
-    rules = None
-    if options.model or form not in ("table", "json"):
-        rules = target_rules(config, options.model, options.mapping, options.tied)
+    stated = {"factory": options.model, "mapping": options.mapping, "tied": options.tied or None}
+    model = {key: value for key, value in stated.items() if value is not None}
+    config = transferred(options.tuned, options.to, model)
+    form: Any = "json" if options.json else options.format
+    foreign = config.model.factory is not None
+    rules = target_rules(config) if foreign or form not in ("table", "json") else None
     if rules and form not in ("table", "json"):
-        text = _exported(rules, config, options)
+        text = _exported(rules, config, form)
     else:
         content = rules_as_json(rules, config) if rules else as_json(config)
         text = json.dumps(content, indent=2, allow_nan=False) + "\n"
@@ -259,11 +235,12 @@ def _run(options: argparse.Namespace) -> None:
         _print(Console(), config)
 
 
-def _exported(rules: Parameterized, config: RunConfig, options: argparse.Namespace) -> str:
+def _exported(rules: Parameterized, config: RunConfig, trainer: TrainerName) -> str:
     from paper_repro.apply import export
 
     final = 1.0 if config.train.schedule == "constant" else config.train.final_fraction
-    made = export(rules, options.format, own_names=bool(options.model), final_fraction=final)
+    own_names = config.model.factory is not None
+    made = export(rules, trainer, own_names=own_names, final_fraction=final)
     for warning in made.warnings:
         print(f"warning: {warning}", file=sys.stderr)
     return made.text
@@ -330,15 +307,13 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--model",
         metavar="MODULE:FUNCTION",
-        help="a function from width and depth to a module; default: the GPT of this project, under "
-        "the names of a trainer's own Llama or Qwen3",
+        help="the target's model.factory, a function from width and depth to a module; default: "
+        "the GPT of this project, under the names of a trainer's own Llama or Qwen3",
     )
+    parser.add_argument("--mapping", help="its model.mapping, the names of its parameters")
     parser.add_argument(
-        "--mapping",
-        default="llama",
-        help="its parameters' names: gpt2, nanogpt, llama, qwen3, torchtitan; default llama",
+        "--tied", action="store_true", help="its model.tied: its unembedding is its embedding"
     )
-    parser.add_argument("--tied", action="store_true", help="its unembedding is its embedding")
     parser.add_argument(
         "--format", choices=FORMATS, default="table", help="what to print; default table"
     )

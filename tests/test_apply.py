@@ -14,13 +14,10 @@ from paper_repro.config import HyperparameterConfig, RunConfig
 from paper_repro.errors import ConfigError
 from paper_repro.hyperparameters import resolve
 from paper_repro.model import GPT
-from paper_repro.parameterization import MODULES, ModuleType
+from paper_repro.parameterization import ModuleType
 from paper_repro.training.single import initialise
 
-OURS = tuple(
-    Pattern(rf"blocks\.(?P<block>\d+)\.{name}" if module.in_block else name, (name,))
-    for name, module in MODULES.items()
-)
+OURS = FAMILIES["paper_repro"]
 TUNED = HyperparameterConfig.model_validate(
     {
         "lr": 0.01,

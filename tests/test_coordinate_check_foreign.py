@@ -8,19 +8,15 @@ import pytest
 import torch
 from torch import nn
 
-from paper_repro.apply import Pattern
+from paper_repro.apply import FAMILIES, Pattern
 from paper_repro.apply.factory import find_factory
 from paper_repro.config import ModelConfig
 from paper_repro.coordinate_check import check_model
 from paper_repro.coordinate_check.__main__ import main
 from paper_repro.errors import ConfigError
 from paper_repro.model import GPT
-from paper_repro.parameterization import MODULES
 
-OURS = tuple(
-    Pattern(rf"blocks\.(?P<block>\d+)\.{name}" if module.in_block else name, (name,))
-    for name, module in MODULES.items()
-)
+OURS = FAMILIES["paper_repro"]
 
 
 def build(width: int, depth: int, vocabulary: int = 256) -> nn.Module:

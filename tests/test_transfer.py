@@ -229,6 +229,7 @@ def test_the_formats_are_those_of_the_exports():
 def test_the_form_of_a_trainer_is_printed_and_written(command, models, tmp_path, trainer):
     flat = {**TUNED, "hyperparameters": {"lr": 0.02}}
     swiglu = {**TARGET, "model": {**TARGET["model"], "mlp": "swiglu"}}
+    own = {**TARGET, "model": {**TARGET["model"], "factory": "my_models:gpt"}}
     output = tmp_path / "groups.txt"
     arguments = ("--format", trainer, "--output", str(output))
     code, out, error = command(flat, swiglu, *arguments)
@@ -236,8 +237,7 @@ def test_the_form_of_a_trainer_is_printed_and_written(command, models, tmp_path,
     assert out == output.read_text(encoding="utf-8")
     assert r"layers\.\d+\." in out
     assert error.startswith("warning: automodel: has one ε") == (trainer == "automodel")
-    own = ("--model", "my_models:gpt", "--mapping", "paper_repro")
-    code, out, _ = command(flat, TARGET, *arguments, *own)
+    code, out, _ = command(flat, own, *arguments, "--mapping", "paper_repro")
     assert code == 0
     assert r"blocks\.\d+\." in out
 
@@ -245,12 +245,12 @@ def test_the_form_of_a_trainer_is_printed_and_written(command, models, tmp_path,
 @pytest.mark.parametrize(
     ("model", "problem"),
     [
-        ("my_models:absent", "--model my_models:absent: module 'my_models' has no attribute"),
+        ("my_models:absent", "my_models:absent: module 'my_models' has no attribute"),
+        ("my_models:deep", "my_models:deep(128, 7): its depth is 1.6 times that of the base (4)"),
         (
-            "my_models:deep",
-            "--model my_models:deep: its models grow 4 times in width and 1.6 times",
+            "my_models:nothing",
+            "my_models:nothing(128, 7): returned list, expected a torch.nn.Modul",
         ),
-        ("my_models:nothing", "--model my_models:nothing: expected a function from width and dep"),
     ],
 )
 def test_a_wrong_model_is_told_in_one_line(command, models, model, problem):

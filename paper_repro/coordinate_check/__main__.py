@@ -12,6 +12,7 @@ import pandas as pd
 from rich.console import Console
 from rich.table import Column, Table
 
+from paper_repro.apply import FAMILIES
 from paper_repro.apply.factory import Factory, find_factory
 from paper_repro.coordinate_check.foreign import check_model
 from paper_repro.coordinate_check.judge import BOUND, GradientSlope, Verdict, check, gradient_slopes
@@ -135,7 +136,7 @@ def _parser() -> argparse.ArgumentParser:
     add(
         "--mapping",
         default="llama",
-        help="names of its parameters: gpt2, nanogpt, llama, qwen3, or MODULE:NAME, its patterns",
+        help=f"names of its parameters: {', '.join(FAMILIES)}, or MODULE:NAME, its patterns",
     )
     add("--tied", action="store_true", help="its unembedding is its embedding")
     add("--parameterization", choices=PARAMETERIZATIONS, default="complete_d")
