@@ -28,6 +28,10 @@ PACKAGES = ("paper_repro", "slurm")
 """All that a worker can import of ours: no arrow leads from these to another package."""
 
 
+#: Characters that no path of a job may have: it is on PYTHONPATH, and a pattern of log files.
+MEANINGS = {os.pathsep: "PYTHONPATH", **dict.fromkeys("%\\\n", "SLURM")}
+
+
 def copied(factories: Iterable[str]) -> list[FactoryCode]:
     """The code of the factories of models that a copy has: what is no installed package.
 
@@ -84,11 +88,12 @@ def take_snapshot(sweep_dir: Path, factories: Sequence[str] = ()) -> Path:
 
 def _place(sweep_dir: Path, files: Mapping[str, bytes]) -> Path:
     path = sweep_dir / "code" / hash_code(files)
-    if os.pathsep in str(path):
-        raise ConfigError(
-            f"--runs-dir: expected a path without {os.pathsep!r}, which PYTHONPATH cannot hold "
-            f"(got {sweep_dir})"
-        )
+    for character, whose in MEANINGS.items():
+        if character in str(path):
+            raise ConfigError(
+                f"--runs-dir: expected a path without {character!r}, which has a meaning to "
+                f"{whose} (got {sweep_dir})"
+            )
     return path
 
 
