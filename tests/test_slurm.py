@@ -209,6 +209,7 @@ def test_what_was_queued_before_a_refusal_is_named(tmp_path, capsys, monkeypatch
 def test_the_environment_of_the_caller_stays_the_callers(tmp_path, monkeypatch, capsys):
     """Of one who launches within an allocation, has defaults for SLURM, and is called otherwise."""
     allocation = {"SLURM_MEM_PER_CPU": "500", "SLURM_NTASKS": "4", "SLURM_NTASKS_PER_NODE": "4"}
+    allocation |= {"SLURM_CPU_BIND": "map_cpu:99", "SLURM_TRES_PER_TASK": "cpu=7"}
     defaults = {"SBATCH_JOB_NAME": "mine", "SBATCH_PARTITION": "urgent", "SBATCH_ARRAY_INX": "0-1"}
     names = {"LOGNAME": "someone", "USER": "someone", "SQUEUE_FORMAT": "%u"}
     for name, value in {**allocation, **defaults, **names}.items():
