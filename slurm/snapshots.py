@@ -87,14 +87,22 @@ def take_snapshot(sweep_dir: Path, factories: Sequence[str] = ()) -> Path:
 
 
 def _place(sweep_dir: Path, files: Mapping[str, bytes]) -> Path:
-    path = sweep_dir / "code" / hash_code(files)
+    check_place(sweep_dir)
+    return sweep_dir / "code" / hash_code(files)
+
+
+def check_place(sweep_dir: Path) -> None:
+    """Check that jobs can import from, and log to, a sweep's directory of that name.
+
+    Raises:
+        ConfigError: a character of it means something to SLURM or to Python.
+    """
     for character, whose in MEANINGS.items():
-        if character in str(path):
+        if character in str(sweep_dir):
             raise ConfigError(
                 f"--runs-dir: expected a path without {character!r}, which has a meaning to "
                 f"{whose} (got {sweep_dir})"
             )
-    return path
 
 
 def _write(path: Path, content: bytes) -> None:

@@ -21,6 +21,7 @@ from slurm.hardware import default_workers, gpus
 from slurm.profiles import Profile, read_profile
 from slurm.queue import QueuedWorkers, pauses
 from slurm.resources import fitted
+from slurm.snapshots import check_place
 from sweeps.expand import Sweep, read_sweep
 from sweeps.mixing import check_identities, check_mixing
 from sweeps.options import FAILED, OK, Cluster, LaunchOptions, run
@@ -92,6 +93,8 @@ def launch(options: LaunchOptions) -> int:
     plan = mark_lost(make_plan(sweep, runs_dir, gpu, processes))
     _check_unedited(plan)
     check_identities(plan)
+    if profile:
+        check_place(plan.directory)
     if plan.to_do:
         _check_figure(sweep)
     hashes, unchecked = _check_corpora(plan, options.dry_run)

@@ -72,6 +72,17 @@ def test_a_complete_sweep_whose_text_has_changed_says_so(changed_text, capsys):
     assert "Nothing to do" in out
 
 
+def test_a_run_that_another_sweep_has_on_another_text_is_not_copied(changed_text, capsys):
+    path = changed_text / "other.yaml"
+    path.write_text((changed_text / "tiny.yaml").read_text().replace("tiny", "other"))
+    assert _launch(path, changed_text / "runs") == 0
+    assert "records copied" not in capsys.readouterr().out
+    (old,), (new,) = ((changed_text / "runs" / name).glob("d1-*") for name in ("tiny", "other"))
+    assert old.name == new.name
+    hashes = {Record(record).run_info().data.corpus_hash for record in (old, new)}
+    assert len(hashes) == 2
+
+
 def test_another_precision_is_named_at_launch_and_in_the_analysis(tmp_path, capsys, caplog):
     runs_dir = tmp_path / "runs"
     assert _launch(sweep_file(tmp_path, [0], 10), runs_dir) == 0

@@ -278,9 +278,14 @@ def test_a_time_needs_no_quotes(tmp_path):
 
 
 @pytest.mark.parametrize("folder", ["my%20runs", "%j", "back\\=0", "two\nlines", "a:b"])
-def test_a_folder_whose_name_means_something_to_slurm_is_refused(folder, tmp_path):
-    with pytest.raises(ConfigError, match="--runs-dir: expected a path without"):
-        scripts(Profile(), "tiny", 1, tmp_path / folder / "tiny" / "jobs")
+def test_a_folder_whose_name_means_something_to_slurm_is_refused(folder, tmp_path, capsys):
+    """Before anything is written there."""
+    sweep = tmp_path / "tiny.yaml"
+    sweep.write_text(SWEEP)
+    runs_dir = tmp_path / folder
+    assert launch.main([str(sweep), "--cluster", "slurm", "--runs-dir", str(runs_dir)]) == 2
+    assert "--runs-dir: expected a path without" in capsys.readouterr().err
+    assert not runs_dir.exists()
 
 
 def test_the_job_expands_home_and_variables_of_its_environment(tmp_path):
