@@ -78,9 +78,9 @@ def _check(options: argparse.Namespace) -> None:
     if options.only_ids and not options.runs_dir:
         raise ConfigError("--only-ids: needs --runs-dir, whose runs it chooses from")
     if options.results_dir and options.runs_dir:
-        check_writable(options.results_dir, "--results-dir")
+        check_writable(options.results_dir, "--results-dir", make=True)
     if options.output_dir:
-        check_writable(options.output_dir, "--output-dir")
+        check_writable(options.output_dir, "--output-dir", make=True)
 
 
 def _folders(options: argparse.Namespace, sweeps: tuple[str, ...]) -> tuple[Path, Path]:

@@ -18,9 +18,9 @@ def check_packages() -> None:
         ImportError: naming what is found in the place of ours.
     """
     for name in NAMES:
-        spec = find_spec(name)
+        spec = find_spec(name) if (ROOT / name).is_dir() else None
         if spec is None or spec.origin is None:
-            continue  # absent, as in a job's copy of the code; or a folder without modules
+            continue  # not in this copy of the code, such as a job's; or a folder without modules
         found = Path(spec.origin).resolve()
         if found.parents[1] != ROOT:
             raise ImportError(

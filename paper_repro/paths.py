@@ -40,14 +40,18 @@ def given_path(text: str) -> Path:
         raise argparse.ArgumentTypeError(str(error)) from None
 
 
-def check_writable(folder: Path, option: str) -> None:
-    """Check that files can be written in a folder, which is made if it is not there.
+def check_writable(folder: Path, option: str, make: bool = False) -> None:
+    """Check that files can be written in a folder.
+
+    Args:
+        make: whether to make it where it is not there.
 
     Raises:
         ConfigError: naming the option and the folder.
     """
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        if make:
+            folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
