@@ -268,7 +268,7 @@ def test_a_run_that_another_launch_finished_meanwhile_keeps_its_result(
     record.finish(Status(status="failed", error="OSError: no space left"))
     theirs = Status(status="done", val_loss=1.25, tokens=320)
     monkeypatch.setattr(
-        "sweeps.launch._check_corpora", lambda plan, dry_run: record.finish(theirs) or ({}, [])
+        "sweeps.launch.check_corpora", lambda plan, dry_run: record.finish(theirs) or ({}, [])
     )
     assert _launch(path, runs_dir) == 0
     assert record.status() == theirs
