@@ -21,3 +21,7 @@ dictionary      the rows of `results/README.md` that follow from the models
 compare         parameterisations side by side: runs, multipliers, coordinate checks
 notebooks       executes the notebooks of this folder and keeps their outputs
 """
+
+from paper_repro.packages import check_packages
+
+check_packages()

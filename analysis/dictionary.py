@@ -28,7 +28,8 @@ Fields = dict[str, Any]
 
 def blocks() -> dict[str, Fields]:
     """The fields in each block of the page."""
-    run = fields(RunInfo)
+    dtype = {"type": "string", "description": RunInfo.dtype.__doc__}
+    run = fields(RunInfo) | {"dtype": dtype}
     return {
         "config": fields(RunConfig),
         "status": {name: f for name, f in fields(Status).items() if name not in NO_RESULT},

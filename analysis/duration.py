@@ -73,6 +73,17 @@ def fit_conditions(runs: pd.DataFrame) -> Conditions:
     return fits
 
 
+def check_durations(runs: pd.DataFrame) -> None:
+    """Check that runs, which need no losses yet, are of several durations.
+
+    Raises:
+        ConfigError: they are not.
+    """
+    tokens = AXES["tokens"].column
+    if runs[tokens].nunique() < 2:
+        raise ConfigError(f"expected several {tokens} (got {runs[tokens].iloc[0]})")
+
+
 def exponents(conditions: Conditions) -> pd.DataFrame:
     """One row a condition: γ with its interval over seeds.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import math
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from paper_repro.config import RunConfig
 from paper_repro.errors import ConfigError, explain
 from paper_repro.files import write_atomically
 from paper_repro.records import MetricsLine, Record, RunInfo, Status
+from paper_repro.records.comparable import Training, differences
 from paper_repro.records.migrate import check_ids, is_current
 
 log = logging.getLogger(__name__)
@@ -26,7 +28,7 @@ log = logging.getLogger(__name__)
 COMMITTED_RESULTS = Path(__file__).parent / "results"
 
 #: What a frame takes from `run.json` beside its `data` section.
-RUN_COLUMNS = ("parameters", "device", "code_hash", "git_revision", "factory_hash")
+RUN_COLUMNS = ("parameters", "device", "dtype", "code_hash", "git_revision", "factory_hash")
 
 #: What of `status.json` is no result: its format, and a place on one machine.
 NO_RESULT = frozenset({"format", "log"})
@@ -59,10 +61,14 @@ class Results:
     """The trials of its searches (`analysis.searches.read_trials`); empty where it has none."""
 
 
-def load_sweep(runs_dir: Path, sweep: str) -> Results:
+def load_sweep(runs_dir: Path, sweep: str, only: Collection[str] | None = None) -> Results:
     """Read the records of a sweep.
 
     A record whose configuration is not that of its id (copied, edited) is left out with a warning.
+    Runs on other texts or in other precisions than each other are named in one.
+
+    Args:
+        only: ids of runs; those that differ from one of them in more than the seed are left out.
 
     Raises:
         ConfigError: if there is no run with an outcome, a record is damaged, or records have ids of
@@ -89,8 +95,31 @@ def load_sweep(runs_dir: Path, sweep: str) -> Results:
     if not rows:
         raise ConfigError(f"{directory}: no run has an outcome yet (launch the sweep first)")
     runs = _with_config_columns(pd.DataFrame(rows), directory)
+    if only is not None:
+        runs = _only(runs, only)
+    _warn_of_differences(runs, directory)
     curves = pd.DataFrame(lines, columns=list(CURVE_COLUMNS))
+    curves = curves[curves["run_id"].isin(runs["run_id"])].reset_index(drop=True)
     return Results(runs, curves, read_trials(directory))
+
+
+def _only(runs: pd.DataFrame, ids: Collection[str]) -> pd.DataFrame:
+    """The runs of these ids, and those that differ from one of them in the seed alone."""
+    but_seed = [
+        RunConfig.model_validate_json(text).model_copy(update={"seed": 0}).run_id
+        for text in runs["config"]
+    ]
+    points = pd.Series(but_seed, runs.index)
+    return runs[points.isin(points[runs["run_id"].isin(ids)])].reset_index(drop=True)
+
+
+def _warn_of_differences(runs: pd.DataFrame, source: Path) -> None:
+    """Name what differs between runs and must not where they are compared."""
+    names = ["data.corpus", "data.tokenizer", "data.validation_fraction", "corpus_hash", "dtype"]
+    rows = runs.reindex(columns=names).astype(object)
+    rows = rows.where(rows.notna(), None)
+    for difference in differences(map(Training._make, rows.to_numpy())):
+        log.warning("%s: not comparable: %s", source, difference)
 
 
 def save_results(results: Results, path: Path, curves: bool = False) -> None:
@@ -118,6 +147,9 @@ def load_results(path: Path) -> Results:
         ConfigError: if the file is absent, is not Parquet, or is of an earlier version.
     """
     runs = _read_parquet(path)
+    missing = {"sweep", "run_id", "status", "val_loss"} - set(runs)
+    if missing:
+        raise ConfigError(f"{path}: no results: without the columns {', '.join(sorted(missing))}")
     if "config" not in runs or not runs["run_id"].map(is_current).all():
         raise ConfigError(
             f"{path}: results of an earlier version; carry them over: "
@@ -129,7 +161,9 @@ def load_results(path: Path) -> Results:
     trials = pd.DataFrame(columns=list(TRIAL_COLUMNS))
     if trials_path(path).exists():
         trials = _read_parquet(trials_path(path))
-    return Results(_with_config_columns(runs, path), curves, trials)
+    runs = _with_config_columns(runs, path)
+    _warn_of_differences(runs, path)
+    return Results(runs, curves, trials)
 
 
 def curves_path(path: Path) -> Path:

@@ -9,10 +9,8 @@ from __future__ import annotations
 
 import argparse
 import math
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import pandas as pd
 
@@ -38,8 +36,9 @@ from analysis.transfer import (
     regret,
     verdict,
 )
-from paper_repro.errors import ConfigError
+from paper_repro.command import command
 from paper_repro.parameterization.page import markdown_table
+from paper_repro.paths import given_path
 from paper_repro.statistics import UNKNOWN, Interval
 
 Estimates = tuple[Interval, Interval]
@@ -154,22 +153,19 @@ def markdown(table: pd.DataFrame) -> str:
     return markdown_table(["axis", "swept", "arm", "verdict", "under other choices"], rows)
 
 
+@command
 def main(arguments: Sequence[str] | None = None) -> int:
     """Write the table, and print what changes; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m analysis.multiverse", description=__doc__)
     parser.add_argument(
-        "--results-dir", type=Path, default=COMMITTED_RESULTS, help="default: %(default)s"
+        "--results-dir", type=given_path, default=COMMITTED_RESULTS, help="default: %(default)s"
     )
     directory = parser.parse_args(arguments).results_dir
-    try:
-        transfers = [
-            fit_transfer(study.table_runs(runs), study.axis, study.hyperparameter)
-            for study, size, runs in studies_with_results(directory)
-            if size == "cpu"
-        ]
-    except ConfigError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    transfers = [
+        fit_transfer(study.table_runs(runs), study.axis, study.hyperparameter)
+        for study, size, runs in studies_with_results(directory)
+        if size == "cpu"
+    ]
     table = multiverse(transfers)
     write_table(table, directory / "multiverse.csv")
     kept = table.groupby(["axis", "hyperparameter", "label"])["same"].all().sum()

@@ -11,15 +11,14 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import nbformat
-from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
-from nbconvert.preprocessors import ClearMetadataPreprocessor, ExecutePreprocessor
-from nbformat import NotebookNode
-from traitlets.config import Config
-
+from paper_repro.command import command
 from paper_repro.errors import ConfigError
 from paper_repro.files import write_atomically
+
+if TYPE_CHECKING:
+    from nbformat import NotebookNode
 
 DIRECTORY = Path(__file__).parent
 ROOT = DIRECTORY.parent
@@ -30,18 +29,16 @@ CELL_TIMEOUT = 600
 #: The kernel that every machine has, under the name that every machine gives it.
 KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}
 
-SETTINGS = Config(
-    {
-        "ExecutePreprocessor": {
-            "timeout": CELL_TIMEOUT,
-            "kernel_name": KERNEL["name"],
-            "record_timing": False,
-        },
-        # Cells and outputs go over TCP; on a shared machine others need not be able to read along.
-        "KernelManager": {"transport_encryption": "auto"},
-        "ClearMetadataPreprocessor": {"preserve_cell_metadata_mask": {"tags"}},
-    }
-)
+SETTINGS = {
+    "ExecutePreprocessor": {
+        "timeout": CELL_TIMEOUT,
+        "kernel_name": KERNEL["name"],
+        "record_timing": False,
+    },
+    # Cells and outputs go over TCP; on a shared machine others need not be able to read along.
+    "KernelManager": {"transport_encryption": "auto"},
+    "ClearMetadataPreprocessor": {"preserve_cell_metadata_mask": {"tags"}},
+}
 
 
 class NotebookError(RuntimeError):
@@ -56,11 +53,18 @@ def execute(path: Path, directory: Path = ROOT) -> NotebookNode:
 
     Raises:
         NotebookError: a cell raised an error, took too long, or ended the kernel.
+        ModuleNotFoundError: the extra `notebooks` is not installed.
     """
+    import nbformat
+    from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
+    from nbconvert.preprocessors import ClearMetadataPreprocessor, ExecutePreprocessor
+    from traitlets.config import Config
+
+    settings = Config(SETTINGS)
     notebook = nbformat.read(path, as_version=4)  # type: ignore[no-untyped-call]
     resources = {"metadata": {"path": str(directory)}}
     try:
-        executor = ExecutePreprocessor(config=SETTINGS, coalesce_streams=True)  # type: ignore[no-untyped-call]
+        executor = ExecutePreprocessor(config=settings, coalesce_streams=True)  # type: ignore[no-untyped-call]
         executor.preprocess(notebook, resources)
     except CellExecutionError as error:
         failed = [
@@ -73,7 +77,7 @@ def execute(path: Path, directory: Path = ROOT) -> NotebookNode:
         ) from None
     except (CellTimeoutError, DeadKernelError) as error:
         raise NotebookError(f"{path.name}: {_first_line(str(error))}") from None
-    cleared = ClearMetadataPreprocessor(config=SETTINGS)  # type: ignore[no-untyped-call]
+    cleared = ClearMetadataPreprocessor(config=settings)  # type: ignore[no-untyped-call]
     notebook, _ = cleared.preprocess(notebook, resources)  # type: ignore[no-untyped-call]
     notebook.metadata["kernelspec"] = KERNEL
     return nbformat.from_dict(notebook)  # type: ignore[no-untyped-call, no-any-return]
@@ -83,23 +87,31 @@ def _first_line(text: str) -> str:
     return (text.strip().splitlines() or [""])[0]
 
 
+@command
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit code 1 if a notebook cannot be executed (it keeps its old outputs), 2 if there is no
     notebook of that name."""
     parser = argparse.ArgumentParser(prog="python -m analysis.notebooks", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help="a notebook; none: all of them")
     names = parser.parse_args(arguments).names
-    try:
-        for path in [_path(name) for name in names] or sorted(DIRECTORY.glob("*.ipynb")):
-            started = time.monotonic()
-            notebook = execute(path)
-            text: str = nbformat.writes(notebook) + "\n"  # type: ignore[no-untyped-call]
-            write_atomically(path, lambda file, text=text: file.write_text(text, "utf-8"))  # type: ignore[misc]
-            print(f"wrote {path.name} ({time.monotonic() - started:.0f} s)")
-    except (ConfigError, NotebookError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2 if isinstance(error, ConfigError) else 1
+    for path in [_path(name) for name in names] or sorted(DIRECTORY.glob("*.ipynb")):
+        started = time.monotonic()
+        try:
+            text = as_text(execute(path))
+        except NotebookError as error:
+            print(f"error: {error}", file=sys.stderr)
+            return 1
+        write_atomically(path, lambda file, text=text: file.write_text(text, "utf-8"))  # type: ignore[misc]
+        print(f"wrote {path.name} ({time.monotonic() - started:.0f} s)")
     return 0
+
+
+def as_text(notebook: NotebookNode) -> str:
+    """A notebook as its file has it."""
+    import nbformat
+
+    text: str = nbformat.writes(notebook)  # type: ignore[no-untyped-call]
+    return text + "\n"
 
 
 def _path(name: str) -> Path:

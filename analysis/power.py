@@ -14,7 +14,6 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import get_args
 
 import numpy as np
@@ -24,8 +23,10 @@ from analysis.load import COMMITTED_RESULTS
 from analysis.report import Columns, readable
 from analysis.simulation import LEARNT, Design, Family, study
 from analysis.transfer import DRIFT_TOLERANCE
+from paper_repro.command import command
 from paper_repro.files import write_atomically
 from paper_repro.parameterization.page import markdown_table
+from paper_repro.paths import check_writable, given_path
 
 #: Of each sweep one arm; the first scale is the base.
 PLANNED = (
@@ -88,14 +89,16 @@ def _share(row: pd.Series, name: str) -> str:
     return f"{row[name]:.2f}"
 
 
+@command
 def main(arguments: Sequence[str] | None = None) -> int:
     """Simulate, write the table, and print it; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m analysis.power", description=__doc__)
     parser.add_argument("--studies", type=int, default=40, help="of each family (default: 40)")
     parser.add_argument(
-        "--output", type=Path, default=COMMITTED_RESULTS / "power.csv", metavar="FILE"
+        "--output", type=given_path, default=COMMITTED_RESULTS / "power.csv", metavar="FILE"
     )
     options = parser.parse_args(arguments)
+    check_writable(options.output.parent, "--output")
     found = []
     for number, family in itertools.product(range(options.studies), get_args(Family)):
         found.append(study(family, number, PLANNED, tuple(RIGHT), shared=SHARED))

@@ -8,7 +8,6 @@ packages, optimiser groups, learning curves that no figure needs) is not restore
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,9 +16,10 @@ import pandas as pd
 
 from analysis.load import COMMITTED_RESULTS, Results, load_results
 from analysis.searches import write_rounds
+from paper_repro.command import command
 from paper_repro.config import RunConfig
-from paper_repro.errors import ConfigError
 from paper_repro.files import write_json
+from paper_repro.paths import given_path
 from paper_repro.records import DataInfo, Record, RunInfo, Status
 
 
@@ -41,6 +41,8 @@ def restore(results: Results, directory: Path) -> int:
         fields = _present(row)
         data = DataInfo.model_validate({name: fields[name] for name in DataInfo.model_fields})
         known = {name: value for name, value in fields.items() if name in RunInfo.model_fields}
+        if dtype := fields.get("dtype"):
+            known["execution"] = {"dtype": dtype}
         record.write_run_info(RunInfo.model_validate({"versions": {}, **known, "data": data}))
         status = {name: value for name, value in fields.items() if name in Status.model_fields}
         if status["status"] != "done":
@@ -60,22 +62,19 @@ def _present(row: pd.Series) -> dict[str, Any]:
     }
 
 
+@command
 def main(argv: Sequence[str] | None = None) -> int:
     """Restore the records of sweeps; returns the exit code."""
     parser = argparse.ArgumentParser(
         prog="python -m analysis.restore", description=(__doc__ or "").partition("\n\n")[2]
     )
     parser.add_argument("sweeps", nargs="+", metavar="SWEEP", help="names of committed results")
-    parser.add_argument("--runs-dir", type=Path, default=Path("runs"), help="default: runs")
+    parser.add_argument("--runs-dir", type=given_path, default=Path("runs"), help="default: runs")
     options = parser.parse_args(argv)
-    try:
-        for sweep in options.sweeps:
-            results = load_results(COMMITTED_RESULTS / f"{sweep}.parquet")
-            count = restore(results, options.runs_dir / sweep)
-            print(f"{options.runs_dir / sweep}: {count:,} records restored")
-    except ConfigError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    for sweep in options.sweeps:
+        results = load_results(COMMITTED_RESULTS / f"{sweep}.parquet")
+        count = restore(results, options.runs_dir / sweep)
+        print(f"{options.runs_dir / sweep}: {count:,} records restored")
     return 0
 
 

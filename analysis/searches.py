@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from paper_repro.errors import ConfigError
-from paper_repro.files import create_exclusively, read_json, write_json
+from paper_repro.files import create_exclusively, numbered, read_json, write_json
 from paper_repro.search import CONFIRM, FOLDER
 from paper_repro.statistics import over_seeds
 
@@ -46,11 +46,13 @@ def read_trials(sweep_dir: Path) -> pd.DataFrame:
         ConfigError: a round is damaged.
     """
     rows: list[dict[str, Any]] = []
-    for directory in sorted((sweep_dir / FOLDER).glob("*/")):
+    for directory in sorted((sweep_dir / FOLDER).glob("*-*/")):
         proposer, _, seed = directory.name.rpartition("-")
+        if proposer not in PROPOSER_NAMES or not seed.isdecimal():
+            continue  # of a sync tool
         known = {"search": directory.name, "proposer": proposer, "search_seed": int(seed)}
         number = 0
-        for index, path in enumerate(sorted(directory.glob("[0-9]*.json"))):
+        for index, path in enumerate(numbered(directory)):
             content = read_json(path) or {}
             if "trials" not in content:
                 raise ConfigError(f"{path}: is damaged; delete it, and launch again")

@@ -18,7 +18,6 @@ import math
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal, get_args
 
 import numpy as np
@@ -38,8 +37,10 @@ from analysis.transfer import (
     regret,
     verdict,
 )
+from paper_repro.command import command
 from paper_repro.files import write_atomically
 from paper_repro.parameterization.page import markdown_table
+from paper_repro.paths import check_writable, given_path
 from paper_repro.statistics import UNKNOWN, Interval
 
 Family = Literal["alike", "hostile"]
@@ -275,14 +276,16 @@ def markdown(table: pd.DataFrame) -> str:
     return markdown_table(list(columns), rows)
 
 
+@command
 def main(arguments: Sequence[str] | None = None) -> int:
     """Simulate, and write the summary; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m analysis.simulation", description=__doc__)
     parser.add_argument("--studies", type=int, default=100, help="of each family (default: 100)")
     parser.add_argument(
-        "--output", type=Path, default=COMMITTED_RESULTS / "simulation.csv", metavar="FILE"
+        "--output", type=given_path, default=COMMITTED_RESULTS / "simulation.csv", metavar="FILE"
     )
     options = parser.parse_args(arguments)
+    check_writable(options.output.parent, "--output")
     found = []
     for number, family in itertools.product(range(options.studies), get_args(Family)):
         found.append(study(family, number))

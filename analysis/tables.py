@@ -16,7 +16,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -35,9 +34,11 @@ from analysis.searches import race, with_losses
 from analysis.transfer import fit_transfer
 from analysis.tuned import tuned_global
 from analysis.variance import components
+from paper_repro.command import command
 from paper_repro.errors import ConfigError
 from paper_repro.files import write_atomically
 from paper_repro.parameterization.page import markdown_table
+from paper_repro.paths import given_path
 
 DURATION_TABLES = (
     *("duration_exponents", "duration_effects"),
@@ -154,24 +155,22 @@ def write_table(table: pd.DataFrame, path: Path) -> None:
     write_atomically(path, lambda file: table.to_csv(file, index=False, float_format="%.6g"))
 
 
+@command
 def main(arguments: Sequence[str] | None = None) -> int:
+    """Write the tables of all results; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m analysis.tables", description=__doc__)
     parser.add_argument(
-        "--results-dir", type=Path, default=COMMITTED_RESULTS, help="default: %(default)s"
+        "--results-dir", type=given_path, default=COMMITTED_RESULTS, help="default: %(default)s"
     )
     parser.add_argument(
         "--markdown", action="store_true", help="print transfer_table.csv for a document"
     )
     options = parser.parse_args(arguments)
     directory = options.results_dir
-    try:
-        if options.markdown:
-            print(markdown(read_table(directory, "transfer_table")), end="")
-            return 0
-        tables = all_tables(directory)
-    except ConfigError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    if options.markdown:
+        print(markdown(read_table(directory, "transfer_table")), end="")
+        return 0
+    tables = all_tables(directory)
     for name, table in tables.items():
         write_table(table, directory / f"{name}.csv")
         print(f"wrote {directory / name}.csv")

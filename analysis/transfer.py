@@ -189,6 +189,18 @@ def fit_transfer(runs: pd.DataFrame, axis: ScaleAxis, hyperparameter: str = LR) 
     return Transfer(runs, axis, hyperparameter, base_scale(runs, axis), arms)
 
 
+def check_curves(runs: pd.DataFrame, axis: ScaleAxis, hyperparameter: str = LR) -> None:
+    """Check what `fit_transfer` needs of runs, which need no losses yet.
+
+    Raises:
+        ConfigError: as `fit_transfer`.
+    """
+    base_scale(runs, axis)
+    for arm in arms_of(runs):
+        for _, group in select(runs, arm).groupby(axis.column):
+            _check_one_curve(group, hyperparameter)
+
+
 def base_scale(runs: pd.DataFrame, axis: ScaleAxis) -> int:
     """The scale at which the hyperparameters of a sweep are stated.
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -20,9 +19,11 @@ import pandas as pd
 from analysis.load import COMMITTED_RESULTS, Results, load_results
 from analysis.searches import with_losses
 from analysis.speedup import compare_arms
+from paper_repro.command import command
 from paper_repro.config import RunConfig, parse_run_config
 from paper_repro.errors import ConfigError
 from paper_repro.files import read_yaml, write_yaml
+from paper_repro.paths import given_path
 from paper_repro.search import tuned
 from paper_repro.statistics import Interval
 
@@ -159,18 +160,15 @@ def ranked(results: Results) -> pd.DataFrame:
     return last[["search", "loss", "sd", "run_id"]].reset_index(drop=True)
 
 
+@command
 def main(arguments: Sequence[str] | None = None) -> int:
     """Write what was chosen, and the arms derived from it; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m analysis.tuned", description=__doc__)
     parser.add_argument(
-        "--results-dir", type=Path, default=COMMITTED_RESULTS, help="default: %(default)s"
+        "--results-dir", type=given_path, default=COMMITTED_RESULTS, help="default: %(default)s"
     )
     folder = parser.parse_args(arguments).results_dir
-    try:
-        made = {name: _chosen(sweep, folder) for name, sweep in CHOSEN.items()}
-    except ConfigError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    made = {name: _chosen(sweep, folder) for name, sweep in CHOSEN.items()}
     config, _ = made[PER_MODULE]
     for name, derive in DERIVED.items():
         made[f"{PER_MODULE}_{name}"] = derive(config), f"Derived from {PER_MODULE}.yaml: {name}."

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -20,17 +20,18 @@ from analysis.tables import read_table
 from figures.made import COMMITTED_FIGURES, save
 from figures.registry import FIGURES, FigureEntry, find_figure
 from figures.style import style
+from paper_repro.command import WRONG, command
 from paper_repro.errors import ConfigError
+from paper_repro.paths import check_writable, given_path
 
 
+@command
 def main(arguments: Sequence[str] | None = None) -> int:
     """Make the figures and print their numbers. Exit code 2 if what was asked for is wrong."""
     options = _parser().parse_args(arguments)
     console = Console(width=None if sys.stdout.isatty() else 140)
-    try:
-        _check(options)
-    except ConfigError as error:
-        return _wrong(error)
+    _check(options)
+    only = sys.stdin.read().split() if options.only_ids else None
     code = 0
     for name in options.names or FIGURES:
         entry = FIGURES[name]
@@ -41,14 +42,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
             console.print(f"{name}: no results yet ({needed}), left out")
             continue
         try:
-            results = [_results(sweep, entry, folder, options.runs_dir) for sweep in sweeps]
+            results = [_results(s, entry, folder, options.runs_dir, only) for s in sweeps]
             tables = [read_table(folder, table) for table in entry.tables]
             with style():
                 made = entry.make(*results, *tables)
                 print_tables(console, made.tables, made.text)
                 written = save(made, output, _output_name(name, options.sweep))
         except ConfigError as error:  # the other figures are made all the same
-            code = _wrong(error)
+            code = WRONG
+            print(f"error: {error}", file=sys.stderr)
         else:
             for path in written:
                 print(f"wrote {path}")
@@ -73,6 +75,12 @@ def _check(options: argparse.Namespace) -> None:
         raise ConfigError(f"--runs-dir: {of_tables[0]} is drawn from tables, not from runs")
     if options.commit and not options.runs_dir:
         raise ConfigError("--commit: needs --runs-dir, whose results it commits")
+    if options.only_ids and not options.runs_dir:
+        raise ConfigError("--only-ids: needs --runs-dir, whose runs it chooses from")
+    if options.results_dir and options.runs_dir:
+        check_writable(options.results_dir, "--results-dir", make=True)
+    if options.output_dir:
+        check_writable(options.output_dir, "--output-dir", make=True)
 
 
 def _folders(options: argparse.Namespace, sweeps: tuple[str, ...]) -> tuple[Path, Path]:
@@ -81,11 +89,6 @@ def _folders(options: argparse.Namespace, sweeps: tuple[str, ...]) -> tuple[Path
     if options.runs_dir and sweeps and not options.commit:
         results = output = options.runs_dir / sweeps[0]
     return options.results_dir or results, options.output_dir or output
-
-
-def _wrong(error: ConfigError) -> int:
-    print(f"error: {error}", file=sys.stderr)
-    return 2
 
 
 def _output_name(name: str, sweeps: Sequence[str] | None) -> str:
@@ -105,12 +108,18 @@ def _all_available(
     return all((folder / file).exists() for file in files)
 
 
-def _results(sweep: str, entry: FigureEntry, folder: Path, runs_dir: Path | None) -> Results:
+def _results(
+    sweep: str,
+    entry: FigureEntry,
+    folder: Path,
+    runs_dir: Path | None,
+    only: Collection[str] | None,
+) -> Results:
     """The results of a sweep; those of fresh runs are also written to the folder."""
     path = folder / f"{sweep}.parquet"
     if runs_dir is None:
         return load_results(path)
-    results = load_sweep(runs_dir, sweep)
+    results = load_sweep(runs_dir, sweep, only)
     save_results(results, path, entry.curves)
     print(f"wrote {path}")
     return results
@@ -119,11 +128,17 @@ def _results(sweep: str, entry: FigureEntry, folder: Path, runs_dir: Path | None
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m figures", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"{', '.join(FIGURES)}; none: all")
-    parser.add_argument("--runs-dir", type=Path, help="take fresh results from these records")
+    parser.add_argument("--runs-dir", type=given_path, help="take fresh results from these records")
     parser.add_argument(
         "--commit",
         action="store_true",
         help="with --runs-dir: replace the committed results and figures",
+    )
+    parser.add_argument(
+        "--only-ids",
+        action="store_true",
+        help="with --runs-dir: of the runs whose ids are on standard input, and of those that"
+        " differ from one of them in the seed alone",
     )
     parser.add_argument(
         "--sweep",
@@ -133,13 +148,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--results-dir",
-        type=Path,
+        type=given_path,
         help="where results are read or, with --runs-dir, written (default: analysis/results,"
         " with --runs-dir beside the records)",
     )
     parser.add_argument(
         "--output-dir",
-        type=Path,
+        type=given_path,
         help="where figures are written (default: figures, with --runs-dir beside the records)",
     )
     return parser

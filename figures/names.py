@@ -1,12 +1,8 @@
-"""`python -m figures.names NAME`: whether there is such a figure, by exit code.
-
-Known without the code that draws, so that a launch can ask before it trains.
-"""
+"""The names of all figures, known without the code that draws."""
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 
 from paper_repro.errors import ConfigError
 
@@ -41,18 +37,3 @@ def check_name(name: str, names: Collection[str] = NAMES) -> None:
     """
     if name not in names:
         raise ConfigError(f"no figure {name!r}; there are {', '.join(names)}")
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Exit code 0, or 2 for a name that no figure has."""
-    try:
-        for name in sys.argv[1:] if argv is None else argv:
-            check_name(name)
-    except ConfigError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

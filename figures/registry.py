@@ -10,7 +10,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
-from analysis.arms import STUDIES
+import pandas as pd
+
+from analysis.arms import STUDIES, Study
+from analysis.duration import check_durations
 from figures.attribution import make_attribution
 from figures.duration_exponents import make_duration_exponents
 from figures.landscape import make_landscape
@@ -21,7 +24,7 @@ from figures.names import check_name
 from figures.public_runs import make_public_runs
 from figures.search import make_search
 from figures.speedup import make_speedup
-from figures.transfer import make_study
+from figures.transfer import check_study, make_study
 from figures.transfer_check import make_transfer_check
 from figures.verdicts import make_verdicts
 
@@ -37,13 +40,22 @@ class FigureEntry:
     """Whether it draws learning curves, so that results are kept with them."""
     tables: tuple[str, ...] = ()
     """Tables beside the results (`analysis.tables.read_table`), for what is drawn from no run."""
+    check: Callable[[pd.DataFrame], object] | None = None
+    """Raises ConfigError for the runs of a sweep, before they have results, of which it cannot be
+    made whatever these are."""
+
+
+def _study(name: str, study: Study) -> FigureEntry:
+    return FigureEntry(partial(make_study, study), (name,), check=partial(check_study, study))
 
 
 FIGURES = {
-    **{name: FigureEntry(partial(make_study, study), (name,)) for name, study in STUDIES.items()},
+    **{name: _study(name, study) for name, study in STUDIES.items()},
     "verdicts": FigureEntry(make_verdicts, tuple(STUDIES)),
-    "duration_exponents": FigureEntry(make_duration_exponents, ("lr_duration",)),
-    "loss_vs_tokens": FigureEntry(make_loss_vs_tokens, ("lr_duration",)),
+    "duration_exponents": FigureEntry(
+        make_duration_exponents, ("lr_duration",), check=check_durations
+    ),
+    "loss_vs_tokens": FigureEntry(make_loss_vs_tokens, ("lr_duration",), check=check_durations),
     "search": FigureEntry(make_search, ("search_global", "search_global_defaults")),
     "modules": FigureEntry(make_modules, ("search_modules",)),
     "attribution": FigureEntry(make_attribution, ("modules_arms",), curves=True),

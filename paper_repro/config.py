@@ -12,7 +12,15 @@ import json
 from collections.abc import Hashable
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from paper_repro.errors import ConfigError, explain
 from paper_repro.parameterization import (
@@ -36,8 +44,10 @@ DEFAULTS_VERSION = 1
 
 PositiveInt = Annotated[int, Field(gt=0)]
 PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-NonNegativeFloat = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Fraction = Annotated[float, Field(ge=0, le=1)]
+#: A zero has no sign: -0.0 is another text, and would be another run id.
+_UNSIGNED_ZERO = AfterValidator(lambda value: value + 0.0)
+NonNegativeFloat = Annotated[float, Field(ge=0, allow_inf_nan=False), _UNSIGNED_ZERO]
+Fraction = Annotated[float, Field(ge=0, le=1), _UNSIGNED_ZERO]
 Beta = Annotated[float, Field(gt=0, lt=1)]
 Curve = Annotated[list[NonNegativeFloat], Field(min_length=1)]
 ObjectName = Annotated[str, Field(pattern=r"^\w+(\.\w+)*:\w+$")]

@@ -22,4 +22,6 @@ def explain(error: ValidationError) -> str:
         return f"{key}: unknown key"
     if first["type"] == "value_error":
         return f"{key}: {message}" if key else message
-    return f"{key}: {message} (got {first['input']!r})"
+    quotes = ", a text in quotes" if type(first["input"]) in (int, float, bool) else ""
+    advice = quotes if first["type"] == "string_type" else ""
+    return f"{key}: {message}{advice} (got {first['input']!r})"

@@ -8,11 +8,13 @@ import re
 import uuid
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import yaml
 
 from paper_repro.errors import ConfigError
+
+_NUMBERED = re.compile(r"\d{4,}\.json")
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
@@ -49,6 +51,17 @@ def create_exclusively(path: Path, content: dict[str, Any]) -> bool:
     return True
 
 
+def numbered(directory: Path) -> list[Path]:
+    """The files of a directory that are named as ours are, `0001.json`, in order.
+
+    Whatever else lies there is of sync tools and editors.
+
+    Raises:
+        FileNotFoundError: there is no such directory.
+    """
+    return sorted(path for path in directory.iterdir() if _NUMBERED.fullmatch(path.name))
+
+
 def write_json(path: Path, content: dict[str, Any]) -> None:
     """Write one JSON object atomically. Raises ValueError on NaN or infinity."""
     text = json.dumps(content, indent=2, allow_nan=False) + "\n"
@@ -56,12 +69,37 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
-    """The JSON object in `path`, or None if the file is absent, truncated or no object."""
+    """The JSON object in `path`, or None if it is absent, truncated, no object or no file."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError, ValueError):
+        content = json.loads(path.read_text(encoding="utf-8-sig"))  # as editors may leave it
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError, ValueError):
         return None
     return content if isinstance(content, dict) else None
+
+
+#: YAML 1.2's core schema: what a plain scalar is. (PyYAML's is 1.1, where 010 is eight, 1:30 is
+#: ninety, .5e3 a text and `no` is false.) Digits may be grouped, as in 819_200; `<<` merges.
+_DIGITS = r"[0-9]+(?:_[0-9]+)*"
+_CORE_SCHEMA = (
+    ("null", r"~|null|Null|NULL|", ("~", "n", "N", "")),
+    ("bool", r"true|True|TRUE|false|False|FALSE", tuple("tTfF")),
+    ("int", rf"[-+]?{_DIGITS}|0o[0-7]+|0x[0-9a-fA-F]+", tuple("-+0123456789")),
+    (
+        "float",
+        rf"[-+]?(\.{_DIGITS}|{_DIGITS}(\.({_DIGITS})?)?)([eE][-+]?[0-9]+)?"
+        r"|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)",
+        tuple("-+.0123456789"),
+    ),
+    ("merge", r"<<", ("<",)),
+)
+
+
+def _add_core_schema(kind: type[Any]) -> type[Any]:
+    """Have a loader or dumper know the plain scalars of the core schema."""
+    for name, pattern, first in _CORE_SCHEMA:
+        tag = f"tag:yaml.org,2002:{name}"
+        kind.add_implicit_resolver(tag, re.compile(rf"^(?:{pattern})$"), list(first))
+    return kind
 
 
 #: libyaml's where PyYAML has it: plans and results are of thousands of files.
@@ -69,8 +107,16 @@ _Dumper: type[Any] = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 _Loader: type[Any] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
+@_add_core_schema
+class _StrictDumper(_Dumper):  # type: ignore[misc]  # one of two classes
+    """Quotes a text that a reader of YAML 1.1 or 1.2 would take for another value."""
+
+
+@_add_core_schema
 class _StrictLoader(_Loader):  # type: ignore[misc]  # one of two classes
-    """Safe YAML that reads 1e-8 as a number and refuses a key given twice."""
+    """Safe YAML that refuses a key given twice."""
+
+    yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {}
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[str] = set()
@@ -84,12 +130,14 @@ class _StrictLoader(_Loader):  # type: ignore[misc]  # one of two classes
         content: dict[Any, Any] = super().construct_mapping(node, deep)
         return content
 
+    def construct_whole_number(self, node: yaml.ScalarNode) -> int:
+        """The value of an int: ten is the base unless 0o or 0x says otherwise."""
+        text = str(self.construct_scalar(node))
+        base = {"0o": 8, "0x": 16}.get(text[:2], 10)
+        return int(text, base)
 
-_StrictLoader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?[0-9][0-9_]*(\.[0-9_]*)?[eE][-+]?[0-9]+$"),
-    list("-+0123456789"),
-)
+
+_StrictLoader.add_constructor("tag:yaml.org,2002:int", _StrictLoader.construct_whole_number)
 
 
 def read_yaml(path: Path) -> Any:
@@ -99,7 +147,7 @@ def read_yaml(path: Path) -> Any:
         ConfigError: one line naming the file, and the line of the problem where there is one.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")  # some editors begin with a byte order mark
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({error.strerror})") from None
     except UnicodeDecodeError:
@@ -128,5 +176,5 @@ def merged(below: Any, above: Any) -> Any:
 def write_yaml(path: Path, content: dict[str, Any], header: str = "") -> None:
     """Write plain data as YAML, atomically, keys in the order given, below lines of comment."""
     comment = "".join(f"# {line}\n" for line in header.splitlines())
-    text = comment + yaml.dump(content, Dumper=_Dumper, sort_keys=False)
+    text = comment + yaml.dump(content, Dumper=_StrictDumper, sort_keys=False)
     write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))

@@ -27,10 +27,11 @@ from rich.table import Column, Table
 from torch import Tensor, nn
 
 from paper_repro.apply.factory import logits_of
+from paper_repro.command import command
 from paper_repro.config import Execution, RunConfig, parse_run_config
-from paper_repro.errors import ConfigError
 from paper_repro.files import merged, read_yaml
 from paper_repro.model import losses
+from paper_repro.paths import given_path
 from paper_repro.training import Observer, train
 from paper_repro.training.observer import RunStart
 
@@ -144,17 +145,14 @@ def measure(config: RunConfig, points: int = 6, sequences: int = 128) -> list[No
     return observer.found
 
 
+@command
 def main(argv: Sequence[str] | None = None) -> int:
     """Print the noise scale of a run; returns the exit code."""
     options = _parser().parse_args(argv)
     console = Console(width=None if sys.stdout.isatty() else 100)
-    try:
-        config = _config(options.files)
-        with console.status("training ..."):
-            found = measure(config, options.points, options.sequences)
-    except ConfigError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    config = _config(options.files)
+    with console.status("training ..."):
+        found = measure(config, options.points, options.sequences)
     if options.json:
         rows = [asdict(each) | {"sequences": each.sequences} for each in found]
         print(json.dumps({"batch_size": config.train.batch_size, "points": rows}, indent=2))
@@ -204,7 +202,9 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add("files", nargs="+", type=Path, metavar="RUN.yaml", help="parts of a run configuration")
+    add(
+        "files", nargs="+", type=given_path, metavar="RUN.yaml", help="parts of a run configuration"
+    )
     add("--points", type=_count, default=6, help="steps at which it is measured (default: 6)")
     add("--sequences", type=_count, default=128, help="whose gradients are taken (default: 128)")
     add("--json", action="store_true", help="print JSON")

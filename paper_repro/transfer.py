@@ -19,11 +19,13 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.table import Table
 
+from paper_repro.command import command
 from paper_repro.config import RunConfig, ScalingConfig, parse_run_config
 from paper_repro.errors import ConfigError
 from paper_repro.files import merged, read_yaml, write_atomically
 from paper_repro.hyperparameters import ResolvedRun, check, resolve, scaling_of
 from paper_repro.parameterization import BRANCHES, MODULES
+from paper_repro.paths import check_writable, given_path
 
 if TYPE_CHECKING:  # torch takes a second to import, and most targets need none
     from paper_repro.apply import Parameterized, TrainerName
@@ -199,17 +201,13 @@ def rules_as_json(rules: Parameterized, config: RunConfig) -> dict[str, Any]:
     }
 
 
+@command
 def main(argv: Sequence[str] | None = None) -> int:
     """Print the numbers of a target; returns the exit code."""
     options = _parser().parse_args(argv)
-    try:
-        _run(options)
-    except ConfigError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except OSError as error:
-        print(f"error: {options.output}: cannot be written ({error.strerror})", file=sys.stderr)
-        return 2
+    if options.output:
+        check_writable(options.output.parent, "--output")
+    _run(options)
     return 0
 
 
@@ -302,8 +300,10 @@ def _parser() -> argparse.ArgumentParser:
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--from", dest="tuned", type=Path, required=True, metavar="TUNED.yaml")
-    parser.add_argument("--to", type=Path, required=True, metavar="TARGET.yaml")
+    parser.add_argument(
+        "--from", dest="tuned", type=given_path, required=True, metavar="TUNED.yaml"
+    )
+    parser.add_argument("--to", type=given_path, required=True, metavar="TARGET.yaml")
     parser.add_argument(
         "--model",
         metavar="MODULE:FUNCTION",
@@ -320,7 +320,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--json", action="store_true", help="the same as --format json")
     parser.add_argument(
         "--output",
-        type=Path,
+        type=given_path,
         metavar="FILE",
         help="write the trainer's form, or else the JSON, to a file too",
     )

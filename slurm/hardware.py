@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import os
+import re
+from itertools import takewhile
 from pathlib import Path
 from typing import Literal
 
+from paper_repro.cores import usable_cores
+
 Device = Literal["auto", "cpu", "cuda"]
+
+_GPU = re.compile(r"\d+$|(GPU|MIG)-")
 
 
 def gpus(device: Device) -> list[str]:
@@ -14,8 +20,8 @@ def gpus(device: Device) -> list[str]:
     if device == "cpu":
         return []
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if visible is not None:
-        return [gpu for gpu in visible.split(",") if gpu]
+    if visible is not None:  # CUDA takes devices up to the first that is none: -1, NoDevFiles
+        return list(takewhile(_GPU.match, map(str.strip, visible.split(","))))
     devices = Path("/dev").glob("nvidia[0-9]*")
     return sorted(path.name.removeprefix("nvidia") for path in devices)
 
@@ -24,4 +30,4 @@ def default_workers(device: Device) -> int:
     """One worker per GPU where GPUs may be used and there are some, else one per core."""
     if shown := gpus(device):
         return len(shown)
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return usable_cores()

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import os
 import signal
-from dataclasses import dataclass, replace
+from collections import Counter
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -26,6 +27,8 @@ class WorkersHere:
     """Workers on this machine, or in this process."""
 
     jobs: list[submitit.Job[None]]
+    waiting: Counter[str] = field(default_factory=Counter)
+    """How many have not started, by the reason: none, here all start at once."""
 
     def gone(self) -> bool:
         """Whether all have ended. Workers in this process do all their work in this call."""

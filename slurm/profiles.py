@@ -21,6 +21,11 @@ MIN_MINUTES = 5
 
 Option = str | int | Literal[True]
 
+#: Options that sbatch refuses beside `--mem`: they stand in its place.
+MEMORY_OPTIONS = ("mem-per-cpu", "mem-per-gpu")
+#: Options that it refuses beside one that is always sent, and the key that does what they do.
+_DONE_BY = {"cpus-per-gpu": "cpus", "tres-per-task": "cpus and gpus"}
+
 _TIME = re.compile(r"(?:(\d+)-)?(\d+):([0-5]\d):([0-5]\d)")
 #: Options of sbatch that are set by a key of the profile, by the launcher, or by submitit.
 _SET_HERE = """
@@ -32,7 +37,7 @@ _SET_HERE = """
 def _check_time(text: str) -> str:
     if _minutes(text) < MIN_MINUTES:
         raise ValueError(
-            f"expected 'hours:minutes:seconds' or 'days-hours:minutes:seconds' in quotes, "
+            f"expected 'hours:minutes:seconds' or 'days-hours:minutes:seconds', "
             f"at least {MIN_MINUTES} minutes (got {text!r})"
         )
     return text
@@ -67,10 +72,15 @@ def _check_environment(variables: dict[str, str | int]) -> dict[str, str | int]:
 
 
 def _check_options(options: dict[str, Option]) -> dict[str, Option]:
-    for name in options:
-        if name.replace("_", "-") in _SET_HERE.split():
-            raise ValueError(f"{name} is set elsewhere: by a key of its own, or by the launcher")
-    return options
+    named = {}
+    for given, value in options.items():
+        name = given.replace("_", "-")
+        if name in _SET_HERE.split():
+            raise ValueError(f"{given} is set elsewhere: by a key of its own, or by the launcher")
+        if name in _DONE_BY:
+            raise ValueError(f"{given} cannot stand beside the key {_DONE_BY[name]}: use that")
+        named[name] = value
+    return named
 
 
 class Profile(BaseModel, extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True):
@@ -104,6 +114,17 @@ class Profile(BaseModel, extra="forbid", frozen=True, strict=True, use_attribute
     """Variables set after `setup`."""
     options: Annotated[dict[str, Option], AfterValidator(_check_options)] = {}
     """Any other option of sbatch, such as `constraint: a100`; `true` for one without a value."""
+
+    @model_validator(mode="after")
+    def _one_memory(self) -> Profile:
+        if self.memory and (option := self.memory_option):
+            raise ValueError(f"memory: expected none beside options.{option}")
+        return self
+
+    @property
+    def memory_option(self) -> str | None:
+        """The option that says a job's memory, in place of `memory`."""
+        return next((name for name in MEMORY_OPTIONS if name in self.options), None)
 
     @model_validator(mode="after")
     def _a_gpu_a_task(self) -> Profile:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import getpass
 import re
 import subprocess
 import time
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import NamedTuple
 
 from paper_repro.errors import ConfigError
 from paper_repro.files import read_json, write_json
+from slurm.environment import without_allocation
 from slurm.hardware import gpus
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 10.0
@@ -23,35 +25,65 @@ GRACE_SECONDS = 600.0
 _SLURM_ERROR = re.compile(r"^(?:srun|slurmstepd\S*): error: (.*)$", re.MULTILINE)
 
 
-def live_jobs(name: str) -> frozenset[str] | None:
-    """The ids of this user's jobs of that name that are queued, running or ending.
+class QueuedJob(NamedTuple):
+    """A job, or a task of an array, that SLURM knows and that has not ended."""
 
-    A started task of an array is listed under its own job id; SLURM gives one of the tasks the
-    array's id. None if SLURM is absent or does not answer, so that nothing is known.
+    id: str
+    """Its own job id. SLURM gives one of the tasks of an array the array's id."""
+    array: str
+    """The id that was submitted: of its array, or its own."""
+    state: str
+    reason: str
+    """Why it waits, in SLURM's words."""
+
+
+def queued_jobs(name: str) -> list[QueuedJob] | None:
+    """The jobs of that name that are queued, running or ending, whoever submitted them.
+
+    Not asked by user: a name of one in the environment may be another's, and a colleague may ask.
+    By name: SLURM starts its ids anew when it loses its state, and after the largest. None if SLURM
+    is absent or does not answer, so that nothing is known.
     """
-    return _queued(name, "%A")
+    lines = _squeue("--all", "--array", f"--name={name}", "--format=%A|%F|%T|%r")
+    return None if lines is None else [QueuedJob(*line.split("|", 3)) for line in lines]
+
+
+def live_jobs(name: str) -> frozenset[str] | None:
+    """The ids of `queued_jobs`."""
+    jobs = queued_jobs(name)
+    return None if jobs is None else frozenset(job.id for job in jobs)
 
 
 def live_arrays(name: str) -> frozenset[str] | None:
     """Like `live_jobs`, but the ids that were submitted: arrays with a live task, single jobs."""
-    return _queued(name, "%F")
+    jobs = queued_jobs(name)
+    return None if jobs is None else frozenset(job.array for job in jobs)
 
 
-def _queued(name: str, ids: str) -> frozenset[str] | None:
-    # By name too: SLURM starts its ids anew when it loses its state, and after the largest.
-    return _squeue(f"--user={getpass.getuser()}", f"--name={name}", f"--format={ids}")
+def waiting(name: str, ids: Collection[str]) -> Counter[str]:
+    """Why those of the submitted jobs that have not started wait: how many for each reason."""
+    return _reasons(job for job in queued_jobs(name) or [] if job.array in ids)
 
 
-def _squeue(*options: str) -> frozenset[str] | None:
-    """The words that squeue prints; None if it is absent, fails or does not answer."""
+def _reasons(jobs: Iterable[QueuedJob]) -> Counter[str]:
+    return Counter(job.reason for job in jobs if job.state == "PENDING")
+
+
+def _squeue(*options: str) -> list[str] | None:
+    """The lines that squeue prints; None if it is absent, fails or does not answer."""
     command = ["squeue", "--noheader", *options]
     try:
         result = subprocess.run(
-            command, capture_output=True, text=True, check=True, timeout=ANSWER_SECONDS
+            command,
+            env=without_allocation(),
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=ANSWER_SECONDS,
         )
     except (OSError, subprocess.SubprocessError):
         return None
-    return frozenset(result.stdout.split())
+    return result.stdout.splitlines()
 
 
 def pauses() -> Iterator[float]:
@@ -84,14 +116,19 @@ def note_submission(folder: Path, job_id: str, jobs: int, gpu: bool) -> None:
 
 def submitted(folder: Path) -> list[str]:
     """The ids of all arrays and single jobs that were ever noted in a folder."""
-    return sorted(path.stem for path in folder.glob("*.json"))
+    return sorted(path.stem for path in _notes(folder))
+
+
+def _notes(folder: Path) -> list[Path]:
+    """The files that `note_submission` wrote, and not what else lies there."""
+    return [path for path in folder.glob("*.json") if path.stem.isdecimal()]
 
 
 def on_gpus(folder: Path) -> bool:
     """Whether the jobs noted in a folder train on GPUs; if there are none, whether this machine
     has a GPU.
     """
-    notes = [read_json(path) or {} for path in folder.glob("*.json")]
+    notes = [read_json(path) or {} for path in _notes(folder)]
     return any(note.get("gpu") for note in notes) if notes else bool(gpus("auto"))
 
 
@@ -101,22 +138,35 @@ def cancel(ids: Sequence[str], name: str) -> None:
     Raises:
         ConfigError: SLURM refuses.
     """
-    command = ["scancel", f"--user={getpass.getuser()}", f"--name={name}", *ids]
-    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    command = ["scancel", f"--name={name}", *ids]
+    result = subprocess.run(
+        command, env=without_allocation(), capture_output=True, text=True, check=False
+    )
     if result.returncode:
         raise ConfigError(f"scancel: {' '.join(result.stderr.split())}")
 
 
 def last_error(log: Path) -> str | None:
     """The last error that SLURM itself wrote into a job's log, such as `task 0: Out Of Memory`."""
+    errors = _SLURM_ERROR.findall(_end(log))
+    return errors[-1].strip(" *") if errors else None
+
+
+def last_words(folder: Path) -> str | None:
+    """The last line of the newest log of errors in a folder of jobs; None without any."""
+    logs = sorted(folder.glob("*_log.err"), key=lambda log: log.stat().st_mtime)
+    lines = [line for log in logs for line in _end(log).splitlines() if line.strip()]
+    return lines[-1].strip() if lines else None
+
+
+def _end(log: Path) -> str:
+    """The end of a log; empty where it cannot be read."""
     try:
         with log.open("rb") as file:
             file.seek(max(0, log.stat().st_size - 65_536))
-            text = file.read().decode(errors="replace")
+            return file.read().decode(errors="replace")
     except OSError:
-        return None
-    errors = _SLURM_ERROR.findall(text)
-    return errors[-1].strip(" *") if errors else None
+        return ""
 
 
 class QueuedWorkers:
@@ -127,11 +177,16 @@ class QueuedWorkers:
         self._pauses = pauses()
         self._ask_at = time.monotonic() + next(self._pauses)
         self._gone = False
+        self.waiting: Counter[str] = Counter()
+        """How many have not started, by SLURM's reason, at its last answer."""
 
     def gone(self) -> bool:
         """Whether all have ended, by SLURM's last answer; without an answer they are alive."""
         if not self._gone and time.monotonic() >= self._ask_at:
-            live = live_arrays(self._name)
-            self._gone = live is not None and live.isdisjoint(self.ids)
+            jobs = queued_jobs(self._name)
+            if jobs is not None:
+                ours = [job for job in jobs if job.array in self.ids]
+                self._gone = not ours
+                self.waiting = _reasons(ours)
             self._ask_at = time.monotonic() + next(self._pauses)
         return self._gone

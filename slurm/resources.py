@@ -37,14 +37,15 @@ def fitted(profile: Profile, work: WorkLeft, jobs: int) -> Profile:
     """The profile with the time and the memory that each of `jobs` jobs needs.
 
     The time is never above the profile's own: a job that reaches its limit is queued again, so that
-    too little of it loses nothing. A memory that the profile states is kept.
+    too little of it loses nothing. A memory that the profile states is kept, by key or by option.
     """
     needed = math.ceil((START_SECONDS + TIME_MARGIN * work.of_job(jobs)) / 60)
     minutes = min(needed, profile.minutes)
     steps = math.ceil(MEMORY_MARGIN * work.host_bytes / MEMORY_STEP)
+    needed_memory = f"{steps * MEMORY_STEP // 2**20}M"
     return profile.model_copy(
         update={
             "time": f"{minutes // 60:02d}:{minutes % 60:02d}:00",
-            "memory": profile.memory or f"{steps * MEMORY_STEP // 2**20}M",
+            "memory": None if profile.memory_option else profile.memory or needed_memory,
         }
     )

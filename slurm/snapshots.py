@@ -28,6 +28,10 @@ PACKAGES = ("paper_repro", "slurm")
 """All that a worker can import of ours: no arrow leads from these to another package."""
 
 
+#: Characters that no path of a job may have: it is on PYTHONPATH, and a pattern of log files.
+MEANINGS = {os.pathsep: "PYTHONPATH", **dict.fromkeys("%\\\n", "SLURM")}
+
+
 def copied(factories: Iterable[str]) -> list[FactoryCode]:
     """The code of the factories of models that a copy has: what is no installed package.
 
@@ -83,13 +87,22 @@ def take_snapshot(sweep_dir: Path, factories: Sequence[str] = ()) -> Path:
 
 
 def _place(sweep_dir: Path, files: Mapping[str, bytes]) -> Path:
-    path = sweep_dir / "code" / hash_code(files)
-    if os.pathsep in str(path):
-        raise ConfigError(
-            f"--runs-dir: expected a path without {os.pathsep!r}, which PYTHONPATH cannot hold "
-            f"(got {sweep_dir})"
-        )
-    return path
+    check_place(sweep_dir)
+    return sweep_dir / "code" / hash_code(files)
+
+
+def check_place(sweep_dir: Path) -> None:
+    """Check that jobs can import from, and log to, a sweep's directory of that name.
+
+    Raises:
+        ConfigError: a character of it means something to SLURM or to Python.
+    """
+    for character, whose in MEANINGS.items():
+        if character in str(sweep_dir):
+            raise ConfigError(
+                f"--runs-dir: expected a path without {character!r}, which has a meaning to "
+                f"{whose} (got {sweep_dir})"
+            )
 
 
 def _write(path: Path, content: bytes) -> None:

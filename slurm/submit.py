@@ -17,6 +17,8 @@ from submitit.core.utils import FailedJobError
 from submitit.slurm.slurm import _make_sbatch_string
 
 from paper_repro.errors import ConfigError
+from paper_repro.paths import VARIABLE
+from slurm.environment import outside_allocations
 from slurm.profiles import Profile
 from slurm.queue import QueuedWorkers, note_submission
 from slurm.snapshots import copied, snapshot_path, take_snapshot
@@ -67,7 +69,8 @@ def submit(
     try:
         executor = submitit.SlurmExecutor(folder, max_num_timeout=REQUEUES)
         executor.update_parameters(**_parameters(profile, name, sizes, imported_from))
-        with redirect_stderr(io.StringIO()):  # where submitit copies what sbatch says to
+        # submitit copies what sbatch says to stderr.
+        with redirect_stderr(io.StringIO()), outside_allocations():
             for size in sizes:
                 with executor.batch():
                     jobs = [executor.submit(worker) for _ in range(size)]
@@ -92,7 +95,7 @@ def _parameters(
     """The arguments of submitit's SLURM executor."""
     several = profile.processes > 1
     path = os.pathsep.join(map(str, imported_from))
-    exports = [f"export {key}={shlex.quote(str(v))}" for key, v in profile.environment.items()]
+    exports = [f"export {key}={_shell_word(str(v))}" for key, v in profile.environment.items()]
     return {
         "job_name": name,
         **profile.model_dump(include={"partition", "account", "qos", "nodes"}),
@@ -123,3 +126,18 @@ def _parameters(
         ],
         "additional_parameters": {"requeue": True, **profile.options},
     }
+
+
+def _shell_word(text: str) -> str:
+    """A value as bash reads it: the job expands `~/` and `$NAME`, and nothing else."""
+    if text == "~" or text.startswith("~/"):
+        text = f"$HOME{text[1:]}"
+    word, end = "", 0
+    for variable in VARIABLE.finditer(text):
+        word += _quoted(text[end : variable.start()]) + f'"{variable[0]}"'
+        end = variable.end()
+    return word + _quoted(text[end:]) or "''"
+
+
+def _quoted(text: str) -> str:
+    return shlex.quote(text) if text else ""

@@ -10,7 +10,6 @@ to have CPUs, memory and GPUs; what they claim is scheduled, not enforced.
 from __future__ import annotations
 
 import argparse
-import getpass
 import os
 import random
 import shutil
@@ -27,6 +26,7 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
+from paper_repro.command import command
 from paper_repro.errors import ConfigError
 
 PACKAGES = "slurmctld slurmd slurm-client"
@@ -142,7 +142,7 @@ class PrivateCluster:
         for name, daemon in self.daemons.items():
             if daemon.poll() is not None:
                 self.start(name)
-        self.ask("scancel", f"--user={getpass.getuser()}")
+        self.ask("scancel", f"--user={os.getuid()}")
         self.ask("scontrol", "update", "nodename=ALL", "state=resume")
         _wait_until_idle(self)
 
@@ -197,7 +197,7 @@ def _configure(folder: Path, names: Sequence[str]) -> None:
     text = CONFIGURATION.format(
         host=host,
         port=port,
-        user=getpass.getuser(),
+        user=os.getuid(),  # not by a name: that in the environment may be another's
         folder=folder,
         # submitit names its files after job ids: those of two clusters must not meet.
         first_job=random.randrange(1_000, 60_000_000),
@@ -268,6 +268,7 @@ def _processes_with(marks: Sequence[str]) -> list[int]:
     return found
 
 
+@command
 def main(argv: Sequence[str] | None = None) -> int:
     """The command; returns the exit code of the command that it runs, or 2."""
     parser = argparse.ArgumentParser(
@@ -287,12 +288,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     # A signal ends the command, and the cluster in any case.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _exit)
-    try:
-        with private_cluster(arguments.nodes) as cluster:
-            return _run(arguments.command, {**os.environ, **cluster.environment})
-    except ConfigError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    with private_cluster(arguments.nodes) as cluster:
+        return _run(arguments.command, {**os.environ, **cluster.environment})
 
 
 def _exit(number: int, _frame: FrameType | None) -> NoReturn:

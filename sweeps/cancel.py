@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
+from paper_repro.command import command
 from paper_repro.errors import ConfigError
 from slurm import queue
 from sweeps.expand import read_sweep
@@ -20,6 +21,7 @@ EXAMPLES = """\
   python -m sweeps.cancel sweeps/lr_width.yaml --runs-dir /scratch/runs"""
 
 
+@command
 def main(argv: Sequence[str] | None = None) -> int:
     return run(cancel, SweepOptions, DESCRIPTION, EXAMPLES, argv)
 

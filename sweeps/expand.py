@@ -16,6 +16,7 @@ from paper_repro.data.tokenization import bpe_size
 from paper_repro.errors import ConfigError, explain
 from paper_repro.files import merged, parse_yaml, read_yaml
 from paper_repro.hyperparameters import check
+from paper_repro.paths import expanded
 from paper_repro.search import Search, blend, parse_space
 from paper_repro.search.proposers import Proposal
 from sweeps import schema
@@ -174,7 +175,10 @@ def _files_of_axes(grids: Sequence[Sequence[Axis]], folder: Path) -> dict[str, A
     names: list[str] = []
     for value in _values_of_axes(grids):
         names += [value.start, *value.ends] if isinstance(value, Between) else [value]
-    return {name: _read_base(folder / name, schema.BASE_FILE) for name in dict.fromkeys(names)}
+    return {
+        name: _read_base(folder / expanded(name, schema.BASE_FILE), schema.BASE_FILE)
+        for name in dict.fromkeys(names)
+    }
 
 
 def _bases(base: Any, files: Mapping[str, Any], grids: Sequence[Sequence[Axis]]) -> Bases:

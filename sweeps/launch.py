@@ -6,34 +6,50 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from paper_repro.config import DataConfig, Execution, RunConfig
+from paper_repro.command import INTERRUPTED, command
+from paper_repro.config import DataConfig
 from paper_repro.errors import ConfigError
 from paper_repro.records.lease import expire_lease
-from paper_repro.search import check_installed, write_found
+from paper_repro.search import write_found
 from slurm.hardware import default_workers, gpus
 from slurm.profiles import Profile, read_profile
 from slurm.queue import QueuedWorkers, pauses
 from slurm.resources import fitted
+from slurm.snapshots import check_place
+from sweeps.checks import (
+    check_corpora,
+    check_figure,
+    check_models,
+    check_proposers,
+    check_unedited,
+)
 from sweeps.expand import Sweep, read_sweep
-from sweeps.options import FAILED, INTERRUPTED, OK, Cluster, LaunchOptions, run
+from sweeps.mixing import check_identities, check_mixing
+from sweeps.options import FAILED, OK, Cluster, LaunchOptions, run
 from sweeps.plan import (
     Bundle,
     Plan,
-    edited,
     make_plan,
     mark_lost,
     refresh,
-    vocabulary_size,
     work_left,
 )
 from sweeps.progress import Display
-from sweeps.report import counts, print_failures, print_jobs, print_plan, print_searches, say
+from sweeps.report import (
+    counts,
+    print_failures,
+    print_jobs,
+    print_plan,
+    print_searches,
+    print_unfinished,
+    say,
+)
 from sweeps.shared_runs import finished_elsewhere, take_over
 from sweeps.state import UNSETTLED
 
@@ -57,6 +73,7 @@ exit code: 0 all runs are done (a diverged run is a result), 1 some failed or ar
 2 the file or an argument is wrong, 130 stopped. Launching again does only what is missing."""
 
 
+@command
 def main(argv: Sequence[str] | None = None) -> int:
     return run(launch, LaunchOptions, DESCRIPTION, EXAMPLES, argv)
 
@@ -73,21 +90,28 @@ def launch(options: LaunchOptions) -> int:
     console = Console()
     sweep = read_sweep(options.file, options.overrides, options.size)
     profile = _cluster_profile(sweep, options)
-    _check_figure(sweep)
-    _check_proposers(sweep)
+    check_proposers(sweep)
     runs_dir = options.runs_dir.resolve()
     gpu = bool(profile.gpus) if profile else bool(gpus(options.execution.device))
     processes = profile.processes if profile else 1
-    _check_models(sweep, options.execution, processes)
+    check_models(sweep, options.execution, processes)
     plan = mark_lost(make_plan(sweep, runs_dir, gpu, processes))
-    _check_unedited(plan)
-    unchecked = _check_corpora(sweep, options.dry_run) if plan.to_do else []
-    plan, taken_over = _take_over(plan, options)
+    check_unedited(plan)
+    check_identities(plan)
+    if profile:
+        check_place(plan.directory)
+    if plan.to_do:
+        check_figure(sweep)
+    hashes, unchecked = check_corpora(plan, options.dry_run)
+    mixed = check_mixing(plan, hashes, options.execution.dtype)
+    plan, taken_over = _take_over(plan, options, hashes)
     print_plan(console, plan)
     if taken_over:
         say(console, taken_over)
+    for difference in mixed:
+        console.print(f"Not comparable: {difference}", style="yellow", soft_wrap=True)
     if options.dry_run:
-        if unchecked:
+        if unchecked and plan.to_do:
             say(console, f"corpus {', '.join(unchecked)}: not checked, a dry run downloads nothing")
         if profile and plan.to_do:
             count = _worker_count(plan, profile, options)
@@ -98,7 +122,7 @@ def launch(options: LaunchOptions) -> int:
         print_searches(console, plan)
         return OK
     trained = _train(console, plan, profile, options)
-    return _conclude(console, trained) if trained else INTERRUPTED
+    return _conclude(console, trained, before=plan) if trained else INTERRUPTED
 
 
 def _cluster_profile(sweep: Sweep, options: LaunchOptions) -> Profile | None:
@@ -131,9 +155,11 @@ def _cluster_profile(sweep: Sweep, options: LaunchOptions) -> Profile | None:
     return profile
 
 
-def _take_over(plan: Plan, options: LaunchOptions) -> tuple[Plan, str]:
+def _take_over(
+    plan: Plan, options: LaunchOptions, hashes: Mapping[DataConfig, str]
+) -> tuple[Plan, str]:
     """Copy what other sweeps have finished, unless this is a dry run, and say so."""
-    found = finished_elsewhere(plan, options.execution)
+    found = finished_elsewhere(plan, options.execution, hashes)
     if not found:
         return plan, ""
     sweeps = ", ".join(sorted({record.directory.parent.name for record in found.values()}))
@@ -156,84 +182,6 @@ def _worker_count(plan: Plan, profile: Profile | None, options: LaunchOptions) -
         return 1
     default = profile.concurrency if profile else default_workers(options.execution.device)
     return min(options.workers or default, plan.to_do)
-
-
-def _check_figure(sweep: Sweep) -> None:
-    """Check that the figure to be drawn in the end exists, without depending on its code."""
-    if sweep.figure is None:
-        return
-    command = [sys.executable, "-m", "figures.names", sweep.figure]
-    asked = subprocess.run(command, capture_output=True, text=True, check=False)
-    if asked.returncode:
-        reason = asked.stderr.strip().splitlines()[-1].removeprefix("error: ")
-        raise ConfigError(f"{sweep.path}: figure: {reason}")
-
-
-def _check_proposers(sweep: Sweep) -> None:
-    """Check that whatever proposes the trials of searches is installed."""
-    try:
-        for search in sweep.searches:
-            check_installed(search.proposer)
-    except ConfigError as error:
-        raise ConfigError(f"{sweep.path}: {error}") from None
-
-
-def _check_models(sweep: Sweep, execution: Execution, processes: int) -> None:
-    """Check the models of factories: built, labelled, and one of them tried."""
-    if not sweep.factories:
-        return
-    # They import torch, which a launch of our GPTs leaves to its workers.
-    from paper_repro.apply.factory import check_models
-    from paper_repro.training.foreign import check_execution
-
-    foreign = [config for config in sweep.runs.values() if config.model.factory]
-    for space in {search.space for search in sweep.searches}:  # a run with all that it may vary
-        foreign.append(space.config(space.clip(0.1 for _ in space.coordinates), seed=0))
-    by_vocabulary: dict[int, list[RunConfig]] = {}
-    for config in foreign:
-        by_vocabulary.setdefault(vocabulary_size(config), []).append(config)
-    check_execution(execution, processes)
-    try:
-        for vocabulary, configs in by_vocabulary.items():
-            check_models(configs, vocabulary)
-    except ConfigError as error:
-        raise ConfigError(f"{sweep.path}: model.factory: {error}") from None
-
-
-def _check_unedited(plan: Plan) -> None:
-    """Check that what was trained is of the factories' code as it is: both are no comparison."""
-    if found := edited(plan):
-        count = f"{len(found):,} of its runs {'was' if len(found) == 1 else 'were'}"
-        raise ConfigError(
-            f"{plan.directory}: {count} trained by other code of {', '.join(plan.sweep.factories)} "
-            f"(such as {found[0]}): give another --runs-dir, or delete them"
-        )
-
-
-def _check_corpora(sweep: Sweep, dry_run: bool) -> list[str]:
-    """Check that every corpus is there and long enough; builds its token files if need be.
-
-    Returns the corpora that were not checked: in a dry run, those that are on the hub.
-    """
-    from paper_repro.data import load_dataset
-    from paper_repro.data.corpora import on_hub
-
-    runs: dict[DataConfig, list[RunConfig]] = {}
-    for config in sweep.runs.values():
-        runs.setdefault(config.data, []).append(config)
-    unchecked = [data for data in runs if dry_run and on_hub(data.corpus)]
-    try:
-        for data, configs in runs.items():
-            if data in unchecked:
-                continue
-            dataset = load_dataset(data)
-            wanted = max(config.steps * config.train.batch_size for config in configs)
-            dataset.check_length(sequences=wanted, max_epochs=data.max_epochs)
-            for train in {config.train for config in configs}:
-                dataset.validation_batches(train.eval_sequences, 1, train.eval_set)
-    except ConfigError as error:
-        raise ConfigError(f"{sweep.path}: {error}") from None
-    return list(dict.fromkeys(data.corpus for data in unchecked))
 
 
 def _train(
@@ -317,7 +265,7 @@ def _watch(plan: Plan, workers: Workers, display: Display, cluster: Cluster) -> 
         started = time.monotonic()
         ask = gone and cluster == "slurm"
         plan = mark_lost(refresh(plan)) if ask else refresh(plan)
-        display.update(plan)
+        display.update(plan, workers.waiting)
         count = plan.count()
         settled = not any(count[state] for state in UNSETTLED) and not plan.unasked
         if (settled and cluster == "slurm") or (gone and not count["running"]):
@@ -343,7 +291,7 @@ def _interrupt(console: Console, workers: Workers, cluster: Cluster) -> None:
     console.print("Stopped. The same command resumes where the runs are.")
 
 
-def _conclude(console: Console, plan: Plan) -> int:
+def _conclude(console: Console, plan: Plan, before: Plan) -> int:
     """Report the result, draw the figure of a complete sweep, and return the exit code."""
     console.print(counts(plan), highlight=False)
     print_failures(console, plan)
@@ -351,14 +299,7 @@ def _conclude(console: Console, plan: Plan) -> int:
     for state in plan.searches:
         if path := write_found(state):
             say(console, f"found: {path}")
-    count = plan.count()
-    if without_result := sum(count[state] for state in UNSETTLED):
-        console.print(
-            f"{without_result:,} runs have no result: their workers ended before they did "
-            f"(see {plan.jobs}). Launch again to do them.",
-            style="red",
-            soft_wrap=True,
-        )
+    print_unfinished(console, plan, before)
     if plan.to_do:
         return FAILED
     if plan.sweep.figure:
@@ -369,13 +310,16 @@ def _conclude(console: Console, plan: Plan) -> int:
 def _draw(console: Console, plan: Plan) -> None:
     """Draw a sweep's figure in a process of its own: sweeps must not depend on figures.
 
-    Beside the records: committed results and figures may be of more seeds than this sweep.
+    Beside the records: committed results and figures may be of more seeds than this sweep. Of the
+    sweep's own runs: records may be there of another definition of it.
     """
     sweep, records = plan.sweep, str(plan.directory)
     command = [sys.executable, "-m", "figures", str(sweep.figure), "--sweep", sweep.name]
     command += ["--runs-dir", str(plan.directory.parent)]
     command += ["--results-dir", records, "--output-dir", records]
-    if subprocess.run(command, check=False).returncode:
+    command += [] if plan.searches else ["--only-ids"]  # a search's trials name their runs
+    ids = "\n".join(sweep.runs)
+    if subprocess.run(command, input=ids, text=True, check=False).returncode:
         console.print(f"The figure {sweep.figure} could not be drawn.", style="red")
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal, NoReturn, TypeVar, get_args, get_origin
@@ -11,11 +10,12 @@ from typing import Any, Literal, NoReturn, TypeVar, get_args, get_origin
 from pydantic import BaseModel, ConfigDict
 from pydantic.fields import FieldInfo
 
+from paper_repro.command import WRONG
 from paper_repro.config import Execution, PositiveInt
-from paper_repro.errors import ConfigError
+from paper_repro.paths import given_path
 
-OK, FAILED, WRONG, INTERRUPTED = 0, 1, 2, 130
-"""Exit codes."""
+OK, FAILED = 0, 1
+"""Exit codes, beside those of every command (`paper_repro.command`)."""
 
 Cluster = Literal["local", "slurm", "debug"]
 
@@ -72,29 +72,22 @@ class _OneLineParser(argparse.ArgumentParser):
 
 
 def run(
-    command: Callable[[Options], int],
+    execute: Callable[[Options], int],
     kind: type[Options],
     description: str,
     examples: str,
     argv: Sequence[str] | None,
 ) -> int:
-    """Parse the command line and run the command; errors are one line and exit code 2.
+    """Parse the command line and run the command.
 
     Args:
-        command: the function that gets the options; its name is that of its module.
+        execute: the function that gets the options; its name is that of its module.
         kind: the options that the command takes.
         argv: the arguments; None: those of this process.
     """
-    parser = _parser(command.__name__, kind)
+    parser = _parser(execute.__name__, kind)
     parser.description, parser.epilog = description, f"examples:\n{examples}"
-    options = _options(kind, vars(parser.parse_args(argv)))
-    try:
-        return command(options)
-    except ConfigError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return WRONG
-    except KeyboardInterrupt:
-        return INTERRUPTED
+    return execute(_options(kind, vars(parser.parse_args(argv))))
 
 
 def _parser(name: str, kind: type[SweepOptions]) -> argparse.ArgumentParser:
@@ -105,7 +98,9 @@ def _parser(name: str, kind: type[SweepOptions]) -> argparse.ArgumentParser:
         argument_default=argparse.SUPPRESS,  # what is not given is left to the options
     )
     fields = dict(kind.model_fields)
-    parser.add_argument("file", metavar="FILE.yaml", type=Path, help=fields.pop("file").description)
+    parser.add_argument(
+        "file", metavar="FILE.yaml", type=given_path, help=fields.pop("file").description
+    )
     if fields.pop("execution", None):
         fields |= {name: Execution.model_fields[name] for name in _EXECUTION_FLAGS}
     for field_name, field in fields.items():
@@ -128,7 +123,7 @@ def _values(name: str, field: FieldInfo) -> dict[str, Any]:
     if name == "size":
         return {"metavar": "SIZE"}
     if name in ("profile", "runs_dir"):
-        return {"type": Path, "metavar": "FILE" if name == "profile" else "DIR"}
+        return {"type": given_path, "metavar": "FILE" if name == "profile" else "DIR"}
     return {"type": _positive, "metavar": "N"}
 
 

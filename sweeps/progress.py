@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
 from paper_repro.search import SearchState
 from sweeps.plan import Plan
-from sweeps.report import duration, short
+from sweeps.report import duration, short, waiting_text
 
 LINE_SECONDS = 10.0
 """Time between plain lines."""
@@ -39,21 +39,24 @@ class Display:
         )
         self._task = self.bar.add_task("starting workers", total=plan.seconds_in_all)
 
-    def update(self, plan: Plan) -> None:
-        """Show the state of a plan."""
+    def update(self, plan: Plan, waiting: Mapping[str, int]) -> None:
+        """Show the state of a plan, and how many of its jobs wait, by SLURM's reason."""
         now = time.monotonic()
         left = plan.seconds_left
-        line = self._line(plan, now, left)
+        line = self._line(plan, now, left, waiting)
         total = plan.seconds_in_all
         self.bar.update(self._task, total=total, completed=total - left, description=line)
         if not self._console.is_terminal and now - self._printed >= LINE_SECONDS:
             self._printed = now
             self._console.print(line, highlight=False, soft_wrap=True)
 
-    def _line(self, plan: Plan, now: float, left: float) -> str:
+    def _line(self, plan: Plan, now: float, left: float, waiting: Mapping[str, int]) -> str:
         count = plan.count()
         parts = [f"{count['done'] + count['diverged']:,}/{len(plan.states) + plan.unasked:,} runs"]
         parts += [f"{count[s]:,} {s}" for s in ("diverged", "failed", "running") if count[s]]
+        parts += [waiting_text(waiting)] if waiting else []
+        if waiting and not count["running"]:
+            return ", ".join(parts)  # no speed to tell, and no end
         if plan.searches:
             parts.append(_searched(plan.searches))
         parts.append(f"{short(self._tokens_per_second(plan, now))} tokens/s")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from statistics import fmean
 from typing import get_args
@@ -16,10 +16,10 @@ from paper_repro.config import Execution
 from paper_repro.cost import process_bytes
 from paper_repro.search import SearchState
 from slurm.profiles import Profile
-from slurm.queue import last_error
+from slurm.queue import last_error, last_words
 from slurm.resources import MEMORY_MARGIN, START_SECONDS, TIME_MARGIN, fitted
 from sweeps.plan import Bundle, Plan, counts_of, work_left
-from sweeps.state import FINISHED, RunState, State
+from sweeps.state import FINISHED, UNSETTLED, RunState, State
 
 ROWS = 40
 """Bundles shown; the rest is summed up in one row."""
@@ -55,6 +55,8 @@ def print_plan(console: Console, plan: Plan) -> None:
         f"{short(tokens)} tokens, {flops:.1e} FLOPs; {plan.to_do:,} runs to do, "
         f"about {duration(plan.seconds_left)} of {plan.device}",
     )
+    if note := head_sizes_grow(plan):
+        console.print(note, style="yellow", highlight=False, soft_wrap=True)
     if plan.searches:
         search = plan.searches[0].search
         say(
@@ -70,6 +72,20 @@ def print_plan(console: Console, plan: Plan) -> None:
                 f"{f' and {len(paths) - 1} others' if len(paths) > 1 else ''}: a beta or a "
                 "fraction leaves (0, 1) there. Such trials count, with an infinite loss.",
             )
+
+
+def head_sizes_grow(plan: Plan) -> str | None:
+    """A note on a sweep along width whose heads are of another size at another width."""
+    sizes: dict[int, set[int]] = {}
+    for config in plan.sweep.runs.values():
+        sizes.setdefault(config.model.width, set()).add(config.model.head_dim)
+    if len(sizes) < 2 or set.intersection(*sizes.values()):
+        return None
+    pairs = "; ".join(f"{min(found)} at width {width}" for width, found in sorted(sizes.items()))
+    return (
+        f"model.head_dim changes with model.width ({pairs}). The rules are of a fixed head size: "
+        "this is not transfer along width alone."
+    )
 
 
 def _number(count: int, thing: str, plural: str = "s") -> str:
@@ -149,6 +165,35 @@ def print_failures(console: Console, plan: Plan) -> None:
     """The failed runs: record, last line of the error, and the log of the worker that had it."""
     if _list_runs(console, plan, "failed", _last_line):
         say(console, "error.txt in the record of a failed run has the whole traceback")
+
+
+def print_unfinished(console: Console, plan: Plan, before: Plan) -> None:
+    """What a launch left without a result: how it ended, and whether launching again would help.
+
+    Args:
+        before: the plan that the launch began with.
+    """
+    count = plan.count()
+    if not (left := sum(count[state] for state in UNSETTLED)):
+        return
+    advice = "Launch again to do them."
+    if plan.tokens <= before.tokens and sum(count[s] for s in (*FINISHED, "failed")) == 0:
+        advice = "None had begun to train, so launching again may end the same way."
+    said = last_words(plan.jobs)
+    console.print(
+        f"{left:,} runs have no result: their workers ended before they did (see {plan.jobs}).",
+        advice,
+        f"The last log ends: {said}" if said else "They left no log.",
+        style="red",
+        highlight=False,
+        markup=False,
+        soft_wrap=True,
+    )
+
+
+def waiting_text(reasons: Mapping[str, int]) -> str:
+    """Jobs that have not started, and why: `2 queued (Resources), 1 queued (PartitionDown)`."""
+    return ", ".join(f"{number:,} queued ({reason})" for reason, number in reasons.items())
 
 
 def _last_line(state: RunState) -> str:
@@ -273,7 +318,7 @@ def print_jobs(
     lines = [
         f"jobs (slurm): {jobs:,}{arrays}; at most {profile.concurrency:,} at a time",
         f"  time    {asked.time} each, {_why_time(plan, profile, asked, jobs)}",
-        f"  memory  {asked.memory} each, {_why_memory(plan, profile)}",
+        f"  memory  {_memory(plan, profile, asked)}",
         f"  cost    {_cost(plan, profile)}",
     ]
     if profile.processes > 1 or profile.gpus:
@@ -303,14 +348,19 @@ def _why_time(plan: Plan, profile: Profile, asked: Profile, jobs: int) -> str:
     return f"{START_SECONDS / 60:.0f} min + {TIME_MARGIN:.0f} x {seconds} ({whose}, {known})"
 
 
-def _why_memory(plan: Plan, profile: Profile) -> str:
+def _memory(plan: Plan, profile: Profile, asked: Profile) -> str:
+    if option := profile.memory_option:
+        return f"as the profile's option {option} says: {profile.options[option]}"
     if profile.memory:
-        return "as the profile says"
+        return f"{asked.memory} each, as the profile says"
     largest = max(plan.bundles_left, key=lambda bundle: bundle.host_bytes)
     known = "measured" if largest.host_bytes_measured else "estimated"
     tasks = f"{profile.tasks} tasks x " if profile.tasks > 1 else ""
     mebibytes = f"{largest.host_bytes / 2**20:.0f}M"
-    return f"{MEMORY_MARGIN} x {tasks}{mebibytes} (largest run, {_shape(largest)}, {known})"
+    return (
+        f"{asked.memory} each, {MEMORY_MARGIN} x {tasks}{mebibytes} "
+        f"(largest run, {_shape(largest)}, {known})"
+    )
 
 
 def _cost(plan: Plan, profile: Profile) -> str:

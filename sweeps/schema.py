@@ -73,6 +73,8 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from paper_repro.config import RunConfig
+from paper_repro.errors import ConfigError
+from paper_repro.paths import expanded
 from paper_repro.search import Objective, ProposerName
 
 #: For two cores, for one large GPU, and near the paper's own shapes.
@@ -252,7 +254,10 @@ def _path(value: Any, info: ValidationInfo) -> Path:
     if not isinstance(value, str) or not value:
         kind = "cluster profile" if info.field_name == "profile" else "YAML file"
         raise _problem(f"expected the path of a {kind} (got {value!r})")
-    return Path(value)
+    try:
+        return Path(expanded(value))
+    except ConfigError as error:
+        raise _problem(str(error)) from None
 
 
 def _one_or_several_paths(value: Any, info: ValidationInfo) -> tuple[Path, ...]:

@@ -85,12 +85,12 @@ def _read_state(record: Record) -> RunState:
 
 
 def _tokens(metrics: Path) -> int:
-    """Tokens in the last whole line of `metrics.jsonl`; 0 without one."""
+    """Tokens in the last whole line of `metrics.jsonl`; 0 without one, and where it is no file."""
     try:
         with metrics.open("rb") as file:
             file.seek(max(0, os.fstat(file.fileno()).st_size - 4096))
             lines = file.read().splitlines()
-    except FileNotFoundError:
+    except (FileNotFoundError, IsADirectoryError):
         return 0
     for line in reversed(lines):
         try:

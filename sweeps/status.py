@@ -10,10 +10,12 @@ from collections.abc import Sequence
 
 from rich.console import Console
 
+from paper_repro.command import command
+from slurm import queue
 from sweeps.expand import read_sweep
 from sweeps.options import OK, SweepOptions, run
 from sweeps.plan import edited, make_plan, mark_lost
-from sweeps.report import duration, print_states, say
+from sweeps.report import duration, print_states, say, waiting_text
 
 DESCRIPTION = "Show how many runs of a sweep are done, running, lost or failed."
 EXAMPLES = """\
@@ -21,6 +23,7 @@ EXAMPLES = """\
   python -m sweeps.status sweeps/lr_width.yaml --runs-dir /scratch/runs"""
 
 
+@command
 def main(argv: Sequence[str] | None = None) -> int:
     return run(status, SweepOptions, DESCRIPTION, EXAMPLES, argv)
 
@@ -43,6 +46,9 @@ def status(options: SweepOptions) -> int:
     elif plan.to_do:
         left = duration(plan.seconds_left)
         console.print(f"about {left} of {plan.device} left, nothing is running")
+    submitted = queue.submitted(plan.jobs) if plan.to_do else []
+    if submitted and (waiting := queue.waiting(sweep.name, submitted)):
+        say(console, f"jobs: {waiting_text(waiting)}")
     return OK
 
 

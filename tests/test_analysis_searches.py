@@ -8,7 +8,7 @@ import math
 import pandas as pd
 import pytest
 
-from analysis.searches import TRIAL_COLUMNS, race, with_losses
+from analysis.searches import TRIAL_COLUMNS, race, read_trials, with_losses, write_rounds
 from paper_repro.config import RunConfig
 from paper_repro.records import Status
 from paper_repro.search import Trial, parse_space
@@ -85,3 +85,13 @@ def test_proposers_are_compared_by_their_incumbents_at_fresh_seeds():
 def test_searches_that_are_not_at_their_end_have_no_row_yet():
     found = trials([{"search": "gp-0", "trial": 0, "runs": ["a"]}])
     assert race(with_losses(found, runs({"a": 2.0}))).empty
+
+
+def test_files_of_others_among_the_rounds_are_none(tmp_path):
+    """Of sync tools and editors."""
+    rows = [{"search": "gp-0", "trial": trial, "round": trial, "runs": ["a"]} for trial in (0, 1)]
+    rows[0]["definition"] = "{}"
+    write_rounds(trials(rows), tmp_path)
+    (tmp_path / "search" / ".stfolder-x").mkdir()
+    (tmp_path / "search" / "gp-0" / "0001 (conflicted copy).json").write_text("{}")
+    assert read_trials(tmp_path)["trial"].tolist() == [0, 1]

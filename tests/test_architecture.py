@@ -64,14 +64,17 @@ def arrows() -> Arrows:
 
 
 def library_rooms() -> Arrows:
-    """The same between the modules and packages that lie directly in `paper_repro`."""
+    """The same between the modules and packages that lie directly in `paper_repro`.
+
+    Commands (`__main__`) stand above all of them: nothing imports them.
+    """
 
     def room(module: str) -> str:
         return ".".join(module.split(".")[:2])
 
     rooms: dict[str, set[str]] = {}
     for module, imported in arrows().items():
-        if module.startswith("paper_repro.") and module != "paper_repro":
+        if module.startswith("paper_repro.") and not module.endswith(".__main__"):
             inside = {room(name) for name in imported if name.startswith("paper_repro.")}
             rooms.setdefault(room(module), set()).update(inside - {room(module)})
     return rooms

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from itertools import islice
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -288,3 +289,35 @@ def test_hf_that_cannot_be_reached_is_an_error():
         .splitlines()[-1]
         .startswith("paper_repro.errors.ConfigError: data.corpus 'hf:no/where': cannot be streamed")
     )
+
+
+def test_a_byte_order_mark_is_no_text(tmp_path):
+    marked = write_files(tmp_path / "marked", ["\ufeffone two", "three"])
+    plain = write_files(tmp_path / "plain", ["one two", "three"])
+    assert load(tmp_path, marked).corpus_hash == load(tmp_path, plain).corpus_hash
+
+
+def test_names_of_files_may_be_any(tmp_path):
+    """Not UTF-8, or with the characters of a pattern."""
+    write_files(tmp_path / "text", ["one two", "three"])
+    odd = os.fsdecode(b"\xff[1].txt")
+    (tmp_path / "text" / "000.txt").rename(tmp_path / "text" / odd)
+    assert load(tmp_path, f"files:{tmp_path}/text/*.txt").train.size
+    (tmp_path / "a[1].txt").write_text("alone")
+    (document,) = open_corpus(f"files:{tmp_path}/a[1].txt").documents()
+    assert document == "alone"
+
+
+def test_a_folder_is_told_how_to_name_its_files(tmp_path):
+    write_files(tmp_path / "text", ["one two"])
+    with pytest.raises(ConfigError, match=r"is a folder: name its files, as files:.*text/\*\*/"):
+        open_corpus(f"files:{tmp_path}/text/")
+    with pytest.raises(ConfigError, match="cut a long one into several"):
+        load(tmp_path, f"files:{tmp_path}/text/*.txt")
+
+
+def test_hf_leaves_empty_cells_out(tmp_path, monkeypatch):
+    rows = [{"text": "one two"}, {"text": None}, {"text": "three four"}]
+    fake = SimpleNamespace(load_dataset=lambda *_, **__: rows)
+    monkeypatch.setitem(sys.modules, "datasets", fake)
+    assert list(open_corpus("hf:someone/something").documents()) == ["one two", "three four"]

@@ -7,7 +7,14 @@ from support.runs import small_config
 
 from paper_repro.config import DEFAULTS_VERSION, RunConfig
 from paper_repro.errors import ConfigError
-from paper_repro.files import parse_yaml, read_json, read_yaml, write_atomically, write_json
+from paper_repro.files import (
+    parse_yaml,
+    read_json,
+    read_yaml,
+    write_atomically,
+    write_json,
+    write_yaml,
+)
 from paper_repro.records import Record, Status
 
 
@@ -41,6 +48,52 @@ def test_damaged_json_reads_as_none(tmp_path, text):
 def test_yaml_numbers():
     content = parse_yaml("{a: 1e-8, b: 1E5, c: -2e+3, d: 400_000, e: 1.5e-3, f: e5}", "x")
     assert content == {"a": 1e-8, "b": 1e5, "c": -2000.0, "d": 400000, "e": 1.5e-3, "f": "e5"}
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        *(("010", 10), ("08", 8), ("-0", 0), ("0o10", 8), ("0x1F", 31), ("1_000", 1000)),
+        *((".5e3", 500.0), ("+.5", 0.5), ("5.", 5.0), ("1_0.5", 10.5), ("-.inf", -math.inf)),
+        *(("1:30", "1:30"), ("12:00:00", "12:00:00"), ("0b1", "0b1"), ("1__0", "1__0")),
+        *(("yes", "yes"), ("no", "no"), ("off", "off"), ("True", True), ("~", None)),
+        *(("2020-13-45", "2020-13-45"), ("1e", "1e"), ("0o9", "0o9"), ("", None)),
+    ],
+)
+def test_plain_scalars_are_those_of_yaml_1_2(text, value):
+    """Of its core schema: no base 8 by a zero in front, no base 60, no dates."""
+    read = parse_yaml(f"a: {text}", "x")["a"]
+    assert read == value
+    assert type(read) is type(value)
+
+
+@pytest.mark.parametrize(
+    "text", ["010", "08", "1e5", "yes", "1:30", "0o7", ".5", "<<", "2020-01-01"]
+)
+def test_a_text_that_looks_like_a_number_stays_one(text, tmp_path):
+    write_yaml(tmp_path / "x.yaml", {"a": text})
+    assert read_yaml(tmp_path / "x.yaml") == {"a": text}
+
+
+def test_a_zero_has_no_sign():
+    """-0.0 would be another run."""
+    zero, negative = (
+        RunConfig.model_validate({"hyperparameters": {"weight_decay": value}, "train": train})
+        for value, train in ((0.0, {"final_fraction": 0.0}), (-0.0, {"final_fraction": -0.0}))
+    )
+    assert zero.run_id == negative.run_id
+
+
+def test_an_editors_byte_order_mark_is_no_content(tmp_path):
+    """A finished run would be trained again."""
+    (tmp_path / "x.yaml").write_text("\ufeffa: 1", encoding="utf-8")
+    (tmp_path / "x.json").write_text('\ufeff{"a": 1}', encoding="utf-8")
+    assert read_yaml(tmp_path / "x.yaml") == read_json(tmp_path / "x.json") == {"a": 1}
+
+
+def test_a_folder_in_the_place_of_a_file_is_no_content(tmp_path):
+    (tmp_path / "status.json").mkdir()
+    assert read_json(tmp_path / "status.json") is None
 
 
 @pytest.mark.parametrize(

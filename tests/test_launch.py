@@ -268,7 +268,7 @@ def test_a_run_that_another_launch_finished_meanwhile_keeps_its_result(
     record.finish(Status(status="failed", error="OSError: no space left"))
     theirs = Status(status="done", val_loss=1.25, tokens=320)
     monkeypatch.setattr(
-        "sweeps.launch._check_corpora", lambda sweep, dry_run: record.finish(theirs) or []
+        "sweeps.launch.check_corpora", lambda plan, dry_run: record.finish(theirs) or ({}, [])
     )
     assert _launch(path, runs_dir) == 0
     assert record.status() == theirs
@@ -377,9 +377,9 @@ def test_a_figure_is_drawn_beside_the_records(tmp_path, capfd, monkeypatch):
 
 def test_a_figure_that_fails_does_not_change_the_result(tmp_path, capfd):
     path = sweep_file(tmp_path, [0], 10)
-    path.write_text(path.read_text() + "figure: loss_vs_tokens\n")  # which needs durations
+    path.write_text(path.read_text() + "figure: speedup\n")  # which needs two arms
     assert _launch(path, tmp_path / "runs") == 0
-    assert "The figure loss_vs_tokens could not be drawn" in capfd.readouterr().out
+    assert "The figure speedup could not be drawn" in capfd.readouterr().out
 
 
 def test_a_run_whose_failure_cannot_be_written_down_is_tried_once(tmp_path, capsys):

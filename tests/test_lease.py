@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -183,3 +184,29 @@ def test_a_lease_written_before_jobs_and_logs_were_in_it(tmp_path):
 def test_a_lease_tells_where_its_owner_logs(tmp_path):
     lease = take_lease(tmp_path, log="17_0_log.err")
     assert lease.log == owner_of(tmp_path).log == "17_0_log.err"
+
+
+def test_process_ids_mean_something_in_one_namespace_only(tmp_path):
+    """Two containers of one host name: no process of the other is seen, and it lives."""
+    lease = take_lease(tmp_path)
+    rewrite(lease, namespace="another boot pid:[1]", pid=2**22 + 1)
+    assert is_leased(tmp_path)
+    assert take_lease(tmp_path) is None
+    os.utime(lease.path, (0, 0))
+    assert not is_leased(tmp_path)
+
+
+@pytest.mark.skipif(not Path("/proc/self/ns/pid").exists(), reason="not Linux")
+def test_a_pid_namespace_has_a_name():
+    assert re.fullmatch(r"[0-9a-f-]{36} pid:\[\d+\]", Identity().namespace)
+
+
+@pytest.mark.parametrize("name", ["0001 (copy).json", "9999.json~", ".0002.json.swp", "x.json"])
+def test_files_of_others_among_the_leases_are_none(name, tmp_path):
+    """Of sync tools and editors."""
+    lease = take_lease(tmp_path)
+    (tmp_path / "claims" / name).write_text("{}")
+    assert lease.holds()
+    lease.release()
+    again = take_lease(tmp_path)
+    assert again.path.name == "0002.json"

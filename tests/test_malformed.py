@@ -101,7 +101,21 @@ FILES = {
     ),
     "unsafe tag": (_with_base("model: !!python/object/apply:os.getcwd []"), ["not valid YAML"]),
     "list as a key": ("? [a]\n: 1\n", ["not valid YAML"]),
-    "impossible date": (_with_axes("grid: {seed: [2020-13-45]}"), ["not valid YAML"]),
+    "impossible date": (_with_axes("grid: {seed: [2020-13-45]}"), ["seed", "2020-13-45"]),
+    "duplicate runs by two zeros": (
+        _with_axes("grid: {hyperparameters.weight_decay: [0.0, -0.0]}"),
+        ["duplicate", "weight_decay"],
+    ),
+    "minutes and seconds": (_with_axes("grid: {seed: [1:30]}"), ["seed", "integer", "1:30"]),
+    "home of nobody": (
+        _with_base("data: {corpus: 'files:~nosuchuser/*.txt'}"),
+        ["data.corpus", "~nosuchuser"],
+    ),
+    "variable that is not set": (
+        _with_base("data: {corpus: 'files:$NO_SUCH_VARIABLE/*.txt'}"),
+        ["data.corpus", "$NO_SUCH_VARIABLE"],
+    ),
+    "folder of files": (_with_base("data: {corpus: 'files:.'}"), ["data.corpus", "files:./**/*"]),
     "nested without end": ("[" * 5000, ["not valid YAML"]),
     "control characters": ("name: \0\n", ["not valid YAML"]),
     "unknown parameterization": (

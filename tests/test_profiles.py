@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -9,6 +11,7 @@ import pytest
 
 from paper_repro.errors import ConfigError
 from paper_repro.records.provenance import code_files, hash_code
+from slurm.environment import outside_allocations
 from slurm.profiles import Profile, read_profile
 from slurm.snapshots import PACKAGES
 from slurm.submit import array_sizes, scripts
@@ -190,7 +193,6 @@ MISTAKES = {
     "not a mapping": ("- gpu", ["expected a mapping", "partition"]),
     "empty": ("", ["expected a mapping"]),
     "not YAML": ("setup: [", ["not valid YAML"]),
-    "time without quotes": ("time: 12:00:00", ["time: ", "string", "43200"]),
     "time in words": ("time: 12h", ["time: expected 'hours:minutes:seconds'", "'12h'"]),
     "time below the warning": ("time: '00:02:00'", ["time: expected", "at least 5 minutes"]),
     "memory without a unit": ("memory: 16", ["memory: ", "16"]),
@@ -206,6 +208,9 @@ MISTAKES = {
     "variable with a blank": ("environment: {'A B': x}", ["environment: expected names", "'A B'"]),
     "variable without a text": ("environment: {A: 1.5}", ["environment.A"]),
     "option with a key of its own": ("options: {mem: 1G}", ["options: mem is set elsewhere"]),
+    "a second way to say CPUs": ("options: {cpus-per-gpu: 4}", ["cpus-per-gpu", "key cpus"]),
+    "two memories": ("memory: 4G\noptions: {mem-per-cpu: 1G}", ["memory", "options.mem-per-cpu"]),
+    "number as text": ("account: 0123", ["account", "in quotes", "123"]),
     "the same with underscores": ("options: {cpus_per_task: 1}", ["options: cpus_per_task"]),
 }
 
@@ -247,3 +252,80 @@ def test_the_readme_explains_every_key():
 def test_an_unreadable_profile(tmp_path):
     with pytest.raises(ConfigError, match="cannot be read"):
         read_profile(tmp_path / "none.yaml")
+
+
+@pytest.mark.parametrize("option", ["mem-per-cpu", "mem_per_gpu"])
+def test_a_site_may_want_memory_another_way(option, tmp_path, capsys):
+    """sbatch refuses `--mem` beside it."""
+    profile = tmp_path / "site.yaml"
+    profile.write_text(f"partition: main\noptions: {{{option}: 500M}}\n")
+    sweep = tmp_path / "tiny.yaml"
+    sweep.write_text(SWEEP)
+    arguments = ["--cluster", "slurm", "--profile", str(profile), "--runs-dir", str(tmp_path)]
+    assert launch.main([str(sweep), *arguments, "--dry-run"]) == 0
+    out = capsys.readouterr().out
+    name = option.replace("_", "-")
+    assert f"#SBATCH --{name}=500M" in out
+    assert "#SBATCH --mem=" not in out
+    assert f"option {name} says: 500M" in out
+
+
+def test_a_time_needs_no_quotes(tmp_path):
+    """12:00:00 is a text in YAML 1.2."""
+    profile = tmp_path / "site.yaml"
+    profile.write_text("time: 12:00:00\n")
+    assert read_profile(profile).minutes == 720
+
+
+@pytest.mark.parametrize("folder", ["my%20runs", "%j", "back\\=0", "two\nlines", "a:b"])
+def test_a_folder_whose_name_means_something_to_slurm_is_refused(folder, tmp_path, capsys):
+    """Before anything is written there."""
+    sweep = tmp_path / "tiny.yaml"
+    sweep.write_text(SWEEP)
+    runs_dir = tmp_path / folder
+    assert launch.main([str(sweep), "--cluster", "slurm", "--runs-dir", str(runs_dir)]) == 2
+    assert "--runs-dir: expected a path without" in capsys.readouterr().err
+    assert not runs_dir.exists()
+
+
+def test_the_job_expands_home_and_variables_of_its_environment(tmp_path):
+    values = {
+        "A": "$HOME/cache",
+        "B": "~/cache",
+        "C": 'a b $(touch no) `touch no` "x" ${HOME}\'s',
+        "D": "",
+        "E": "a~b",
+    }
+    profile = Profile(environment=values)
+    (script,) = scripts(profile, "tiny", 1, tmp_path / "jobs")
+    exports = [line for line in script.splitlines() if line.startswith("export ")][: len(values)]
+    shown = "\n".join([*exports, *(f'echo "${name}"' for name in values)])
+    environment = {"HOME": "/home/me", "PATH": os.environ["PATH"]}
+    asked = subprocess.run(
+        ["bash", "-c", shown],
+        env=environment,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert asked.stdout.splitlines() == [
+        "/home/me/cache",
+        "/home/me/cache",
+        'a b $(touch no) `touch no` "x" /home/me\'s',
+        "",
+        "a~b",
+    ]
+    assert not (tmp_path / "no").exists()
+
+
+def test_jobs_start_without_variables_of_the_callers_allocation(monkeypatch):
+    foreign = ["SLURM_MEM_PER_CPU", "SLURM_NTASKS", "SLURMD_NODENAME", "SBATCH_JOB_NAME"]
+    foreign += ["SRUN_CPUS_PER_TASK", "PMIX_RANK", "PMI_FD", "SQUEUE_FORMAT", "SUBMITIT_EXECUTOR"]
+    kept = ["SLURM_CONF", "SLURM_CLUSTERS", "MASTER_ADDR", "CUDA_VISIBLE_DEVICES"]
+    for name in (*foreign, *kept):
+        monkeypatch.setenv(name, "x")
+    with outside_allocations():
+        assert not [name for name in foreign if name in os.environ]
+        assert [name for name in kept if name in os.environ] == kept
+    assert [os.environ[name] for name in foreign] == ["x"] * len(foreign)

@@ -23,7 +23,7 @@ from support.tiny_sweep import (
 )
 
 from paper_repro.records.lease import is_leased, owner_of
-from slurm.queue import live_arrays, live_jobs, note_submission
+from slurm.queue import QueuedWorkers, live_arrays, live_jobs, note_submission, waiting
 from sweeps import cancel, status
 from sweeps.expand import read_sweep
 
@@ -204,3 +204,57 @@ def test_what_was_queued_before_a_refusal_is_named(tmp_path, capsys, monkeypatch
     assert queued in live_jobs("tiny")
     assert cancel.main([str(path), "--runs-dir", str(runs_dir)]) == 0
     assert f"Cancelled: {queued}\n" in capsys.readouterr().out
+
+
+def test_the_environment_of_the_caller_stays_the_callers(tmp_path, monkeypatch, capsys):
+    """Of one who launches within an allocation, has defaults for SLURM, and is called otherwise."""
+    allocation = {"SLURM_MEM_PER_CPU": "500", "SLURM_NTASKS": "4", "SLURM_NTASKS_PER_NODE": "4"}
+    allocation |= {"SLURM_CPU_BIND": "map_cpu:99", "SLURM_TRES_PER_TASK": "cpu=7"}
+    defaults = {"SBATCH_JOB_NAME": "mine", "SBATCH_PARTITION": "urgent", "SBATCH_ARRAY_INX": "0-1"}
+    names = {"LOGNAME": "someone", "USER": "someone", "SQUEUE_FORMAT": "%u"}
+    for name, value in {**allocation, **defaults, **names}.items():
+        monkeypatch.setenv(name, value)
+    path, runs_dir = sweep_file(tmp_path, [0], STEPS), tmp_path / "runs"
+    assert launch_sweep(path, runs_dir, *ON_SLURM) == 0
+    assert "1 of 1 runs done" in capsys.readouterr().out
+    (note,) = (runs_dir / "tiny" / "jobs").glob("[0-9]*.json")
+    shown = subprocess.check_output(["scontrol", "show", "job", note.stem], text=True)
+    assert "JobName=tiny" in shown
+    assert "Partition=main" in shown
+    assert "ArrayTaskId" not in shown
+
+
+def test_why_jobs_wait_is_told(tmp_path, capsys):
+    path, runs_dir = sweep_file(tmp_path, [0], 10), tmp_path / "runs"
+    jobs = runs_dir / "tiny" / "jobs"
+    subprocess.run(["scontrol", "update", "PartitionName=main", "State=DOWN"], check=True)
+    try:
+        command = ["sbatch", "--parsable", "--job-name=tiny", "--partition=main", "--wrap=true"]
+        held = subprocess.check_output(command, text=True, cwd=tmp_path).strip()
+        jobs.mkdir(parents=True)
+        note_submission(jobs, held, 1, gpu=False)
+        wait_for(lambda: waiting("tiny", [held]) == {"PartitionDown": 1})
+        assert status.main([str(path), "--runs-dir", str(runs_dir)]) == 0
+        assert "jobs: 1 queued (PartitionDown)" in capsys.readouterr().out
+        workers = QueuedWorkers([held], "tiny")
+        wait_for(lambda: not workers.gone() and workers.waiting == {"PartitionDown": 1})
+    finally:
+        subprocess.run(["scontrol", "update", "PartitionName=main", "State=UP"], check=True)
+        subprocess.run(["scancel", "--name=tiny"], check=True)
+
+
+def test_jobs_that_end_before_they_train_are_not_launched_again_blindly(tmp_path, capsys):
+    """A module that the site does not have, say: the log tells."""
+    profile = tmp_path / "broken.yaml"
+    profile.write_text("partition: main\nsetup: ['echo no such module >&2; exit 3']\n")
+    arguments = ["--cluster", "slurm", "--profile", str(profile)]
+    assert launch_sweep(sweep_file(tmp_path, [0], 10), tmp_path / "runs", *arguments) == 1
+    out = capsys.readouterr().out
+    assert "launching again may end the same way. The last log ends: no such module" in out
+
+
+def test_a_site_that_wants_memory_by_cpu_gets_it(tmp_path):
+    profile = tmp_path / "site.yaml"
+    profile.write_text("partition: main\noptions: {mem-per-cpu: 900M}\n")
+    arguments = ["--cluster", "slurm", "--profile", str(profile)]
+    assert launch_sweep(sweep_file(tmp_path, [0], 10), tmp_path / "runs", *arguments) == 0

@@ -108,6 +108,13 @@ def test_half_a_line_of_metrics_is_not_read(plan):
     assert refresh(plan).tokens == 160
 
 
+def test_a_folder_in_the_place_of_metrics_has_no_tokens(plan):
+    record = plan.records[plan.missing[0]]
+    record.finish(Status(status="failed", error="IsADirectoryError: metrics.jsonl"))
+    record.metrics_path.mkdir()
+    assert refresh(plan).count() == {"failed": 1, "pending": 5}
+
+
 def test_measured_times_replace_the_estimate_within_a_bundle(plan, runs_dir):
     largest, second, _ = plan.bundles
     assert largest.seconds == estimated_cpu_seconds(largest.config, counts_of(largest.config))

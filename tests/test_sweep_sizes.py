@@ -299,7 +299,7 @@ def test_a_launch_writes_and_draws_what_the_size_is_called(tmp_path, monkeypatch
     records = runs_dir / "sized_gpu"
     assert drawn == [
         f"-m figures lr_width --sweep sized_gpu --runs-dir {runs_dir} "
-        f"--results-dir {records} --output-dir {records}"
+        f"--results-dir {records} --output-dir {records} --only-ids"
     ]
 
 

@@ -259,18 +259,27 @@ def test_compiled_equals_eager(tmp_path):
     assert compiled == pytest.approx(eager, abs=1e-3)
 
 
-@pytest.mark.parametrize("problem", ["absent", "failing", "no headers"])
+@pytest.mark.parametrize("problem", ["absent", "failing", "no headers", "no assembler", "no place"])
 def test_without_a_working_compiler_the_step_is_not_compiled(
     problem, tmp_path, monkeypatch, caplog
 ):
     """One warning, and the record says so."""
-    told = {"absent": "No such file", "failing": "out of licences", "no headers": "Python.h"}
+    told = {
+        **{"absent": "No such file", "failing": "out of licences", "no headers": "Python.h"},
+        **{"no assembler": "cannot execute", "no place": str(tmp_path / "file")},
+    }
     compiler = tmp_path / "c++"
     if problem == "failing":
         compiler.write_text("#!/bin/sh\necho 'error: out of licences' >&2\nexit 1\n")
         compiler.chmod(0o755)
+    if problem == "no assembler":
+        compiler.write_text('#!/bin/sh\nPATH= COMPILER_PATH= exec /usr/bin/g++ -B/nowhere "$@"\n')
+        compiler.chmod(0o755)
     if problem == "no headers":
         monkeypatch.setattr("sysconfig.get_path", lambda *_: str(tmp_path))
+    elif problem == "no place":
+        (tmp_path / "file").touch()
+        monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "file" / "cache"))
     else:
         monkeypatch.setattr("paper_repro.training.devices.COMPILER", str(compiler))
     record = train(small_config(), tmp_path / "run", Execution(device="cpu", compile=True))

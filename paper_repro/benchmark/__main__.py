@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, Literal, get_args
 
 import torch
@@ -15,9 +13,12 @@ from rich.console import Console
 from rich.table import Table
 
 from paper_repro.benchmark.measure import RUN_TOKENS, Case, Variant, measure, peak_flops
+from paper_repro.command import command
 from paper_repro.config import Execution, RunConfig, parse_run_config
+from paper_repro.cores import usable_cores
 from paper_repro.errors import ConfigError
 from paper_repro.files import write_json
+from paper_repro.paths import check_writable, given_path
 from paper_repro.records.provenance import describe_code, versions
 
 Device = Literal["cpu", "cuda"]
@@ -61,17 +62,12 @@ LONG = 2**31
 """Tokens of a run that is not over before it is measured."""
 
 
+@command
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit code 0, or 2 for wrong arguments."""
     arguments = _parser().parse_args(argv)
-    try:
-        return _run(arguments)
-    except ConfigError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-
-
-def _run(arguments: argparse.Namespace) -> int:
+    if arguments.output:
+        check_writable(arguments.output.parent, "--output")
     console = Console(width=None if sys.stdout.isatty() else 110)
     progress = Console(stderr=True)
     device: Device = arguments.device
@@ -123,7 +119,7 @@ def long_run(shape: Shape) -> RunConfig:
 def _case(variant: Variant, shape: Shape, arguments: argparse.Namespace) -> Case:
     device: Device = arguments.device
     config, bundled, gpu = long_run(shape), variant == "bundled", device == "cuda"
-    cores = len(os.sched_getaffinity(0))
+    cores = usable_cores()
     usual: Dtype = "bfloat16" if gpu else "float32"
     compiled = bundled or (shape is LARGE and variant == "single")
     execution = Execution(
@@ -192,7 +188,7 @@ def _parser() -> argparse.ArgumentParser:
         "plain loop has it)",
     )
     add("--json", action="store_true", help="print a list of objects, not a table")
-    add("--output", metavar="FILE", type=Path, help="keep the results as JSON")
+    add("--output", metavar="FILE", type=given_path, help="keep the results as JSON")
     return parser
 
 

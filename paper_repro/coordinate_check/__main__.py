@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import get_args
@@ -14,12 +15,14 @@ from rich.table import Column, Table
 
 from paper_repro.apply import FAMILIES
 from paper_repro.apply.factory import Factory, find_factory
+from paper_repro.command import command
 from paper_repro.coordinate_check.foreign import check_model
 from paper_repro.coordinate_check.judge import BOUND, GradientSlope, Verdict, check, gradient_slopes
 from paper_repro.coordinate_check.measure import Axis
 from paper_repro.coordinate_check.plot import plot
 from paper_repro.errors import ConfigError
 from paper_repro.parameterization import PARAMETERIZATIONS
+from paper_repro.paths import check_writable, given_path
 
 EPS = 1e-8
 #: Above the gradient RMS of every tensor class at the base before training (0.0006 to 0.009), so
@@ -36,17 +39,13 @@ ROWS_IN_DOUBT = (
 )
 
 
-def main(arguments: list[str] | None = None) -> int:
+@command
+def main(arguments: Sequence[str] | None = None) -> int:
     """Exit code 0 for PASS, 1 for FAIL, 2 for wrong arguments."""
     options = _parser().parse_args(arguments)
-    try:
-        return _run(options, Console(width=None if sys.stdout.isatty() else 110))
-    except ConfigError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-
-
-def _run(options: argparse.Namespace, console: Console) -> int:
+    console = Console(width=None if sys.stdout.isatty() else 110)
+    if options.plot:
+        check_writable(options.plot.parent, "--plot")
     axes: tuple[Axis, ...] = (options.axis,) if options.axis else get_args(Axis)
     if options.sizes and not options.axis:
         raise ConfigError("--sizes: needs --axis width or --axis depth")
@@ -114,12 +113,12 @@ def _gradient_table(slopes: list[GradientSlope], title: str) -> Table:
 
 
 def _plot_path(text: str) -> Path:
-    path = Path(text)
-    if path.suffix not in (".png", ".svg", ".pdf") or not path.parent.is_dir():
+    file = given_path(text)
+    if file.suffix not in (".png", ".svg", ".pdf") or not file.parent.is_dir():
         raise argparse.ArgumentTypeError(
             f"must be a .png, .svg or .pdf in a directory that exists, got {text}"
         )
-    return path
+    return file
 
 
 def _parser() -> argparse.ArgumentParser:

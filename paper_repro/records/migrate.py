@@ -17,9 +17,11 @@ from typing import Any, get_origin
 
 from pydantic import BaseModel
 
+from paper_repro.command import command
 from paper_repro.config import DEFAULTS_VERSION, RunConfig, parse_run_config
 from paper_repro.errors import ConfigError
 from paper_repro.files import write_atomically
+from paper_repro.paths import given_path
 from paper_repro.records.lease import is_leased
 from paper_repro.records.record import Record
 
@@ -164,6 +166,7 @@ def _unflatten(
     return content
 
 
+@command
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit code 0, or 2 if something could not be carried over; the rest is carried over."""
     parser = argparse.ArgumentParser(
@@ -173,7 +176,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "paths",
         metavar="PATH",
-        type=Path,
+        type=given_path,
         nargs="+",
         help="a directory of runs (runs/<sweep>/<run id>/), or a Parquet file of results",
     )

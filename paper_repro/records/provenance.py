@@ -132,7 +132,13 @@ def git_revision(root: Path = ROOT, packages: Sequence[str] = (PACKAGE,)) -> str
         revision = git("rev-parse", "HEAD")
         git("ls-files", "--error-unmatch", "--", *modules)
         changed = git("status", "--porcelain", "--untracked-files=all", "--", *modules)
-    except (OSError, subprocess.CalledProcessError):
+    except OSError:  # no git
+        return None
+    except subprocess.CalledProcessError as error:
+        if (reason := " ".join(error.stderr.split()).partition(" To add")[0]) and not any(
+            usual in reason for usual in ("not a git repository", "did not match any file")
+        ):
+            log.warning("the git revision is not recorded: %s", reason)
         return None
     return f"{revision}+changes" if changed else revision
 

@@ -121,6 +121,13 @@ class RunInfo(_File):
     groups: list[dict[str, Any]] = []
     """The optimiser groups."""
 
+    @property
+    def dtype(self) -> str | None:
+        """The precision of its matrix products; of a run that was resumed in another, all of them
+        in order. None where it was not written down."""
+        ways = [*self.earlier_execution, self.execution]
+        return ", ".join(dict.fromkeys(how["dtype"] for how in ways if "dtype" in how)) or None
+
 
 class MetricsLine(TypedDict):
     """A line of `metrics.jsonl`. Losses are in nats a token, None where not finite."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import logging
 import os
 import platform
@@ -9,6 +10,7 @@ import resource
 import subprocess
 import sys
 import sysconfig
+import tempfile
 from pathlib import Path
 
 import torch
@@ -21,19 +23,33 @@ COMPILER = os.environ.get("CXX", "g++")
 """What torch.compile compiles with."""
 
 
+PROBE = "#include <Python.h>\n#include <omp.h>\n"
+"""What a compiled step includes."""
+
+
 def compiler_problem() -> str | None:
     """Why torch.compile cannot work here; None if it can.
 
-    A compiler may be there and still not work: for want of Python's headers, say.
+    A compiler may be there and still not work: for want of Python's headers or a linker, or since
+    what it makes cannot be written or loaded where torch keeps it. So a library is made there.
     """
     headers = sysconfig.get_path("include")
-    command = [COMPILER, "-x", "c++", "-fsyntax-only", f"-I{headers}", "-"]
+    command = [COMPILER, "-x", "c++", "-shared", "-fPIC", "-fopenmp", f"-I{headers}", "-", "-o"]
     try:
-        tried = subprocess.run(
-            command, input="#include <Python.h>\n", capture_output=True, text=True, check=False
-        )
+        # Nothing public says where. The import makes the place, and fails where it cannot.
+        from torch._inductor.runtime.cache_dir_utils import cache_dir
+
+        with tempfile.TemporaryDirectory(dir=cache_dir()) as folder:
+            library = f"{folder}/probe.so"
+            tried = subprocess.run(
+                [*command, library], input=PROBE, capture_output=True, text=True, check=False
+            )
+            if not tried.returncode:
+                ctypes.CDLL(library)
     except OSError as error:
-        return f"{COMPILER}: {error.strerror}"
+        return f"{error.filename}: {error.strerror}" if error.filename else str(error)
+    except KeyError as error:  # the place has the user's name, and this user has none
+        return str(error)
     lines = [line for line in tried.stderr.splitlines() if "error" in line] or ["it fails"]
     return f"{COMPILER}: {lines[0].strip()}" if tried.returncode else None
 
