@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -46,6 +46,11 @@ _STEP = 0.05
 _SIGMAS = torch.linspace(-2.2, 2.2, 7, dtype=torch.float64)
 """Grid of log σ, in deviations of its prior."""
 _POWERS = 5
+_NUMBERS = (
+    *("correlation", "correlation_near", "growth", "log_sigma", "log_sigma_sd"),
+    *(f"{name}_{power}" for name in ("mean", "sd") for power in range(1, _POWERS + 1)),
+)
+"""The columns of a table of `Shared`."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,6 +112,17 @@ class Shared:
     """Of the coefficients (5,)."""
     sd: Floats
     """Over curves, of the coefficients (5,)."""
+
+    def columns(self) -> dict[str, float]:
+        """As the columns of a table; `of_columns` reads them back."""
+        numbers = [*self.correlation, self.growth, *self.log_sigma, *self.mean, *self.sd]
+        return dict(zip(_NUMBERS, map(float, numbers), strict=True))
+
+    @classmethod
+    def of_columns(cls, row: Mapping[str, float]) -> Shared:
+        """What a row of a table says."""
+        a, b, growth, mu, tau, *shape = (float(row[name]) for name in _NUMBERS)
+        return cls((a, b), growth, (mu, tau), np.array(shape[:_POWERS]), np.array(shape[_POWERS:]))
 
 
 @dataclass(frozen=True, eq=False)

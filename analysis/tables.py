@@ -1,6 +1,7 @@
 """The tables of results: `python -m analysis.tables` writes them from the committed runs.
 
 - `transfer_table.csv`: does the optimum transfer? A row for each parameterisation and axis.
+- `shared_shapes.csv`: what the curves over a hyperparameter share, for whoever estimates with it.
 - `optima.csv`: what it was at each scale, for the arms of the figures.
 - `duration_exponents.csv` and `duration_effects.csv`: how the best rate falls with duration.
 - `proposers.csv`: what searches found after how many trials, by what proposed them.
@@ -28,7 +29,8 @@ from analysis.duration import effects, exponents, fit_conditions
 from analysis.final_losses import duration_laws, duration_rules, loss_differences
 from analysis.ladder import SHUFFLED, arms_of_ladder, slopes, speedup_table
 from analysis.load import COMMITTED_RESULTS, CURVES, TRIALS, Results, load_results
-from analysis.pooled_transfer import learn_all, pooled_optima, transfer_rows
+from analysis.pooled import Shared
+from analysis.pooled_transfer import AllShared, learn_all, pooled_optima, transfer_rows
 from analysis.report import Columns, readable, scale_range
 from analysis.searches import race, with_losses
 from analysis.transfer import fit_transfer
@@ -89,6 +91,8 @@ def all_tables(results_dir: Path) -> Tables:
         for study, size, runs in studies_with_results(results_dir)
     ]
     shared = learn_all(transfer for *_, transfer in studies)
+    learnt = [{"hyperparameter": name} | each.columns() for name, each in shared.items()]
+    parts["shared_shapes"].append(pd.DataFrame(learnt))
     for study, size, runs, transfer in studies:
         drawn = fit_transfer(study.figure_runs(runs), study.axis, study.hyperparameter)
         parts["transfer_table"].append(transfer_rows(transfer, shared, size))
@@ -148,6 +152,16 @@ def read_table(results_dir: Path, name: str) -> pd.DataFrame:
         raise ConfigError(
             f"{results_dir / name}.csv: no such table (python -m analysis.tables makes it)"
         ) from None
+
+
+def read_shared(results_dir: Path) -> AllShared:
+    """What the curves of the studies share, as it was written.
+
+    Raises:
+        ConfigError: if it was not.
+    """
+    rows = read_table(results_dir, "shared_shapes").to_dict("records")
+    return {str(row["hyperparameter"]): Shared.of_columns(row) for row in rows}  # type: ignore[arg-type]
 
 
 def write_table(table: pd.DataFrame, path: Path) -> None:

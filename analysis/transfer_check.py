@@ -9,14 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from functools import cache
 
 import numpy as np
 import pandas as pd
 
-from analysis.arms import AXES, LR, STUDIES, ScaleAxis
-from analysis.load import COMMITTED_RESULTS, load_results
-from analysis.pooled_transfer import AllShared, deciding_seeds, learn_all, transfer_rows
+from analysis.arms import AXES, ScaleAxis
+from analysis.load import COMMITTED_RESULTS
+from analysis.pooled_transfer import deciding_seeds, transfer_rows
+from analysis.tables import read_shared
 from analysis.transfer import ScaleFits, Transfer, TransferVerdict, fit_transfer
 from paper_repro.errors import ConfigError
 from paper_repro.statistics import Interval
@@ -62,24 +62,13 @@ def checked_axes(runs: pd.DataFrame) -> list[CheckedAxis]:
     return found
 
 
-@cache
-def shared_by_studies() -> AllShared:
-    """What the curves over the learning rate share, in all committed studies; takes ten seconds."""
-    paths = {study: COMMITTED_RESULTS / f"{study.sweep}.parquet" for study in STUDIES.values()}
-    return learn_all(
-        fit_transfer(load_results(path).runs, study.axis)
-        for study, path in paths.items()
-        if study.hyperparameter == LR and path.exists()
-    )
-
-
 def verdicts(checked: Iterable[CheckedAxis]) -> pd.DataFrame:
     """One row a model, axis and arm.
 
     Columns are those of `analysis.pooled_transfer.transfer_rows`, of the pooled estimate where
     there is one; and `model`, and `decides`, which has the budget.
     """
-    shared, rows = shared_by_studies(), []
+    shared, rows = read_shared(COMMITTED_RESULTS), []
     for each in checked:
         table = transfer_rows(each.transfer, shared)
         fits = {arm.label: found for arm, found in each.transfer.arms.items()}

@@ -51,7 +51,7 @@ def _study(name: str, study: Study) -> FigureEntry:
 
 FIGURES = {
     **{name: _study(name, study) for name, study in STUDIES.items()},
-    "verdicts": FigureEntry(make_verdicts, tuple(STUDIES)),
+    "verdicts": FigureEntry(make_verdicts, (), tables=("transfer_table",)),
     "duration_exponents": FigureEntry(
         make_duration_exponents, ("lr_duration",), check=check_durations
     ),

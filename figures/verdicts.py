@@ -8,10 +8,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from analysis.arms import AXES, ISO_STEPS, LR, STUDIES
-from analysis.load import Results
-from analysis.pooled_transfer import learn_all, transfer_rows
-from analysis.transfer import DRIFT_TOLERANCE, REGRET_TOLERANCE, TransferVerdict, fit_transfer
+from analysis.arms import AXES, ISO_STEPS, LR
+from analysis.transfer import DRIFT_TOLERANCE, REGRET_TOLERANCE, TransferVerdict
 from figures.made import Made
 
 _COLOURS: dict[TransferVerdict, str] = {
@@ -24,18 +22,12 @@ _AXES = {axis.name: axis.label for axis in (*AXES.values(), ISO_STEPS)}
 _LIMITS = {"drift": (-1.05, 1.05), "regret_worst": (-0.004, 0.145)}
 
 
-def make_verdicts(*results: Results) -> Made:
+def make_verdicts(table: pd.DataFrame) -> Made:
     """A forest plot: left the drift, right the regret at the worst scale with its floor.
 
     Args:
-        results: of every study, in the order of `STUDIES`.
+        table: the table of transfer.
     """
-    transfers = [
-        fit_transfer(study.table_runs(each.runs), study.axis, study.hyperparameter)
-        for study, each in zip(STUDIES.values(), results, strict=True)
-    ]
-    shared = learn_all(transfers)
-    table = pd.concat([transfer_rows(each, shared) for each in transfers], ignore_index=True)
     names = [_name(row) for _, row in table.iterrows()]
     table = table.assign(row=names)
     order = list(dict.fromkeys(names))

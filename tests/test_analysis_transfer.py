@@ -12,7 +12,16 @@ from paper_repro.statistics import Interval
 
 WIDTH = AXES["width"]
 TRANSFER_TABLE = [
-    *("parameterization", "alpha", "sde_rule", "schedule", "qk_norm", "eps", "label"),
+    *(
+        "parameterization",
+        "alpha",
+        "sde_rule",
+        "schedule",
+        "qk_norm",
+        "eps",
+        "scaled_init",
+        "label",
+    ),
     *("axis", "hyperparameter", "scale_min", "scale_max", "seeds"),
     *("drift", "drift_low", "drift_high", "regret", "regret_low", "regret_high"),
     *("bracketed", "verdict", "size"),

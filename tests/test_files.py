@@ -212,6 +212,7 @@ def test_ids_of_the_defaults_version():
             "layer_multipliers": {},
         },
         "seed": 0,
+        "init_seed": None,
     }
     different = RunConfig.model_validate({"model": {"width": 128}, "hyperparameters": {"lr": 0.5}})
     assert (RunConfig().run_id, different.run_id) == ("d1-44136fa355b3", "d1-56fb6cbccb70")
