@@ -199,6 +199,17 @@ def study(
     return pd.DataFrame(rows)
 
 
+def studies(count: int, make: Callable[[Family, int], pd.DataFrame]) -> pd.DataFrame:
+    """The rows of simulated studies, `count` of each family, with progress on stderr."""
+    cases = list(itertools.product(get_args(Family), range(count)))
+    found = []
+    for family, number in cases:
+        found.append(make(family, number))
+        print(f"\r{len(found)} of {len(cases)} studies", end="", file=sys.stderr)
+    print(file=sys.stderr)
+    return pd.concat(found)
+
+
 def _estimates(
     made: Simulated, shared: Shared, inflation: float
 ) -> dict[Method, tuple[Interval, Interval]]:
@@ -215,7 +226,7 @@ def _estimates(
     }
 
 
-def summary(studies: pd.DataFrame) -> pd.DataFrame:
+def summary(simulated: pd.DataFrame) -> pd.DataFrame:
     """How good the methods are.
 
     Returns:
@@ -226,7 +237,7 @@ def summary(studies: pd.DataFrame) -> pd.DataFrame:
         `wrong`, the share of all that get the opposite one.
     """
     rows = []
-    for (family, method), some in studies.groupby(["family", "method"]):
+    for (family, method), some in simulated.groupby(["family", "method"]):
         known = some[some["drift_low"].notna()]
         costs = known[known["regret_low"].notna()]
         within = some["truth"].abs() <= DRIFT_TOLERANCE
@@ -286,12 +297,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     options = parser.parse_args(arguments)
     check_writable(options.output.parent, "--output")
-    found = []
-    for number, family in itertools.product(range(options.studies), get_args(Family)):
-        found.append(study(family, number))
-        print(f"\r{len(found)} of {2 * options.studies} studies", end="", file=sys.stderr)
-    print(file=sys.stderr)
-    table = summary(pd.concat(found))
+    table = summary(studies(options.studies, study))
     write_atomically(
         options.output, lambda file: table.to_csv(file, index=False, float_format="%.4g")
     )

@@ -151,30 +151,20 @@ def target_rules(config: RunConfig) -> Parameterized:
     """
     import torch
 
-    from paper_repro.apply import parameterize
     from paper_repro.apply.factory import make_model, rules_of
+    from paper_repro.apply.parameterized import parameterize_run
     from paper_repro.model import GPT
 
     def gpt(width: int, depth: int) -> GPT:
         shape = config.model.model_copy(update={"width": width, "depth": depth})
         return GPT(shape, vocab_size=1, context=config.data.context)  # no rule asks for these
 
-    model, scaling, rules = config.model, config.scaling, scaling_of(config)
+    model, scaling = config.model, config.scaling
     with torch.device("meta"):
         if model.factory:
             return rules_of(config, make_model(model))
-        return parameterize(
-            gpt(model.width, model.depth),
-            gpt(scaling.base_width, scaling.base_depth),
-            "paper_repro",
-            config.hyperparameters,
-            parameterization=rules.parameterization,
-            alpha=rules.alpha,
-            batch_ratio=rules.ratios.B,
-            token_ratio=rules.ratios.D,
-            sde_rule=rules.sde_rule,
-            beta_rule=rules.beta_rule,
-        )
+        target, base = gpt(model.width, model.depth), gpt(scaling.base_width, scaling.base_depth)
+        return parameterize_run(config, target, base, "paper_repro")
 
 
 def rules_as_json(rules: Parameterized, config: RunConfig) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from support.synthetic_sweep import run_config, write_run
-from support.tiny_sweep import sweep_file
+from support.tiny_sweep import launch_here, sweep_file
 
 from analysis.arms import STUDIES
 from analysis.load import COMMITTED_RESULTS, load_results, load_sweep
@@ -19,22 +19,6 @@ from figures import check
 from paper_repro.config import RunConfig
 from paper_repro.records import Record
 from paper_repro.records.comparable import Training, differences
-from sweeps import launch
-
-
-def _launch(path: Path, runs_dir: Path, *arguments: str) -> int:
-    return launch.main(
-        [
-            str(path),
-            "--runs-dir",
-            str(runs_dir),
-            "--cluster",
-            "debug",
-            "--device",
-            "cpu",
-            *arguments,
-        ]
-    )
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +31,7 @@ def changed_text(tmp_path_factory) -> Path:
     )
     for number in range(20):
         (folder / f"{number}.txt").write_text(f"apples and pears {number}. " * 80)
-    assert _launch(path, folder / "runs") == 0
+    assert launch_here(path, folder / "runs") == 0
     for number in range(20):
         (folder / f"{number}.txt").write_text(f"quite another text {number}. " * 80)
     return folder
@@ -57,7 +41,7 @@ def test_runs_on_another_text_are_refused_before_they_are_trained(changed_text, 
     path, records = changed_text / "tiny.yaml", changed_text / "runs" / "tiny"
     path.write_text(path.read_text().replace("seed: [0]", "seed: [1]"))
     before = sorted(records.glob("d1-*"))
-    assert _launch(path, changed_text / "runs") == 2
+    assert launch_here(path, changed_text / "runs") == 2
     error = capsys.readouterr().err
     assert error.count("\n") == 1
     assert "is another text by now: 1 runs" in error
@@ -66,7 +50,7 @@ def test_runs_on_another_text_are_refused_before_they_are_trained(changed_text, 
 
 
 def test_a_complete_sweep_whose_text_has_changed_says_so(changed_text, capsys):
-    assert _launch(changed_text / "tiny.yaml", changed_text / "runs") == 0
+    assert launch_here(changed_text / "tiny.yaml", changed_text / "runs") == 0
     out = " ".join(capsys.readouterr().out.split())
     assert "is not one text" in out
     assert "Nothing to do" in out
@@ -75,7 +59,7 @@ def test_a_complete_sweep_whose_text_has_changed_says_so(changed_text, capsys):
 def test_a_run_that_another_sweep_has_on_another_text_is_not_copied(changed_text, capsys):
     path = changed_text / "other.yaml"
     path.write_text((changed_text / "tiny.yaml").read_text().replace("tiny", "other"))
-    assert _launch(path, changed_text / "runs") == 0
+    assert launch_here(path, changed_text / "runs") == 0
     assert "records copied" not in capsys.readouterr().out
     (old,), (new,) = ((changed_text / "runs" / name).glob("d1-*") for name in ("tiny", "other"))
     assert old.name == new.name
@@ -85,13 +69,13 @@ def test_a_run_that_another_sweep_has_on_another_text_is_not_copied(changed_text
 
 def test_another_precision_is_named_at_launch_and_in_the_analysis(tmp_path, capsys, caplog):
     runs_dir = tmp_path / "runs"
-    assert _launch(sweep_file(tmp_path, [0], 10), runs_dir) == 0
+    assert launch_here(sweep_file(tmp_path, [0], 10), runs_dir) == 0
     path = sweep_file(tmp_path, [1], 10)
-    assert _launch(path, runs_dir, "--dtype", "bfloat16", "--dry-run") == 0
+    assert launch_here(path, runs_dir, "--dtype", "bfloat16", "--dry-run") == 0
     assert "the precision differs: 1 runs of float32; 1 runs of bfloat16" in " ".join(
         capsys.readouterr().out.split()
     )
-    assert _launch(path, runs_dir, "--dtype", "bfloat16") == 0
+    assert launch_here(path, runs_dir, "--dtype", "bfloat16") == 0
     frame = load_sweep(runs_dir, "tiny").runs
     assert sorted(frame["dtype"]) == ["bfloat16", "float32"]
     assert "not comparable: the precision differs" in caplog.text
@@ -122,14 +106,14 @@ def test_the_committed_results_can_be_compared(sweep, caplog):
     assert caplog.text == ""
 
 
-def test_an_edited_record_is_refused_at_launch(tmp_path, capsys):
+def test_an_edited_record_is_refused_atlaunch_here(tmp_path, capsys):
     path, runs_dir = sweep_file(tmp_path, [0], 10), tmp_path / "runs"
-    assert _launch(path, runs_dir) == 0
+    assert launch_here(path, runs_dir) == 0
     (config,) = (runs_dir / "tiny").glob("*/config.yaml")
     os.utime(config)  # looked at and saved: newer, and the same
-    assert _launch(path, runs_dir) == 0
+    assert launch_here(path, runs_dir) == 0
     config.write_text(config.read_text().replace("seed: 0", "seed: 5"))
-    assert _launch(path, runs_dir) == 2
+    assert launch_here(path, runs_dir) == 2
     assert f"{config}: was changed" in capsys.readouterr().err
 
 
@@ -139,7 +123,7 @@ def test_the_figure_of_a_launch_is_of_its_own_runs(tmp_path, capfd):
     path = sweep_file(tmp_path, [0, 1], 20)
     path.write_text(path.read_text() + "figure: lr_width\n")
     for overrides in (["--set", "hyperparameters.eps=1e-6"], []):
-        assert _launch(path, runs_dir, *overrides) == 0
+        assert launch_here(path, runs_dir, *overrides) == 0
     frame = pd.read_parquet(runs_dir / "tiny" / "tiny.parquet")
     assert frame["hyperparameters.eps"].tolist() == [1e-8, 1e-8]
     assert "could not be drawn" not in capfd.readouterr().out
@@ -178,8 +162,8 @@ def test_a_head_size_that_grows_with_the_width_is_named(tmp_path, capsys):
     path = sweep_file(tmp_path, [0], 10)
     grow = "zip:\n  model.width: [16, 32]\n  model.head_dim: [8, 16]\n"
     path.write_text(path.read_text() + grow)
-    assert _launch(path, tmp_path / "runs", "--dry-run") == 0
+    assert launch_here(path, tmp_path / "runs", "--dry-run") == 0
     assert "fixed head size" in " ".join(capsys.readouterr().out.split())
     path.write_text(path.read_text().replace("[8, 16]", "[8, 8]"))
-    assert _launch(path, tmp_path / "runs", "--dry-run") == 0
+    assert launch_here(path, tmp_path / "runs", "--dry-run") == 0
     assert "fixed head size" not in " ".join(capsys.readouterr().out.split())

@@ -18,6 +18,7 @@ import pytest
 from support.tiny_sweep import (
     ROOT,
     STEPS,
+    launch_here,
     numbers,
     only_record,
     start,
@@ -36,27 +37,11 @@ from sweeps.options import LaunchOptions
 from sweeps.plan import make_plan
 
 
-def _launch(path: Path, runs_dir: Path, *arguments: str) -> int:
-    """In this process, training included."""
-    return launch.main(
-        [
-            str(path),
-            "--runs-dir",
-            str(runs_dir),
-            "--cluster",
-            "debug",
-            "--device",
-            "cpu",
-            *arguments,
-        ]
-    )
-
-
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory):
     """The numbers of the run that the tests below disturb."""
     folder = tmp_path_factory.mktemp("undisturbed")
-    assert _launch(sweep_file(folder, [0], STEPS), folder / "runs") == 0
+    assert launch_here(sweep_file(folder, [0], STEPS), folder / "runs") == 0
     return numbers(only_record(folder / "runs"))
 
 
@@ -93,27 +78,27 @@ def test_compilation_as_asked_for(arguments, compiled, tmp_path, monkeypatch, ca
     """Short bundles are compiled only if one insists (here: on what is not there)."""
     monkeypatch.setattr("paper_repro.training.devices.COMPILER", "no-such-compiler")
     path, runs_dir = sweep_file(tmp_path, [0], 5), tmp_path / "runs"
-    assert _launch(path, runs_dir, "--cluster", "debug", *arguments) == 0
+    assert launch_here(path, runs_dir, "--cluster", "debug", *arguments) == 0
     assert ("not compiled" in caplog.text) is compiled
 
 
 def test_what_another_sweep_has_finished_is_copied_and_not_trained_again(tmp_path, capsys):
     """Of the same precision only, and never where a record has begun already."""
     runs_dir = tmp_path / "runs"
-    assert _launch(sweep_file(tmp_path, [0, 1], 10), runs_dir) == 0
+    assert launch_here(sweep_file(tmp_path, [0, 1], 10), runs_dir) == 0
     path = sweep_file(tmp_path, [0, 1, 2], 10)
     path.write_text(path.read_text().replace("name: tiny", "name: other"))
     begun, *_ = read_sweep(path).runs
     Record(runs_dir / "other" / begun).create(read_sweep(path).runs[begun])
     capsys.readouterr()
 
-    assert _launch(path, runs_dir, "--dtype", "bfloat16", "--dry-run") == 0
+    assert launch_here(path, runs_dir, "--dtype", "bfloat16", "--dry-run") == 0
     assert "finished in" not in capsys.readouterr().out
-    assert _launch(path, runs_dir, "--dry-run") == 0
+    assert launch_here(path, runs_dir, "--dry-run") == 0
     assert "of these, finished in tiny: 1 (a launch copies the records)" in capsys.readouterr().out
     assert len(list((runs_dir / "other").iterdir())) == 1
 
-    assert _launch(path, runs_dir) == 0
+    assert launch_here(path, runs_dir) == 0
     out = capsys.readouterr().out
     assert "records copied" in out
     assert "3 of 3 runs done" in out
@@ -129,10 +114,10 @@ def test_what_another_sweep_has_finished_is_copied_and_not_trained_again(tmp_pat
 
 def test_a_larger_sweep_trains_only_what_is_new(tmp_path, capsys):
     runs_dir = tmp_path / "runs"
-    assert _launch(sweep_file(tmp_path, [0], 10), runs_dir) == 0
+    assert launch_here(sweep_file(tmp_path, [0], 10), runs_dir) == 0
     old = only_record(runs_dir) / "status.json"
     written = old.stat().st_mtime_ns
-    assert _launch(sweep_file(tmp_path, [0, 1], 10), runs_dir) == 0
+    assert launch_here(sweep_file(tmp_path, [0, 1], 10), runs_dir) == 0
     assert "2 of 2 runs done" in capsys.readouterr().out
     assert old.stat().st_mtime_ns == written
     assert len(list((runs_dir / "tiny").glob("*/status.json"))) == 2
@@ -172,7 +157,7 @@ def test_killed_worker_then_relaunch_gives_equal_numbers(tmp_path, undisturbed):
     assert not (record / "status.json").exists()
     assert list((record / "claims").glob("*.json"))
 
-    assert _launch(path, runs_dir) == 0
+    assert launch_here(path, runs_dir) == 0
     assert numbers(record) == undisturbed
 
 
@@ -193,7 +178,7 @@ def test_ctrl_c_leaves_everything_resumable(tmp_path, undisturbed):
     assert not (record / "status.json").exists()
     assert not is_leased(record)
 
-    assert _launch(path, runs_dir) == 0
+    assert launch_here(path, runs_dir) == 0
     assert numbers(record) == undisturbed
 
 
@@ -209,13 +194,13 @@ def test_ctrl_c_in_process(tmp_path, undisturbed, capsys):
 
     presser = threading.Thread(target=press_ctrl_c)
     presser.start()
-    assert _launch(path, runs_dir) == 130
+    assert launch_here(path, runs_dir) == 130
     presser.join()
     assert "The same command resumes" in capsys.readouterr().out
     assert (record / "checkpoint.pt").exists()
     assert not is_leased(record)
 
-    assert _launch(path, runs_dir) == 0
+    assert launch_here(path, runs_dir) == 0
     assert numbers(record) == undisturbed
 
 
@@ -244,15 +229,15 @@ def test_a_failed_run_is_reported_and_tried_again(tmp_path, capsys):
     plan = make_plan(read_sweep(path), runs_dir)
     obstacle = plan.records[plan.missing[0]].checkpoint_path
     obstacle.mkdir(parents=True)  # where the run looks for a file
-    assert _launch(path, runs_dir) == 1
+    assert launch_here(path, runs_dir) == 1
     out = capsys.readouterr().out
     assert "1 of 2 runs done, 0 diverged, 1 failed" in out
     assert f"failed: {obstacle.parent}: IsADirectoryError" in out
     assert "log:" not in out  # it was in this terminal
 
-    assert _launch(path, runs_dir) == 1  # tried again, failed again
+    assert launch_here(path, runs_dir) == 1  # tried again, failed again
     obstacle.rmdir()
-    assert _launch(path, runs_dir) == 0
+    assert launch_here(path, runs_dir) == 0
     assert "2 of 2 runs done, 0 diverged, 0 failed" in capsys.readouterr().out
 
 
@@ -270,7 +255,7 @@ def test_a_run_that_another_launch_finished_meanwhile_keeps_its_result(
     monkeypatch.setattr(
         "sweeps.launch.check_corpora", lambda plan, dry_run: record.finish(theirs) or ({}, [])
     )
-    assert _launch(path, runs_dir) == 0
+    assert launch_here(path, runs_dir) == 0
     assert record.status() == theirs
     assert "1 of 1 runs done" in capsys.readouterr().out
 
@@ -351,9 +336,9 @@ def test_help_says_what_the_fields_say(capsys, monkeypatch):
 def test_a_diverged_run_is_a_result(tmp_path, capsys):
     path, runs_dir = sweep_file(tmp_path, [0], 100), tmp_path / "runs"
     overrides = ["--set", "hyperparameters.lr=1e6"]
-    assert _launch(path, runs_dir, *overrides) == 0
+    assert launch_here(path, runs_dir, *overrides) == 0
     assert "0 of 1 runs done, 1 diverged" in capsys.readouterr().out
-    assert _launch(path, runs_dir, *overrides) == 0
+    assert launch_here(path, runs_dir, *overrides) == 0
     assert "Nothing to do" in capsys.readouterr().out
 
 
@@ -365,20 +350,20 @@ def test_a_figure_is_drawn_beside_the_records(tmp_path, capfd, monkeypatch):
     kept.write_text("of more seeds")
     path = sweep_file(tmp_path, [0, 1], 10)
     path.write_text(path.read_text() + "figure: lr_width\n")
-    assert _launch(path, Path("runs")) == 0
+    assert launch_here(path, Path("runs")) == 0
     assert "Drift of the optimum" in capfd.readouterr().out
     for name in ("tiny.parquet", "tiny.png", "tiny.svg"):
         assert Path("runs", "tiny", name).stat().st_size > 0
     assert kept.read_text() == "of more seeds"
     assert not Path("figures").exists()
-    assert _launch(path, Path("runs")) == 0  # they are no records
+    assert launch_here(path, Path("runs")) == 0  # they are no records
     assert "Nothing to do" in capfd.readouterr().out
 
 
 def test_a_figure_that_fails_does_not_change_the_result(tmp_path, capfd):
     path = sweep_file(tmp_path, [0], 10)
     path.write_text(path.read_text() + "figure: speedup\n")  # which needs two arms
-    assert _launch(path, tmp_path / "runs") == 0
+    assert launch_here(path, tmp_path / "runs") == 0
     assert "The figure speedup could not be drawn" in capfd.readouterr().out
 
 
@@ -387,7 +372,7 @@ def test_a_run_whose_failure_cannot_be_written_down_is_tried_once(tmp_path, caps
     plan = make_plan(read_sweep(path), runs_dir)
     first = plan.records[plan.missing[0]]
     first.error_path.mkdir(parents=True)
-    assert _launch(path, runs_dir, "--cluster", "debug") == 1
+    assert launch_here(path, runs_dir, "--cluster", "debug") == 1
     assert "1 of 2 runs done" in capsys.readouterr().out
     first.error_path.rmdir()
-    assert _launch(path, runs_dir, "--cluster", "debug") == 0
+    assert launch_here(path, runs_dir, "--cluster", "debug") == 0

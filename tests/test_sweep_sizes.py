@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import subprocess
 import sys
@@ -369,6 +370,9 @@ def test_every_size_of_this_project_plans_and_the_largest_builds(
     # Of a search also the runs that it will ask for.
     to_do = make_plan(sweep, tmp_path / "runs").to_do
     assert f"{to_do:,} runs to do" in capsys.readouterr().out
+    stated = re.search(rf"^#(?: Cost:| +) *{size} +([\d,]+) runs", path.read_text("utf-8"), re.M)
+    if stated:
+        assert int(stated[1].replace(",", "")) == len(sweep.runs)
     if size != "paper":
         return
     assert sweep.profile

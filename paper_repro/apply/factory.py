@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from paper_repro.apply.mapping import Labelled, family, find_object, label_parameters
-from paper_repro.apply.parameterized import Parameterized, parameterize
+from paper_repro.apply.parameterized import Parameterized, parameterize_run
 from paper_repro.config import ModelConfig, RunConfig
 from paper_repro.cost import Counts
 from paper_repro.errors import ConfigError
@@ -86,19 +86,7 @@ def rules_of(config: RunConfig, model: nn.Module) -> Parameterized:
     with torch.device("meta"):
         base = make_model(shape.model_copy(update=bases))
     try:
-        rules = parameterize(
-            model,
-            base,
-            shape.mapping,
-            config.hyperparameters,
-            parameterization=scaling.parameterization,
-            alpha=scaling.alpha,
-            batch_ratio=scaling.ratios.B,
-            token_ratio=scaling.ratios.D,
-            sde_rule=scaling.sde_rule,
-            beta_rule=scaling.beta_rule,
-            tied=shape.tied,
-        )
+        rules = parameterize_run(config, model, base, shape.mapping, shape.tied)
     except ConfigError as error:
         raise ConfigError(f"{_call(shape)}: {error}") from None
     found = {"width": rules.scaling.ratios.N, "depth": rules.scaling.ratios.L}

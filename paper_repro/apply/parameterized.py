@@ -23,9 +23,14 @@ from torch import nn
 
 from paper_repro.apply.mapping import Labelled, Mapping, family, label_parameters, plain_name
 from paper_repro.apply.param_groups import describe_groups, groups_text, param_groups
-from paper_repro.config import HyperparameterConfig
+from paper_repro.config import HyperparameterConfig, RunConfig
 from paper_repro.errors import ConfigError
-from paper_repro.hyperparameters import ResolvedParameter, residual_multiplier, resolve_label
+from paper_repro.hyperparameters import (
+    ResolvedParameter,
+    residual_multiplier,
+    resolve_label,
+    scaling_of,
+)
 from paper_repro.model.gpt import generator
 from paper_repro.model.layers import copy_whole
 from paper_repro.parameterization import (
@@ -92,6 +97,26 @@ class Parameterized:
                 copy_whole((draws.double() * std).to(parameter.dtype), parameter)
             else:
                 parameter.fill_(self.gains[name])
+
+
+def parameterize_run(
+    config: RunConfig, model: nn.Module, base: nn.Module, mapping: Mapping | str, tied: bool = False
+) -> Parameterized:
+    """`parameterize` with the hyperparameters, the rules and the ratios of a run."""
+    scaling = scaling_of(config)
+    return parameterize(
+        model,
+        base,
+        mapping,
+        config.hyperparameters,
+        parameterization=scaling.parameterization,
+        alpha=scaling.alpha,
+        batch_ratio=scaling.ratios.B,
+        token_ratio=scaling.ratios.D,
+        sde_rule=scaling.sde_rule,
+        beta_rule=scaling.beta_rule,
+        tied=tied,
+    )
 
 
 def parameterize(

@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 from paper_repro.files import read_json
+from sweeps import launch
 
 ROOT = Path(__file__).parent.parent.parent
 SWEEP = """\
@@ -31,6 +32,12 @@ def sweep_file(folder: Path, seeds: list[int], steps: int) -> Path:
     text = SWEEP.replace("TOKENS", str(steps * 32)).replace("SEEDS", str(seeds))
     path.write_text(text, encoding="utf-8")
     return path
+
+
+def launch_here(path: Path, runs_dir: Path, *arguments: str) -> int:
+    """In this process, training included; the exit code."""
+    here = ["--cluster", "debug", "--device", "cpu"]
+    return launch.main([str(path), "--runs-dir", str(runs_dir), *here, *arguments])
 
 
 def start(
