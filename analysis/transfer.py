@@ -15,7 +15,7 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from analysis.arms import CONFIG_SECTIONS, LR, Arm, ScaleAxis, arms_of, select
+from analysis.arms import CONFIG_SECTIONS, LR, Arm, ScaleAxis, Study, arms_of, select
 from analysis.optimum import FLAT, FittedCurve, find_window, fit_optimum
 from paper_repro.errors import ConfigError
 from paper_repro.statistics import UNKNOWN, Interval, over_seeds
@@ -199,6 +199,18 @@ def check_curves(runs: pd.DataFrame, axis: ScaleAxis, hyperparameter: str = LR) 
     for arm in arms_of(runs):
         for _, group in select(runs, arm).groupby(axis.column):
             _check_one_curve(group, hyperparameter)
+
+
+def check_study(study: Study, runs: pd.DataFrame) -> None:
+    """Check that runs have the arms of a study, and one curve at each of its scales.
+
+    Raises:
+        ConfigError: they have not, so that there would be no panels.
+    """
+    try:
+        check_curves(study.figure_runs(runs), study.axis, study.hyperparameter)
+    except ConfigError as error:
+        raise ConfigError(f"along {study.axis.column}, {error}") from None
 
 
 def base_scale(runs: pd.DataFrame, axis: ScaleAxis) -> int:

@@ -9,24 +9,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from pkgutil import resolve_name
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from analysis.arms import STUDIES, Study
 from analysis.duration import check_durations
-from figures.attribution import make_attribution
-from figures.duration_exponents import make_duration_exponents
-from figures.landscape import make_landscape
-from figures.loss_vs_tokens import make_loss_vs_tokens
-from figures.made import Made
-from figures.modules import make_modules
+from analysis.transfer import check_study
 from figures.names import check_name
-from figures.public_runs import make_public_runs
-from figures.search import make_search
-from figures.speedup import make_speedup
-from figures.transfer import check_study, make_study
-from figures.transfer_check import make_transfer_check
-from figures.verdicts import make_verdicts
+
+if TYPE_CHECKING:
+    from figures.made import Made
 
 
 @dataclass(frozen=True)
@@ -45,25 +39,53 @@ class FigureEntry:
     made whatever these are."""
 
 
+def _drawn_by(path: str, *first: object) -> Callable[..., Made]:
+    """The function `module:name`, with its first arguments, imported when a figure is drawn.
+
+    A launch asks only whether its figure can be drawn, and should not wait for what draws it.
+    """
+
+    def make(*arguments: Any) -> Made:
+        made: Made = resolve_name(path)(*first, *arguments)
+        return made
+
+    return make
+
+
 def _study(name: str, study: Study) -> FigureEntry:
-    return FigureEntry(partial(make_study, study), (name,), check=partial(check_study, study))
+    make = _drawn_by("figures.transfer:make_study", study)
+    return FigureEntry(make, (name,), check=partial(check_study, study))
 
 
 FIGURES = {
     **{name: _study(name, study) for name, study in STUDIES.items()},
-    "verdicts": FigureEntry(make_verdicts, (), tables=("transfer_table",)),
-    "duration_exponents": FigureEntry(
-        make_duration_exponents, ("lr_duration",), check=check_durations
+    "verdicts": FigureEntry(
+        _drawn_by("figures.verdicts:make_verdicts"), (), tables=("transfer_table",)
     ),
-    "loss_vs_tokens": FigureEntry(make_loss_vs_tokens, ("lr_duration",), check=check_durations),
-    "search": FigureEntry(make_search, ("search_global", "search_global_defaults")),
-    "modules": FigureEntry(make_modules, ("search_modules",)),
-    "attribution": FigureEntry(make_attribution, ("modules_arms",), curves=True),
-    "speedup": FigureEntry(make_speedup, ("ladder",), curves=True),
-    "landscape": FigureEntry(make_landscape, ("landscape",)),
-    "transfer_check": FigureEntry(make_transfer_check, ("transfer_check",)),
+    "duration_exponents": FigureEntry(
+        _drawn_by("figures.duration_exponents:make_duration_exponents"),
+        ("lr_duration",),
+        check=check_durations,
+    ),
+    "loss_vs_tokens": FigureEntry(
+        _drawn_by("figures.loss_vs_tokens:make_loss_vs_tokens"),
+        ("lr_duration",),
+        check=check_durations,
+    ),
+    "search": FigureEntry(
+        _drawn_by("figures.search:make_search"), ("search_global", "search_global_defaults")
+    ),
+    "modules": FigureEntry(_drawn_by("figures.modules:make_modules"), ("search_modules",)),
+    "attribution": FigureEntry(
+        _drawn_by("figures.attribution:make_attribution"), ("modules_arms",), curves=True
+    ),
+    "speedup": FigureEntry(_drawn_by("figures.speedup:make_speedup"), ("ladder",), curves=True),
+    "landscape": FigureEntry(_drawn_by("figures.landscape:make_landscape"), ("landscape",)),
+    "transfer_check": FigureEntry(
+        _drawn_by("figures.transfer_check:make_transfer_check"), ("transfer_check",)
+    ),
     "public_runs": FigureEntry(
-        make_public_runs,
+        _drawn_by("figures.public_runs:make_public_runs"),
         (),
         tables=(
             *("public_runs_exponents", "public_runs_cells", "public_runs_schedules"),

@@ -16,10 +16,9 @@ from analysis.arms import LR, WEIGHT_DECAY, ScaleAxis, Study
 from analysis.load import Results
 from analysis.regime import scales_on_plateau
 from analysis.report import interval_text, regime_lines, transfer_tables
-from analysis.transfer import ScaleFit, ScaleFits, Transfer, check_curves, drift, fit_transfer
+from analysis.transfer import ScaleFit, ScaleFits, Transfer, drift, fit_transfer
 from figures.made import Made
 from figures.style import Colour, Look, log2_axis, sequential_palette
-from paper_repro.errors import ConfigError
 
 PANEL_WIDTH, PANEL_HEIGHT = 3.3, 3.4  # inches
 NARROWEST = 4.2  # inches: what the drift above a single panel takes
@@ -40,18 +39,6 @@ def make_study(study: Study, results: Results) -> Made:
     """The panels of a study."""
     runs = study.figure_runs(results.runs)
     return make_transfer(runs, study.axis, study.hyperparameter)
-
-
-def check_study(study: Study, runs: pd.DataFrame) -> None:
-    """Check that runs have the arms of a study, and one curve at each of its scales.
-
-    Raises:
-        ConfigError: they have not, so that there would be no panels.
-    """
-    try:
-        check_curves(study.figure_runs(runs), study.axis, study.hyperparameter)
-    except ConfigError as error:
-        raise ConfigError(f"along {study.axis.column}, {error}") from None
 
 
 def make_transfer(runs: pd.DataFrame, axis: ScaleAxis, hyperparameter: str = LR) -> Made:
