@@ -7,6 +7,7 @@ import os
 import re
 import uuid
 from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -146,13 +147,45 @@ def read_yaml(path: Path) -> Any:
     Raises:
         ConfigError: one line naming the file, and the line of the problem where there is one.
     """
+    return parse_yaml(_read_text(path), str(path))
+
+
+#: A key at the start of a line, and what is indented below it.
+_SECTION = re.compile(r"^[a-z_]+:.*\n(?: .*\n)*", re.MULTILINE)
+
+
+def read_yaml_sections(path: Path) -> Any:
+    """Like `read_yaml`, for files that share most of their sections, as the runs of a sweep do.
+
+    Equal sections are parsed once, and their content is shared: it is not to be changed. A file
+    that is not a list of sections, or has anchors, is read as a whole.
+    """
+    text = _read_text(path)
+    sections = _SECTION.findall(text)
+    if text and "".join(sections) == text and not {"&", "*"} & set(text):
+        try:
+            parsed = [_parse_section(section) for section in sections]
+        except ConfigError:
+            return parse_yaml(text, str(path))  # whose error names the file and the line
+        content = {key: value for section in parsed for key, value in section.items()}
+        if len(content) == len(sections):
+            return content
+    return parse_yaml(text, str(path))
+
+
+@lru_cache(maxsize=4096)
+def _parse_section(text: str) -> dict[str, Any]:
+    content: dict[str, Any] = parse_yaml(text, "a section")
+    return content
+
+
+def _read_text(path: Path) -> str:
     try:
-        text = path.read_text(encoding="utf-8-sig")  # some editors begin with a byte order mark
+        return path.read_text(encoding="utf-8-sig")  # some editors begin with a byte order mark
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({error.strerror})") from None
     except UnicodeDecodeError:
         raise ConfigError(f"{path}: is not UTF-8 text") from None
-    return parse_yaml(text, str(path))
 
 
 def parse_yaml(text: str, source: str) -> Any:

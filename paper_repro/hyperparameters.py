@@ -16,7 +16,7 @@ from dataclasses import astuple, dataclass
 from functools import partial
 from itertools import chain
 from math import sqrt
-from typing import cast
+from typing import cast, get_args
 
 from paper_repro.config import HyperparameterConfig, ModelConfig, Quantity, RunConfig
 from paper_repro.errors import ConfigError
@@ -221,9 +221,15 @@ def check(config: RunConfig) -> None:
     model, scale = config.model, scaling_of(config)
     if not hyperparameters.depth_multipliers and not hyperparameters.layer_multipliers:
         model = model.model_copy(update={"depth": 1})  # the betas of other blocks are the same
-    for label in parameter_labels(model).values():
-        _beta(hyperparameters, scale, label, model.depth, "one_minus_beta1")
-        _beta(hyperparameters, scale, label, model.depth, "one_minus_beta2")
+    labels = parameter_labels(model).values()
+    for quantity in get_args(BetaQuantity):
+        # Once for the tensors of a class with the same multiplier of their own.
+        different: dict[tuple[str, float], Label] = {}
+        for label in labels:
+            own = _own(hyperparameters, model.depth, label.module_type, label.block, quantity)
+            different.setdefault((label.tensor_class, own), label)
+        for label in different.values():
+            _beta(hyperparameters, scale, label, model.depth, quantity)
 
 
 def interpolate(curve: list[float], block: int, depth: int) -> float:

@@ -11,6 +11,7 @@ from paper_repro.files import (
     parse_yaml,
     read_json,
     read_yaml,
+    read_yaml_sections,
     write_atomically,
     write_json,
     write_yaml,
@@ -30,6 +31,35 @@ def test_a_failed_write_leaves_the_old_file_and_no_litter(tmp_path):
         write_atomically(path, fail)
     assert read_json(path) == {"value": 1}
     assert [entry.name for entry in tmp_path.iterdir()] == ["status.json"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "model:\n  width: 32\n  list:\n  - lr\n  - eps\nseed: 3\nempty: {}\n",
+        "model: {width: 32}\nseed: 3",  # no line's end
+        "{model: {width: 32}, seed: 3}\n",
+        "a: &x {b: 1}\nc: *x\n",
+        "# a comment\nmodel:\n\n  width: 32\n",
+        "list:\n- a\n- b\n",
+        "text: 'one\n\n  two'\nseed: 1\n",
+        "---\nseed: 1\n",
+        "",
+    ],
+)
+def test_sections_read_one_by_one_are_the_file(tmp_path, text):
+    (tmp_path / "x.yaml").write_text(text)
+    assert read_yaml_sections(tmp_path / "x.yaml") == read_yaml(tmp_path / "x.yaml")
+
+
+@pytest.mark.parametrize("text", ["seed: 1\nseed: 2\n", "seed: 1\nmodel: [1\n", "seed: 1\n a: 2\n"])
+def test_sections_have_the_errors_of_the_file(tmp_path, text):
+    (tmp_path / "x.yaml").write_text(text)
+    with pytest.raises(ConfigError) as whole:
+        read_yaml(tmp_path / "x.yaml")
+    with pytest.raises(ConfigError) as sections:
+        read_yaml_sections(tmp_path / "x.yaml")
+    assert str(sections.value) == str(whole.value)
 
 
 def test_nan_is_refused(tmp_path):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cached_property
 from typing import Literal
 
 Symbol = Literal["N", "L", "B", "D"]
@@ -49,7 +50,13 @@ class Exponent:
         return Exponent(self.constant * by, self.slope * by)
 
     def at(self, alpha: float) -> float:
-        return float(self.constant) + float(self.slope) * alpha
+        constant, slope = self._floats
+        return constant + slope * alpha
+
+    @cached_property
+    def _floats(self) -> tuple[float, float]:
+        """Converted once: plans resolve thousands of runs."""
+        return float(self.constant), float(self.slope)
 
     def __bool__(self) -> bool:
         return self != Exponent()

@@ -22,7 +22,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from paper_repro.config import RunConfig, parse_run_config
 from paper_repro.errors import ConfigError
-from paper_repro.files import read_json, read_yaml, write_json, write_yaml
+from paper_repro.files import read_json, read_yaml_sections, write_json, write_yaml
 
 FORMAT = 1
 """Goes up when a field of `status.json` or `run.json` changes its meaning; a new field needs none.
@@ -175,7 +175,7 @@ class Record:
 
     def config(self) -> RunConfig:
         """Read `config.yaml` back. Raises ConfigError if it is absent or damaged."""
-        return parse_run_config(read_yaml(self.config_path), str(self.config_path))
+        return parse_run_config(read_yaml_sections(self.config_path), str(self.config_path))
 
     def status(self) -> Status | None:
         """How the run ended; None while it has not, or if `status.json` is damaged.
