@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy import stats
 
 from paper_repro.errors import ConfigError
 from paper_repro.files import create_exclusively, numbered, read_json, write_json
 from paper_repro.search import CONFIRM, FOLDER
-from paper_repro.statistics import over_seeds
+from paper_repro.statistics import CONFIDENCE, UNKNOWN, Interval, over_seeds
 
 #: Of a frame of trials. `octaves` are the coordinates that are moved, and `runs` run ids, as JSON;
 #: `definition` says what the search is, with its first trial only.
@@ -137,3 +139,32 @@ def race(trials: pd.DataFrame) -> pd.DataFrame:
     return table.sort_values(
         ["trials", "proposer"], key=lambda column: column.replace(order), ignore_index=True
     )
+
+
+def race_differences(trials: pd.DataFrame) -> pd.DataFrame:
+    """How far two proposers are apart at the end of their searches, at seeds that none used.
+
+    One row a pair: `trials`, as many for both; `difference`, the loss of the first less that of the
+    second (nats), with Student's t-interval over searches, unpaired. `trials` is of `with_losses`.
+    """
+    confirmed = trials[trials["kind"] == "confirmation"]
+    last = confirmed[confirmed["trial"] == confirmed["trial"].max()]
+    losses = {name: last.loc[last["proposer"] == name, "loss"] for name in PROPOSER_NAMES}
+    found = {name: values for name, values in losses.items() if len(values)}
+    return pd.DataFrame(
+        {
+            "first": first,
+            "second": second,
+            "trials": last["trial"].iloc[0],
+            **_unpaired(found[first], found[second]).columns("difference"),
+        }
+        for first, second in itertools.combinations(found, 2)
+    )
+
+
+def _unpaired(first: pd.Series, second: pd.Series) -> Interval:
+    """The difference of two means, with the interval of the two-sample t-test."""
+    if min(len(first), len(second)) < 2 or not np.isfinite([*first, *second]).all():
+        return UNKNOWN
+    low, high = stats.ttest_ind(first, second).confidence_interval(CONFIDENCE)
+    return Interval(float(first.mean() - second.mean()), float(low), float(high))

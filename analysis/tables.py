@@ -4,7 +4,8 @@
 - `shared_shapes.csv`: what the curves over a hyperparameter share, for whoever estimates with it.
 - `optima.csv`: what it was at each scale, for the arms of the figures.
 - `duration_exponents.csv` and `duration_effects.csv`: how the best rate falls with duration.
-- `proposers.csv`: what searches found after how many trials, by what proposed them.
+- `proposers.csv`: what searches found after how many trials, by what proposed them;
+  `proposer_differences.csv`, how far two of these are apart.
 - `tuned_global.csv`: what tuning the global hyperparameters at a proxy gains, there and elsewhere.
 - `attribution.csv`: what of the per-module hyperparameters gains at the proxy; rules beside them.
 - `speedup.csv`: what tuning per module gains over the tuned global set, at the proxy and at larger
@@ -32,7 +33,7 @@ from analysis.load import COMMITTED_RESULTS, CURVES, TRIALS, Results, load_resul
 from analysis.pooled import Shared
 from analysis.pooled_transfer import AllShared, learn_all, pooled_optima, transfer_rows
 from analysis.report import Columns, readable, scale_range
-from analysis.searches import race, with_losses
+from analysis.searches import race, race_differences, with_losses
 from analysis.transfer import fit_transfer
 from analysis.tuned import tuned_global
 from analysis.variance import components
@@ -52,10 +53,11 @@ Tables = dict[str, pd.DataFrame]
 
 
 def _race(results: Results, _: Path) -> Tables:
-    table = race(with_losses(results.trials, results.runs))
-    if table.empty:  # before a search is at its end
-        return {}
-    return {"proposers": table.assign(sweep=results.runs["sweep"].iloc[0])}
+    trials = with_losses(results.trials, results.runs)
+    tables = {"proposers": race(trials), "proposer_differences": race_differences(trials)}
+    sweep = results.runs["sweep"].iloc[0]
+    # None before a search is at its end.
+    return {name: table.assign(sweep=sweep) for name, table in tables.items() if len(table)}
 
 
 def _ladder(results: Results, results_dir: Path) -> Tables:

@@ -8,7 +8,14 @@ import math
 import pandas as pd
 import pytest
 
-from analysis.searches import TRIAL_COLUMNS, race, read_trials, with_losses, write_rounds
+from analysis.searches import (
+    TRIAL_COLUMNS,
+    race,
+    race_differences,
+    read_trials,
+    with_losses,
+    write_rounds,
+)
 from paper_repro.config import RunConfig
 from paper_repro.records import Status
 from paper_repro.search import Trial, parse_space
@@ -82,9 +89,26 @@ def test_proposers_are_compared_by_their_incumbents_at_fresh_seeds():
     assert (table["trials"] == 4).all()
 
 
+def test_two_proposers_differ_by_the_unpaired_interval():
+    """Means 1 and 4, variances 1: an error of √(2/3), of 4 degrees of freedom."""
+    rows, losses = [], {}
+    for proposer, values in {"gp": (0.0, 1.0, 2.0), "tpe": (3.0, 4.0, 5.0)}.items():
+        for search, loss in enumerate(values):
+            runs_of = [f"{proposer}{search}"]
+            losses[runs_of[0]] = loss
+            place = {"search": f"{proposer}-{search}", "kind": "confirmation", "trial": 4}
+            rows.append(place | {"proposer": proposer, "runs": runs_of})
+    (row,) = race_differences(with_losses(trials(rows), runs(losses))).to_dict("records")
+    assert (row["first"], row["second"], row["trials"]) == ("tpe", "gp", 4)
+    half = 2.776445 * math.sqrt(2 / 3)
+    found = [row[f"difference{end}"] for end in ("", "_low", "_high")]
+    assert found == pytest.approx([3, 3 - half, 3 + half])
+
+
 def test_searches_that_are_not_at_their_end_have_no_row_yet():
     found = trials([{"search": "gp-0", "trial": 0, "runs": ["a"]}])
     assert race(with_losses(found, runs({"a": 2.0}))).empty
+    assert race_differences(with_losses(found, runs({"a": 2.0}))).empty
 
 
 def test_files_of_others_among_the_rounds_are_none(tmp_path):

@@ -30,7 +30,8 @@ from sweeps.expand import read_sweep
 ROOT = Path(__file__).parent.parent
 START, END = "<!-- transfer: python -m analysis.tables --markdown -->\n", "<!-- /transfer -->"
 TABLES = (
-    *("transfer_table", "optima", "proposers", "tuned_global", *DURATION_TABLES),
+    *("transfer_table", "optima", "proposers", "proposer_differences", "tuned_global"),
+    *DURATION_TABLES,
     *("attribution", "speedup", "speedup_shuffled", "speedup_slopes"),
 )
 INTERVAL = re.compile(r"−?\d+\.\d+ \[−?\d+\.\d+, −?\d+\.\d+\]")
