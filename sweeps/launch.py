@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -29,6 +28,7 @@ from sweeps.checks import (
     check_proposers,
     check_unedited,
 )
+from sweeps.drawing import LaunchFigure
 from sweeps.expand import Sweep, read_sweep
 from sweeps.mixing import check_identities, check_mixing
 from sweeps.options import FAILED, OK, Cluster, LaunchOptions, run
@@ -121,8 +121,9 @@ def launch(options: LaunchOptions) -> int:
         console.print("Nothing to do: every run has its result.")
         print_searches(console, plan)
         return OK
-    trained = _train(console, plan, profile, options)
-    return _conclude(console, trained, before=plan) if trained else INTERRUPTED
+    figure = LaunchFigure(plan, console)
+    trained = _train(console, plan, profile, figure, options)
+    return _conclude(console, trained, figure, before=plan) if trained else INTERRUPTED
 
 
 def _cluster_profile(sweep: Sweep, options: LaunchOptions) -> Profile | None:
@@ -185,7 +186,11 @@ def _worker_count(plan: Plan, profile: Profile | None, options: LaunchOptions) -
 
 
 def _train(
-    console: Console, plan: Plan, profile: Profile | None, options: LaunchOptions
+    console: Console,
+    plan: Plan,
+    profile: Profile | None,
+    figure: LaunchFigure,
+    options: LaunchOptions,
 ) -> Plan | None:
     """Submit workers and watch them; the last plan, or None if the user stopped the launch."""
     count = _worker_count(plan, profile, options)
@@ -203,11 +208,12 @@ def _train(
     try:
         display = Display(console, plan, count)
         with display.bar:
-            return _watch(plan, workers, display, options.cluster)
+            return _watch(plan, workers, display, figure, options.cluster)
     except KeyboardInterrupt:
         _interrupt(console, workers, options.cluster)
         return None
     finally:
+        figure.stop()
         signal.signal(signal.SIGTERM, previous)
 
 
@@ -253,7 +259,9 @@ def _submit(plan: Plan, count: int, profile: Profile | None, options: LaunchOpti
     return local.submit(worker, count, options.cluster, plan.jobs)
 
 
-def _watch(plan: Plan, workers: Workers, display: Display, cluster: Cluster) -> Plan:
+def _watch(
+    plan: Plan, workers: Workers, display: Display, figure: LaunchFigure, cluster: Cluster
+) -> Plan:
     """Show progress until nothing more will happen; returns the last plan.
 
     That is when our workers are gone and no other launch works on our runs either. What a worker
@@ -266,6 +274,7 @@ def _watch(plan: Plan, workers: Workers, display: Display, cluster: Cluster) -> 
         ask = gone and cluster == "slurm"
         plan = mark_lost(refresh(plan)) if ask else refresh(plan)
         display.update(plan, workers.waiting)
+        figure.keep_up(plan)
         count = plan.count()
         settled = not any(count[state] for state in UNSETTLED) and not plan.unasked
         if (settled and cluster == "slurm") or (gone and not count["running"]):
@@ -291,7 +300,7 @@ def _interrupt(console: Console, workers: Workers, cluster: Cluster) -> None:
     console.print("Stopped. The same command resumes where the runs are.")
 
 
-def _conclude(console: Console, plan: Plan, before: Plan) -> int:
+def _conclude(console: Console, plan: Plan, figure: LaunchFigure, before: Plan) -> int:
     """Report the result, draw the figure of a complete sweep, and return the exit code."""
     console.print(counts(plan), highlight=False)
     print_failures(console, plan)
@@ -302,25 +311,8 @@ def _conclude(console: Console, plan: Plan, before: Plan) -> int:
     print_unfinished(console, plan, before)
     if plan.to_do:
         return FAILED
-    if plan.sweep.figure:
-        _draw(console, plan)
+    figure.conclude()
     return OK
-
-
-def _draw(console: Console, plan: Plan) -> None:
-    """Draw a sweep's figure in a process of its own: sweeps must not depend on figures.
-
-    Beside the records: committed results and figures may be of more seeds than this sweep. Of the
-    sweep's own runs: records may be there of another definition of it.
-    """
-    sweep, records = plan.sweep, str(plan.directory)
-    command = [sys.executable, "-m", "figures", str(sweep.figure), "--sweep", sweep.name]
-    command += ["--runs-dir", str(plan.directory.parent)]
-    command += ["--results-dir", records, "--output-dir", records]
-    command += [] if plan.searches else ["--only-ids"]  # a search's trials name their runs
-    ids = "\n".join(sweep.runs)
-    if subprocess.run(command, input=ids, text=True, check=False).returncode:
-        console.print(f"The figure {sweep.figure} could not be drawn.", style="red")
 
 
 if __name__ == "__main__":
