@@ -1,6 +1,7 @@
 """From records to numbers: tidy frames, optima, drift, regret and verdicts.
 
 load            records of a sweep -> `Results(runs, curves, trials)`, and Parquet
+save            records of a sweep -> committed results
 restore         committed results -> records, for a launch to go on from
 arms            what is compared, and along what: arms, axes of scale, the study that each sweep is
 optimum         the optimum of one loss curve

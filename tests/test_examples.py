@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import importlib.util
+import subprocess
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 
-EXAMPLES = Path(__file__).parent.parent / "examples"
+ROOT = Path(__file__).parent.parent
+EXAMPLES = ROOT / "examples"
 
 
 def load(name: str) -> ModuleType:
@@ -30,3 +32,12 @@ def test_a_hugging_face_llama_trains_with_our_groups_in_its_trainer(capsys):
     table = capsys.readouterr().out
     assert "hidden_weight" in table
     assert "down_proj" in table
+
+
+@pytest.mark.slow
+def test_a_session_on_a_gpu_is_planned_without_one(tmp_path):
+    """Every sweep that it names has a size gpu, and plans."""
+    command = ["bash", "examples/gpu_session.sh", str(tmp_path), "--dry-run"]
+    planned = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=True).stdout
+    assert "exit code" not in planned
+    assert planned.count("runs to do") == planned.count("python -m sweeps.launch") >= 11

@@ -17,8 +17,9 @@ import pytest
 from support.tiny_search import TRIALS, rounds, search_file
 from support.tiny_sweep import start
 
-from analysis.load import load_results, load_sweep, save_results
+from analysis.load import load_results, load_sweep
 from analysis.restore import restore
+from analysis.save import main as save
 from paper_repro.config import Execution, RunConfig
 from paper_repro.files import read_yaml
 from paper_repro.records import Record
@@ -112,7 +113,8 @@ def test_a_finished_search_has_nothing_to_do_and_may_be_given_more_trials(undist
 
 def test_a_search_goes_on_from_its_committed_results(undisturbed, tmp_path):
     results = tmp_path / "tiny.parquet"
-    save_results(load_sweep(undisturbed / "runs", "tiny"), results)
+    places = ["--runs-dir", str(undisturbed / "runs"), "--results-dir", str(tmp_path)]
+    assert save(["tiny", *places]) == 0
     assert restore(load_results(results), tmp_path / "runs/tiny") == len(losses(undisturbed))
     assert search(search_file(tmp_path)) == 0
     assert not leases(tmp_path)  # nothing was trained
