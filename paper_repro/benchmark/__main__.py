@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import sys
 from collections.abc import Mapping, Sequence
@@ -10,9 +11,9 @@ from typing import Any, Literal, get_args
 
 import torch
 from rich.console import Console
-from rich.table import Table
 
-from paper_repro.benchmark.measure import RUN_TOKENS, Case, Variant, measure, peak_flops
+from paper_repro.benchmark.measure import Case, Variant, measure, peak_flops
+from paper_repro.benchmark.report import VARIANTS, read_history, slower, table
 from paper_repro.command import command
 from paper_repro.config import Execution, RunConfig, parse_run_config
 from paper_repro.cores import usable_cores
@@ -32,32 +33,14 @@ QUICK_WIDTH = 128
 SECONDS: dict[Device, float] = {"cpu": 15.0, "cuda": 3.0}
 QUICK_SECONDS = 2.0
 RUNS, RUNS_WIDTHS = 64, 2**15
-"""Runs of a bundle, on a GPU: 64, which is about what shares a shape in `sweeps/lr_width.yaml` at
-size gpu, and above width 512 fewer, so that runs times width stays."""
+"""Runs of a bundle, on a GPU: 64, which is about what shares a shape in a study at size gpu, and
+above width 512 fewer, so that runs times width stays."""
 LARGE: Shape = {
     "model": {"width": 1024, "depth": 24, "head_dim": 64},
     "data": {"context": 1024},
     "train": {"batch_size": 32},
 }
 """One large model, of 303M parameters, on a GPU."""
-VARIANTS: dict[Variant, str] = {
-    "bundled": "this suite, as it trains a study",
-    "single": "this suite, one run at a time",
-    "plain": "a plain loop: nn.Module, torch.optim.AdamW, eager",
-}
-COLUMNS = {
-    "width": "{width}",
-    "depth": "{depth}",
-    "variant": "{variant}",
-    "over plain": "{over_plain:.2f}×",
-    "tokens/s": "{tokens_per_s:,.0f}",
-    "runs/hour": "{runs_per_hour:,.0f}",
-    "params": "{parameters:,}",
-    "FLOPs/token": "{flops_per_token:.2g}",
-    "MFU": "{mfu:.0%}",
-    "memory": "{mebibytes:,.0f} MiB",
-    "how": "{how}, {dtype}{compilation}",
-}
 LONG = 2**31
 """Tokens of a run that is not over before it is measured."""
 
@@ -68,6 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     if arguments.output:
         check_writable(arguments.output.parent, "--output")
+    history = read_history(arguments.output) if arguments.output else []
     console = Console(width=None if sys.stdout.isatty() else 110)
     progress = Console(stderr=True)
     device: Device = arguments.device
@@ -84,21 +68,26 @@ def main(argv: Sequence[str] | None = None) -> int:
     if device == "cuda" and not (arguments.widths or arguments.quick):
         large: tuple[Variant, ...] = ("single", "plain")
         cases += [_case(variant, LARGE, arguments) for variant in large]
+    total = arguments.alternations * len(cases)
     dtypes = sorted({case.execution.dtype for case in cases})
     peaks: dict[str, float] = {dtype: peak_flops(device, dtype) for dtype in dtypes}
+    code = {**describe_code(), "versions": versions(), "peak_flops": peaks}
     rows: list[dict[str, Any]] = []
-    for case in cases:
-        with progress.status(f"measuring {case.variant} at width {case.config.model.width} ..."):
-            rows.append(measure(case, peaks[case.execution.dtype]))
+    for alternation, case in itertools.product(range(arguments.alternations), cases):
+        what = f"{case.variant} at width {case.config.model.width}"
+        with progress.status(f"measuring {what} ({len(rows) + 1} of {total}) ..."):
+            measured = measure(case, peaks[case.execution.dtype])
+        rows.append({"alternation": alternation, **measured})
         if arguments.output:  # as they come: a GPU may be lent for minutes
-            content = {**describe_code(), "versions": versions(), "peak_flops": peaks}
-            write_json(arguments.output, content | {"rows": rows})
+            write_json(arguments.output, {"history": [*history, {**code, "rows": rows}]})
     if arguments.json:
         print(json.dumps(rows, indent=2))
-    else:
-        console.print(table(rows, peaks))
-        for variant, meaning in VARIANTS.items():
-            console.print(f"{variant}: {meaning}", highlight=False)
+        return 0
+    console.print(table(rows, peaks))
+    for variant, meaning in VARIANTS.items():
+        console.print(f"{variant}: {meaning}", highlight=False)
+    for line in slower(history, rows):
+        console.print(f"Slower than before: {line}", style="yellow", highlight=False)
     return 0
 
 
@@ -121,10 +110,11 @@ def _case(variant: Variant, shape: Shape, arguments: argparse.Namespace) -> Case
     config, bundled, gpu = long_run(shape), variant == "bundled", device == "cuda"
     cores = usable_cores()
     usual: Dtype = "bfloat16" if gpu else "float32"
-    compiled = bundled or (shape is LARGE and variant == "single")
+    plain = variant in ("plain", "compiled plain")
+    compiled = variant in ("bundled", "compiled plain") or (shape is LARGE and variant == "single")
     execution = Execution(
         device=device,
-        dtype=usual if variant == "plain" else arguments.dtype or usual,
+        dtype=usual if plain else arguments.dtype or usual,
         compile=compiled and not arguments.quick,
         threads=1 if bundled else cores,
         checkpoint_seconds=3600,
@@ -139,29 +129,6 @@ def _case(variant: Variant, shape: Shape, arguments: argparse.Namespace) -> Case
     )
 
 
-def table(rows: Sequence[Mapping[str, Any]], peaks: Mapping[str, float]) -> Table:
-    """A row a measurement, its ratio over the plain loop first."""
-    plain = {(row["width"], row["depth"]): row for row in rows if row["variant"] == "plain"}
-    result = Table(
-        title=f"{rows[0]['device']}; runs of {RUN_TOKENS:,} tokens\nTFLOP/s at "
-        f"most: {', '.join(f'{dtype} {peak / 1e12:.3g}' for dtype, peak in peaks.items())}",
-        box=None,
-        header_style="bold",
-    )
-    for heading in COLUMNS:
-        result.add_column(heading, justify="left" if heading in ("variant", "how") else "right")
-    for row in rows:
-        how = f"{row['workers']} × {row['threads']} thread{'s' * (row['threads'] > 1)}"
-        derived = {
-            "over_plain": row["tokens_per_s"] / plain[row["width"], row["depth"]]["tokens_per_s"],
-            "mebibytes": row["peak_bytes"] / 2**20,
-            "how": how if row["runs_at_once"] == 1 else f"{row['runs_at_once']} runs at once",
-            "compilation": ", compiled" * row["compiled"],
-        }
-        result.add_row(*(form.format(**row, **derived) for form in COLUMNS.values()))
-    return result
-
-
 def positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"expected a whole number above 0 (got {text!r})")
@@ -172,12 +139,14 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m paper_repro.benchmark",
         description="Tokens a second of this suite, bundled and one run at a time, and of a plain "
-        "loop, on the text and shapes of sweeps/lr_width.yaml.",
+        "loop, as it is and compiled: 16 sequences of 128 bytes a step.",
     )
     add = parser.add_argument
     widths = "default: 32 to 256, on a GPU to 2048"
     add("--widths", metavar="N", type=positive, nargs="+", help=widths)
     add("--depth", metavar="N", type=positive, default=2, help="default: %(default)s")
+    more = "measure all of it so often, in turn, for the spread of the ratios (default: 1)"
+    add("--alternations", metavar="N", type=positive, default=1, help=more)
     add("--quick", action="store_true", help="widths up to 128, uncompiled, under a minute")
     there = "cuda" if torch.cuda.is_available() else "cpu"
     add("--device", choices=["cpu", "cuda"], default=there, help="default: a GPU if there is one")
@@ -188,7 +157,7 @@ def _parser() -> argparse.ArgumentParser:
         "plain loop has it)",
     )
     add("--json", action="store_true", help="print a list of objects, not a table")
-    add("--output", metavar="FILE", type=given_path, help="keep the results as JSON")
+    add("--output", metavar="FILE", type=given_path, help="add the results to a file (JSON)")
     return parser
 
 

@@ -25,7 +25,7 @@ from paper_repro.data import load_dataset
 from paper_repro.training import Trainer
 from paper_repro.training.devices import choose_device, device_name, peak_memory
 
-Variant = Literal["bundled", "single", "plain"]
+Variant = Literal["bundled", "single", "compiled plain", "plain"]
 
 RUN_TOKENS = 589_824
 """Length of a run whose runs an hour are counted."""
@@ -136,7 +136,7 @@ def _work(case: Case, barrier: Barrier, worker: int) -> tuple[float, int, int]:
     stopwatch = Stopwatch(barrier, case.seconds, device)
     seeds = range(worker * case.runs, (worker + 1) * case.runs)
     configs = [case.config.model_copy(update={"seed": seed}) for seed in seeds]
-    if case.variant == "plain":
+    if case.variant in ("plain", "compiled plain"):
         runs_at_once = _plain(configs[0], case.execution, stopwatch)
     else:
         runs_at_once = _suite(configs, case.execution, stopwatch)
@@ -158,6 +158,8 @@ def _plain(config: RunConfig, execution: Execution, stop: Callable[[], bool]) ->
     dataset, model, device = load_dataset(config.data), config.model, torch.device(execution.device)
     shape = (dataset.vocab_size, model.width, model.depth, model.head_dim, config.data.context)
     gpt = PlainGPT(*shape).to(device)
+    if execution.compile:
+        gpt.compile()
     optimizer = torch.optim.AdamW(gpt.parameters(), lr=1e-3)
     for number in range(config.steps):
         batch = dataset.training_batch(config.seed, number, config.train.batch_size)
