@@ -19,6 +19,7 @@ from __future__ import annotations
 import argparse
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
+from functools import cache
 from pathlib import Path
 
 import pandas as pd
@@ -95,9 +96,11 @@ def all_tables(results_dir: Path) -> Tables:
     parts["shared_shapes"].append(pd.DataFrame(learnt))
     for study, size, runs, transfer in studies:
         drawn = fit_transfer(study.figure_runs(runs), study.axis, study.hyperparameter)
-        parts["transfer_table"].append(transfer_rows(transfer, shared, size))
+        parts["transfer_table"].append(
+            transfer_rows(transfer, shared, size).assign(sweep=study.name)
+        )
         optima = drawn.optima().join(pooled_optima(drawn, shared))
-        parts["optima"].append(optima.assign(sweep=study.sweep, size=size))
+        parts["optima"].append(optima.assign(sweep=study.name, size=size))
         if study.sweep == "lr_duration":
             conditions, (_, laws) = fit_conditions(runs), duration_laws(runs)
             losses = loss_differences(duration_rules(runs), shared[LR])
@@ -114,11 +117,10 @@ def all_tables(results_dir: Path) -> Tables:
 
 def markdown(table: pd.DataFrame) -> str:
     """The table of transfer for documents: the pooled rows, and the verdicts seed by seed."""
-    keys = ["axis", "hyperparameter", "label", "size"]
+    keys = ["sweep", "label", "size"]
     by_seed = table[table["method"] == "by seed"].set_index(keys)["verdict"]
     columns: Columns = {
-        "axis": "axis",
-        "swept": lambda row: row["hyperparameter"].removeprefix("hyperparameters."),
+        "sweep": "sweep",
         "arm": lambda row: row["label"],
         "the same trainings": lambda row: _text(row["also"]),
         "scales": scale_range,
@@ -199,15 +201,19 @@ def studies_with_results(results_dir: Path) -> Iterator[tuple[Study, str, pd.Dat
     """
     if not any(results_dir.glob("*.parquet")):
         raise ConfigError(f"{results_dir}: no results there (python -m figures makes them)")
+    load = cache(load_results)  # a file may be of several studies
     for study in STUDIES.values():
         for path in sorted(results_dir.glob(f"{study.sweep}*.parquet")):
-            if size := size_of(path.stem, study.sweep):
-                yield study, size, load_results(path).runs
+            size = size_of(path.stem, study.sweep)
+            if size and len(study.own(runs := load(path).runs)):
+                yield study, size, runs
 
 
 def size_of(stem: str, sweep: str) -> str | None:
     """The size whose runs of a sweep are in a file (`lr_width_gpu`: gpu); None if none are."""
-    if stem.endswith((CURVES, TRIALS)) or stem in STUDIES.keys() - {sweep}:
+    if stem.endswith((CURVES, TRIALS)) or stem in {study.sweep for study in STUDIES.values()} - {
+        sweep
+    }:
         return None
     name, _, size = stem.partition(f"{sweep}_")
     return "cpu" if stem == sweep else size if not name and size else None
