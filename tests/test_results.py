@@ -33,7 +33,7 @@ TABLES = (
     *("transfer_table", "optima", "proposers", "tuned_global", *DURATION_TABLES),
     *("attribution", "speedup", "speedup_shuffled", "speedup_slopes"),
 )
-#: The studies and figures that have committed results; those of `transfer_*` come one after another.
+#: The studies and figures that have committed results; those at the tuned base come one by one.
 STUDIED = [name for name, study in STUDIES.items() if (RESULTS / f"{study.sweep}.parquet").exists()]
 DRAWN = [
     name
