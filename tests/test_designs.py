@@ -52,5 +52,5 @@ def test_the_regimes_of_duration_are_three_studies_without_a_run_in_common():
 
 def test_a_part_that_a_size_lacks_is_told():
     runs = runs_of("transfer_duration", size="gpu")
-    with pytest.raises(ConfigError, match="batch_32: no run with .*base_batch_size of 32"):
+    with pytest.raises(ConfigError, match=r"batch_32: no run with .*base_batch_size of 32"):
         STUDIES["transfer_duration_batch_32"].figure_runs(runs)
