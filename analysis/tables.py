@@ -3,7 +3,8 @@
 - `transfer_table.csv`: does the optimum transfer? A row for each parameterisation and axis.
 - `shared_shapes.csv`: what the curves over a hyperparameter share, for whoever estimates with it.
 - `optima.csv`: what it was at each scale, for the arms of the figures.
-- `duration_exponents.csv` and `duration_effects.csv`: how the best rate falls with duration.
+- `duration_exponents.csv` and `duration_effects.csv`: how the best rate falls with duration, and
+  what changes that.
 - `proposers.csv`: what searches found after how many trials, by what proposed them.
 - `tuned_global.csv`: what tuning the global hyperparameters at a proxy gains, there and elsewhere.
 - `attribution.csv`: what of the per-module hyperparameters gains at the proxy; rules beside them.
@@ -26,7 +27,7 @@ import pandas as pd
 
 from analysis.arms import LR, STUDIES, Study
 from analysis.attribution import attribution
-from analysis.duration import effects, exponents, fit_conditions
+from analysis.duration import Conditions, effects, exponents, fit_conditions
 from analysis.final_losses import duration_laws, duration_rules, loss_differences
 from analysis.ladder import SHUFFLED, arms_of_ladder, slopes, speedup_table
 from analysis.load import COMMITTED_RESULTS, CURVES, TRIALS, Results, load_results
@@ -47,6 +48,9 @@ DURATION_TABLES = (
     *("duration_exponents", "duration_effects"),
     *("loss_laws", "loss_law_differences", "loss_differences"),
 )
+
+FACTORS = {"lr_duration": "lr_duration", "transfer_duration": "duration_factors"}
+"""Where conditions are changed that a study along duration has, by its name."""
 
 Tables = dict[str, pd.DataFrame]
 """Tables by the name of their file."""
@@ -101,18 +105,36 @@ def all_tables(results_dir: Path) -> Tables:
         )
         optima = drawn.optima().join(pooled_optima(drawn, shared))
         parts["optima"].append(optima.assign(sweep=study.name, size=size))
+        if study.name in FACTORS:
+            for name, table in _exponents(study.name, size, runs, shared[LR], results_dir).items():
+                parts[name].append(table.assign(sweep=study.name, size=size))
         if study.sweep == "lr_duration":
-            conditions, (_, laws) = fit_conditions(runs), duration_laws(runs)
+            _, laws = duration_laws(runs)
             losses = loss_differences(duration_rules(runs), shared[LR])
-            gammas = (exponents(conditions), effects(conditions))
-            made = (*gammas, laws.table(), laws.differences(), losses)
-            for name, table in zip(DURATION_TABLES, made, strict=True):
+            made = (laws.table(), laws.differences(), losses)
+            for name, table in zip(DURATION_TABLES[2:], made, strict=True):
                 parts[name].append(table.assign(size=size))
     for sweep, make in OTHERS.items():
         if (path := results_dir / f"{sweep}.parquet").exists():
             for name, table in make(load_results(path), results_dir).items():
                 parts[name].append(table)
     return {name: pd.concat(tables, ignore_index=True) for name, tables in parts.items()}
+
+
+def _exponents(
+    name: str, size: str, runs: pd.DataFrame, shared: Shared, results_dir: Path
+) -> Tables:
+    """The exponents of a study along duration, and what changes them where that was trained."""
+    conditions = fit_conditions(runs, shared)
+    changed, factors = conditions, FACTORS[name]
+    if factors != name:
+        path = results_dir / f"{factors}{'' if size == 'cpu' else f'_{size}'}.parquet"
+        changed = fit_conditions(load_results(path).runs, shared) if path.exists() else {}
+    everything: Conditions = {**conditions, **changed}
+    tables = {"duration_exponents": exponents(everything)}
+    if changed:
+        tables["duration_effects"] = effects(everything, changed)
+    return tables
 
 
 def markdown(table: pd.DataFrame) -> str:

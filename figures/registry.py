@@ -64,8 +64,11 @@ FIGURES = {
     ),
     "duration_exponents": FigureEntry(
         _drawn_by("figures.duration_exponents:make_duration_exponents"),
-        ("lr_duration",),
-        check=check_durations,
+        (),
+        tables=(
+            *("duration_exponents", "duration_effects"),
+            *("public_runs_exponents", "public_runs_schedules"),
+        ),
     ),
     "loss_vs_tokens": FigureEntry(
         _drawn_by("figures.loss_vs_tokens:make_loss_vs_tokens"),
