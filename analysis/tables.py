@@ -11,7 +11,8 @@
 - `speedup.csv`: what tuning per module gains over the tuned global set, at the proxy and at larger
   scales; `speedup_shuffled.csv`, the same of the control, and `speedup_slopes.csv`, its change.
 - `seed_variance.csv`: of what the spread over seeds comes.
-- `loss_differences.csv`: the loss under one rule for durations less that under another.
+- `loss_differences.csv`: the loss under one rule less that under another; `embedding.csv`: whether
+  the learning rate of the embedding is what μP has over SP.
 - `loss_laws.csv` and `loss_law_differences.csv`: L = E + A·D^−b with and without the SDE rule.
 """
 
@@ -25,10 +26,11 @@ from pathlib import Path
 
 import pandas as pd
 
-from analysis.arms import LR, STUDIES, Study
+from analysis.arms import AXES, LR, STUDIES, Study
 from analysis.attribution import attribution
+from analysis.comparisons import embedding, loss_differences
 from analysis.duration import Conditions, effects, exponents, fit_conditions
-from analysis.final_losses import duration_laws, duration_rules, loss_differences
+from analysis.final_losses import duration_laws
 from analysis.ladder import SHUFFLED, arms_of_ladder, slopes, speedup_table
 from analysis.load import COMMITTED_RESULTS, CURVES, TRIALS, Results, load_results
 from analysis.pooled import Shared
@@ -46,7 +48,7 @@ from paper_repro.paths import given_path
 
 DURATION_TABLES = (
     *("duration_exponents", "duration_effects"),
-    *("loss_laws", "loss_law_differences", "loss_differences"),
+    *("loss_laws", "loss_law_differences"),
 )
 
 FACTORS = {"lr_duration": "lr_duration", "transfer_duration": "duration_factors"}
@@ -105,13 +107,18 @@ def all_tables(results_dir: Path) -> Tables:
         )
         optima = drawn.optima().join(pooled_optima(drawn, shared))
         parts["optima"].append(optima.assign(sweep=study.name, size=size))
+        differences = loss_differences(transfer, shared)
+        if len(differences):
+            which = {"sweep": study.name, "size": size}
+            parts["loss_differences"].append(differences.assign(**which))
+            if study.axis == AXES["width"] and len(found := embedding(differences)):
+                parts["embedding"].append(found.assign(**which))
         if study.name in FACTORS:
             for name, table in _exponents(study.name, size, runs, shared[LR], results_dir).items():
                 parts[name].append(table.assign(sweep=study.name, size=size))
         if study.sweep == "lr_duration":
             _, laws = duration_laws(runs)
-            losses = loss_differences(duration_rules(runs), shared[LR])
-            made = (laws.table(), laws.differences(), losses)
+            made = (laws.table(), laws.differences())
             for name, table in zip(DURATION_TABLES[2:], made, strict=True):
                 parts[name].append(table.assign(size=size))
     for sweep, make in OTHERS.items():

@@ -16,7 +16,7 @@ from sweeps.expand import read_sweep
 SWEEPS = Path(__file__).parent.parent.parent / "sweeps"
 CURVATURE = 0.022
 NOISE = 0.006
-"""Nats, of a run; each seed also has a shift of its own, of twice as much."""
+"""Nats, of a run; each seed also has a shift of its own of that size."""
 
 
 def runs_of(sweep: str, size: str = "cpu") -> pd.DataFrame:
@@ -37,7 +37,7 @@ def trained(
         least: the loss there, nats.
     """
     random = np.random.default_rng(0)
-    shifts = {seed: random.normal(0, 2 * NOISE) for seed in sorted(runs["seed"].unique())}
+    shifts = {seed: random.normal(0, NOISE) for seed in sorted(runs["seed"].unique())}
     losses = []
     for text, stated, seed in zip(runs["config"], runs[hyperparameter], runs["seed"], strict=True):
         config = RunConfig.model_validate_json(text)
