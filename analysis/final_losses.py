@@ -7,13 +7,12 @@ the base.
 
 For the losses themselves, to which laws are fitted, that rate is the optimum of the seed-mean curve
 at the base duration; it is taken as known, so intervals over seeds leave its error out. Between the
-rates of a grid each seed's own curve is interpolated (`FittedCurve.at`). `loss_differences` has
-the error of the rate in its intervals.
+rates of a grid each seed's own curve is interpolated (`FittedCurve.at`). What rules cost with the
+error of the rate in the intervals is in `analysis.comparisons`.
 """
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
@@ -23,8 +22,6 @@ import pandas as pd
 from analysis.arms import AXES, NO_RULE, STUDIES, arms_of, select
 from analysis.laws import ArmLaws, fit_arm_laws
 from analysis.optimum import fit_optimum
-from analysis.pooled import INFLATION, Shared
-from analysis.pooled_transfer import credible, pooled_arm
 from analysis.transfer import ScaleFits, base_scale, fit_arm
 from paper_repro.errors import ConfigError
 
@@ -103,36 +100,6 @@ def final_losses(arms: Mapping[str, pd.DataFrame], tuned_from: str) -> FinalLoss
     finite = np.isfinite(table["loss"])
     dropped = {label: int((~finite[table["arm"] == label]).sum()) for label in (*arms, TUNED)}
     return FinalLosses(table[finite].reset_index(drop=True), dropped)
-
-
-def loss_differences(arms: Mapping[str, pd.DataFrame], shared: Shared) -> pd.DataFrame:
-    """Mean losses of every two rules compared at each duration, at the base's optimal rate.
-
-    The error of the base's optimum is in the intervals (`analysis.pooled_transfer`).
-
-    Args:
-        arms: as for `final_losses`.
-        shared: what curves over the learning rate share.
-
-    Returns:
-        a row a pair and duration but the base's: `first`, `second`, `tokens`, and `difference`,
-        the loss of the first less that of the second (nats) with its interval.
-    """
-    pooled = {}
-    for label, runs in arms.items():
-        arm = pooled_arm(fit_arm(runs, TOKENS), base_scale(runs, TOKENS), shared, INFLATION)
-        if arm is not None:
-            pooled[label] = arm
-    return pd.DataFrame(
-        {
-            "first": first,
-            "second": second,
-            "tokens": tokens,
-            **credible(one.loss(tokens) - other.loss(tokens)).columns("difference"),
-        }
-        for (first, one), (second, other) in itertools.combinations(pooled.items(), 2)
-        for tokens in one.draws.keys() & other.draws.keys() - {one.base}
-    ).sort_values(["first", "second", "tokens"], ignore_index=True)
 
 
 def _at_base_optimum(label: str, fits: ScaleFits, base: int) -> Iterator[LossRow]:

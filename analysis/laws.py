@@ -3,7 +3,7 @@
 The form is the natural one: what we know of the paper has its asymptotes and not its form. E is an
 extrapolation, so it depends on the form, and its interval holds only if the form is right. It also
 takes the rates at which runs were trained as known. So no verdict is drawn from E: that is for the
-losses themselves (`analysis.final_losses.loss_differences`).
+losses themselves (`analysis.comparisons.loss_differences`).
 
 Intervals are percentiles of the paired bootstrap of `analysis.bootstrap`. Simulated (least squares,
 400 data sets a case, truth known; three seeds, five durations from base/4 to 4 base, noise 0.005 to

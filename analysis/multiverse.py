@@ -99,18 +99,22 @@ CHOICES: dict[str, Choice] = {
 
 
 def multiverse(
-    transfers: Sequence[Transfer], choices: Mapping[str, Choice] = CHOICES
+    transfers: Mapping[str, Transfer], choices: Mapping[str, Choice] = CHOICES
 ) -> pd.DataFrame:
     """Every row of the table of transfer under every choice, of which the first is the reported.
 
+    Args:
+        transfers: by the name of the study.
+
     Returns:
-        a row an arm that is no copy and a `choice`: `axis`, `hyperparameter`, `label`, `drift` and
-        `regret` with intervals, the `verdict`, and whether it is the reported one (`same`).
+        a row an arm that is no copy and a `choice`: `sweep`, `axis`, `hyperparameter`, `label`,
+        `drift` and `regret` with intervals, the `verdict`, and whether it is the reported one
+        (`same`).
     """
     windows = {choice.window for choice in choices.values() if isinstance(choice, Pooled)}
-    shared = {window: learn_all(transfers, window) for window in windows}
+    shared = {window: learn_all(transfers.values(), window) for window in windows}
     rows = []
-    for transfer in transfers:
+    for study, transfer in transfers.items():
         for arm in same_trainings(transfer):
             fits, reported = transfer.arms[arm], ""
             every = len(counted_scales(fits)) == len(fits)
@@ -125,6 +129,7 @@ def multiverse(
                 reported = reported or found
                 rows.append(
                     {
+                        "sweep": study,
                         **{"axis": transfer.axis.name, "hyperparameter": transfer.hyperparameter},
                         **{"label": arm.label, "choice": name},
                         **slope.columns("drift"),
@@ -143,14 +148,13 @@ def _without(curves: pd.DataFrame, place: int) -> ScaleFit:
 def markdown(table: pd.DataFrame) -> str:
     """The rows whose verdict changes, for docs/statistics.md."""
     rows = []
-    for (axis, name, label), some in table.groupby(["axis", "hyperparameter", "label"], sort=False):
+    for (sweep, label), some in table.groupby(["sweep", "label"], sort=False):
         reported = some.loc[some["choice"] == REPORTED, "verdict"].iloc[0]
         others = some[~some["same"]].groupby("verdict", sort=False)["choice"].agg("; ".join)
         if len(others):
             changed = ". ".join(f"*{verdict}*: {choices}" for verdict, choices in others.items())
-            swept = str(name).removeprefix("hyperparameters.")
-            rows.append([str(axis), swept, str(label), str(reported), changed])
-    return markdown_table(["axis", "swept", "arm", "verdict", "under other choices"], rows)
+            rows.append([str(sweep), str(label), str(reported), changed])
+    return markdown_table(["sweep", "arm", "verdict", "under other choices"], rows)
 
 
 @command
@@ -161,14 +165,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--results-dir", type=given_path, default=COMMITTED_RESULTS, help="default: %(default)s"
     )
     directory = parser.parse_args(arguments).results_dir
-    transfers = [
-        fit_transfer(study.table_runs(runs), study.axis, study.hyperparameter)
+    transfers = {
+        study.name: fit_transfer(study.table_runs(runs), study.axis, study.hyperparameter)
         for study, size, runs in studies_with_results(directory)
         if size == "cpu"
-    ]
+    }
     table = multiverse(transfers)
     write_table(table, directory / "multiverse.csv")
-    kept = table.groupby(["axis", "hyperparameter", "label"])["same"].all().sum()
+    kept = table.groupby(["sweep", "label"])["same"].all().sum()
     print(markdown(table), end="")
     print(f"\n{kept} verdicts are the same under every choice.")
     return 0

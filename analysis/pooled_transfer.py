@@ -77,12 +77,8 @@ class PooledArm:
 
     @property
     def drift(self) -> Floats:
-        """Octaves per doubling of the scale, by least squares (draws,)."""
-        octaves = np.log2(list(self.draws))
-        centred = octaves - octaves.mean()
-        optima = np.stack([each.optimum for each in self.draws.values()])
-        slope: Floats = centred @ optima / (centred**2).sum()
-        return slope
+        """Octaves per doubling of the scale (draws,)."""
+        return drift_of(self.draws)
 
     def shift(self, scale: int) -> Floats:
         """Octaves from the base's optimum to that of a scale (draws,)."""
@@ -116,7 +112,15 @@ class PooledArm:
 def pooled_arm(
     fits: ScaleFits, base: int, shared: Shared, inflation: float, window: float = WINDOW
 ) -> PooledArm | None:
-    """The draws of an arm; None if the base or all other scales have no bracketed optimum.
+    """The draws of an arm; None if the base or all other scales have no bracketed optimum."""
+    draws = bracketed_draws(fits, shared, inflation, window)
+    return PooledArm(draws, base) if base in draws and len(draws) > 1 else None
+
+
+def bracketed_draws(
+    fits: ScaleFits, shared: Shared, inflation: float, window: float = WINDOW
+) -> dict[int, Draws]:
+    """The draws at the scales whose optimum is bracketed.
 
     Equal trainings have equal draws, shifted where they are stated otherwise.
     """
@@ -125,12 +129,21 @@ def pooled_arm(
         if (curve := curve_of(fits[scale], window)) is not None:
             seed = zlib.crc32(np.ascontiguousarray(curve.losses).tobytes())
             draws[scale] = draw(curve, shared, seed=seed, inflation=inflation)
-    return PooledArm(draws, base) if base in draws and len(draws) > 1 else None
+    return draws
 
 
-def credible(values: Floats) -> Interval:
+def drift_of(draws: Mapping[int, Draws]) -> Floats:
+    """Octaves of the optimum per doubling of the scale, by least squares over scales (draws,)."""
+    octaves = np.log2(list(draws))
+    centred = octaves - octaves.mean()
+    optima = np.stack([each.optimum for each in draws.values()])
+    slope: Floats = centred @ optima / (centred**2).sum()
+    return slope
+
+
+def credible(values: Floats, confidence: float = CONFIDENCE) -> Interval:
     """The median of draws, and the quantiles around it."""
-    tail = (1 - CONFIDENCE) / 2
+    tail = (1 - confidence) / 2
     low, middle, high = np.quantile(values, [tail, 0.5, 1 - tail])
     return Interval(float(middle), float(low), float(high))
 

@@ -3,7 +3,8 @@
 - `transfer_table.csv`: does the optimum transfer? A row for each parameterisation and axis.
 - `shared_shapes.csv`: what the curves over a hyperparameter share, for whoever estimates with it.
 - `optima.csv`: what it was at each scale, for the arms of the figures.
-- `duration_exponents.csv` and `duration_effects.csv`: how the best rate falls with duration.
+- `duration_exponents.csv` and `duration_effects.csv`: how the best rate falls with duration, and
+  what changes that.
 - `proposers.csv`: what searches found after how many trials, by what proposed them;
   `proposer_differences.csv`, how far two of these are apart.
 - `tuned_global.csv`: what tuning the global hyperparameters at a proxy gains, there and elsewhere.
@@ -11,7 +12,8 @@
 - `speedup.csv`: what tuning per module gains over the tuned global set, at the proxy and at larger
   scales; `speedup_shuffled.csv`, the same of the control, and `speedup_slopes.csv`, its change.
 - `seed_variance.csv`: of what the spread over seeds comes.
-- `loss_differences.csv`: the loss under one rule for durations less that under another.
+- `loss_differences.csv`: the loss under one rule less that under another; `embedding.csv`: whether
+  the learning rate of the embedding is what μP has over SP.
 - `loss_laws.csv` and `loss_law_differences.csv`: L = E + A·D^−b with and without the SDE rule.
 """
 
@@ -20,14 +22,16 @@ from __future__ import annotations
 import argparse
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
+from functools import cache
 from pathlib import Path
 
 import pandas as pd
 
-from analysis.arms import LR, STUDIES, Study
+from analysis.arms import AXES, LR, STUDIES, Study
 from analysis.attribution import attribution
-from analysis.duration import effects, exponents, fit_conditions
-from analysis.final_losses import duration_laws, duration_rules, loss_differences
+from analysis.comparisons import embedding, loss_differences
+from analysis.duration import Conditions, effects, exponents, fit_conditions
+from analysis.final_losses import duration_laws
 from analysis.ladder import SHUFFLED, arms_of_ladder, slopes, speedup_table
 from analysis.load import COMMITTED_RESULTS, CURVES, TRIALS, Results, load_results
 from analysis.pooled import Shared
@@ -45,8 +49,11 @@ from paper_repro.paths import given_path
 
 DURATION_TABLES = (
     *("duration_exponents", "duration_effects"),
-    *("loss_laws", "loss_law_differences", "loss_differences"),
+    *("loss_laws", "loss_law_differences"),
 )
+
+FACTORS = {"lr_duration": "lr_duration", "transfer_duration": "duration_factors"}
+"""Where conditions are changed that a study along duration has, by its name."""
 
 Tables = dict[str, pd.DataFrame]
 """Tables by the name of their file."""
@@ -97,15 +104,24 @@ def all_tables(results_dir: Path) -> Tables:
     parts["shared_shapes"].append(pd.DataFrame(learnt))
     for study, size, runs, transfer in studies:
         drawn = fit_transfer(study.figure_runs(runs), study.axis, study.hyperparameter)
-        parts["transfer_table"].append(transfer_rows(transfer, shared, size))
+        parts["transfer_table"].append(
+            transfer_rows(transfer, shared, size).assign(sweep=study.name)
+        )
         optima = drawn.optima().join(pooled_optima(drawn, shared))
-        parts["optima"].append(optima.assign(sweep=study.sweep, size=size))
+        parts["optima"].append(optima.assign(sweep=study.name, size=size))
+        differences = loss_differences(transfer, shared)
+        if len(differences):
+            which = {"sweep": study.name, "size": size}
+            parts["loss_differences"].append(differences.assign(**which))
+            if study.axis == AXES["width"] and len(found := embedding(differences)):
+                parts["embedding"].append(found.assign(**which))
+        if study.name in FACTORS:
+            for name, table in _exponents(study.name, size, runs, shared[LR], results_dir).items():
+                parts[name].append(table.assign(sweep=study.name, size=size))
         if study.sweep == "lr_duration":
-            conditions, (_, laws) = fit_conditions(runs), duration_laws(runs)
-            losses = loss_differences(duration_rules(runs), shared[LR])
-            gammas = (exponents(conditions), effects(conditions))
-            made = (*gammas, laws.table(), laws.differences(), losses)
-            for name, table in zip(DURATION_TABLES, made, strict=True):
+            _, laws = duration_laws(runs)
+            made = (laws.table(), laws.differences())
+            for name, table in zip(DURATION_TABLES[2:], made, strict=True):
                 parts[name].append(table.assign(size=size))
     for sweep, make in OTHERS.items():
         if (path := results_dir / f"{sweep}.parquet").exists():
@@ -114,13 +130,28 @@ def all_tables(results_dir: Path) -> Tables:
     return {name: pd.concat(tables, ignore_index=True) for name, tables in parts.items()}
 
 
+def _exponents(
+    name: str, size: str, runs: pd.DataFrame, shared: Shared, results_dir: Path
+) -> Tables:
+    """The exponents of a study along duration, and what changes them where that was trained."""
+    conditions = fit_conditions(runs, shared)
+    changed, factors = conditions, FACTORS[name]
+    if factors != name:
+        path = results_dir / f"{factors}{'' if size == 'cpu' else f'_{size}'}.parquet"
+        changed = fit_conditions(load_results(path).runs, shared) if path.exists() else {}
+    everything: Conditions = {**conditions, **changed}
+    tables = {"duration_exponents": exponents(everything)}
+    if changed:
+        tables["duration_effects"] = effects(everything, changed)
+    return tables
+
+
 def markdown(table: pd.DataFrame) -> str:
     """The table of transfer for documents: the pooled rows, and the verdicts seed by seed."""
-    keys = ["axis", "hyperparameter", "label", "size"]
+    keys = ["sweep", "label", "size"]
     by_seed = table[table["method"] == "by seed"].set_index(keys)["verdict"]
     columns: Columns = {
-        "axis": "axis",
-        "swept": lambda row: row["hyperparameter"].removeprefix("hyperparameters."),
+        "sweep": "sweep",
         "arm": lambda row: row["label"],
         "the same trainings": lambda row: _text(row["also"]),
         "scales": scale_range,
@@ -201,15 +232,19 @@ def studies_with_results(results_dir: Path) -> Iterator[tuple[Study, str, pd.Dat
     """
     if not any(results_dir.glob("*.parquet")):
         raise ConfigError(f"{results_dir}: no results there (python -m figures makes them)")
+    load = cache(load_results)  # a file may be of several studies
     for study in STUDIES.values():
         for path in sorted(results_dir.glob(f"{study.sweep}*.parquet")):
-            if size := size_of(path.stem, study.sweep):
-                yield study, size, load_results(path).runs
+            size = size_of(path.stem, study.sweep)
+            if size and len(study.own(runs := load(path).runs)):
+                yield study, size, runs
 
 
 def size_of(stem: str, sweep: str) -> str | None:
     """The size whose runs of a sweep are in a file (`lr_width_gpu`: gpu); None if none are."""
-    if stem.endswith((CURVES, TRIALS)) or stem in STUDIES.keys() - {sweep}:
+    if stem.endswith((CURVES, TRIALS)) or stem in {study.sweep for study in STUDIES.values()} - {
+        sweep
+    }:
         return None
     name, _, size = stem.partition(f"{sweep}_")
     return "cpu" if stem == sweep else size if not name and size else None

@@ -5,11 +5,12 @@ from __future__ import annotations
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Patch
 
-from analysis.duration import BETAS, DECAY, EVERYTHING, NOTHING, effects, exponents, fit_conditions
-from analysis.load import Results
+from analysis.duration import BETAS, DECAY, EPS, EVERYTHING, NOTHING
 from analysis.report import bracketed, readable
 from figures.made import Made
+from figures.public_runs import of_grids, of_schedules
 
 #: Exponents of the learning rate that others report, with their arXiv ids.
 PUBLISHED = {
@@ -22,81 +23,143 @@ _QUANTITIES = {
     NOTHING: "λ, ε, β fixed",
     DECAY: "λ follows",
     BETAS: "β follows",
+    EPS: "ε follows",
     EVERYTHING: "λ, ε, β follow",
 }
-_COLOURS = dict(zip(_QUANTITIES, ("#0072B2", "#CC79A7", "#009E73", "#D55E00"), strict=True))
-_MARKERS = {"cosine": "o", "wsd": "s"}
+_TUNED, _UNTUNED, _PUBLIC = "ours, at the tuned base", "ours, at first guesses", "public runs"
+_SWEEPS = {"transfer_duration": _TUNED, "lr_duration": _UNTUNED}
+_COLOURS = {_TUNED: "#009E73", _UNTUNED: "#0072B2", _PUBLIC: "#D55E00"}
+_BY_SEED = "0.75"
+_ROW = 0.21  # inches
 
 
-def make_duration_exponents(results: Results) -> Made:
-    """γ of each condition beside published values; below, the effect of each factor on γ."""
-    conditions = fit_conditions(results.runs)
-    gammas, changes = exponents(conditions), effects(conditions)
-    figure = Figure((6.6, 6.0), layout="constrained")
-    top, bottom = figure.subplots(2, 1, height_ratios=[10, 5])
-    _draw_exponents(top, gammas)
-    _draw_effects(bottom, changes)
+def make_duration_exponents(
+    exponents: pd.DataFrame, effects: pd.DataFrame, grids: pd.DataFrame, schedules: pd.DataFrame
+) -> Made:
+    """γ of each condition, of public runs and as published; below, what changes do to γ.
+
+    Args:
+        exponents: `duration_exponents.csv`.
+        effects: `duration_effects.csv`.
+        grids: `public_runs_exponents.csv`.
+        schedules: `public_runs_schedules.csv`.
+    """
+    gammas = pd.concat([_ours(exponents), _public(grids, schedules)], ignore_index=True)
+    moved = pd.DataFrame(
+        {
+            **{"whose": _SWEEPS[row["sweep"]], "row": _change(row), "method": row["method"]},
+            **{f"effect{end}": row[f"effect{end}"] for end in ("", "_low", "_high")},
+            **{name: row[name] for name in ("pairs", "seeds", "confidence", "moves", "size")},
+        }
+        for _, row in effects.sort_values("sweep", ascending=False, kind="stable").iterrows()
+    )
+    heights = [len(_rows(frame)) for frame in (gammas, moved)]
+    figure = Figure((6.8, 1.9 + _ROW * sum(heights)), layout="constrained")
+    top, bottom = figure.subplots(2, 1, height_ratios=heights)
+    _draw(top, gammas, "gamma")
+    top.set_xlim(-0.55, 0.8)
+    top.set_xlabel("γ of η* ∝ D$^{-γ}$ (95 % interval; hollow: not all bracketed)")
+    for style, (name, value) in zip(("-", "--", ":"), PUBLISHED.items(), strict=True):
+        top.axvline(value, color="0.45", linestyle=style, linewidth=1, label=name, zorder=0)
+    _draw(bottom, moved, "effect")
+    bottom.axvline(0, color="0.45", linewidth=1, zorder=0)
+    bottom.set_xlabel("change of γ (interval corrected for the number of changes)")
+    known = [whose for whose in _COLOURS if whose in set(gammas["whose"])]
+    handles = [Patch(color=_COLOURS[whose], label=whose) for whose in known]
+    handles.append(Patch(color=_BY_SEED, label="seed by seed, at 95 %"))
+    figure.legend(
+        handles=[*handles, *top.get_legend_handles_labels()[0]],
+        loc="outside upper center",
+        ncols=3,
+    )
     tables = {
         "η* ∝ D^−γ": readable(
-            gammas,
-            {
-                "schedule": "schedule",
-                "λ, ε, β": _follows,
-                "QK norm": lambda row: "yes" if row["qk_norm"] else "no",
-                "tokens": lambda row: f"{row['tokens_min']} … {row['tokens_max']}",
-                "seeds": "seeds",
-                "γ": ("gamma", 2),
-                "bracketed": bracketed,
-            },
-            names=3,
+            gammas[gammas["method"] == "pooled"],
+            {"": "whose", "condition": "row", "γ": ("gamma", 2), "bracketed": bracketed},
+            names=2,
         ),
         "What moves γ": readable(
-            changes,
+            moved[moved["method"] == "pooled"],
             {
-                "change": _change,
+                "": "whose",
+                "change": "row",
                 "pairs": "pairs",
                 "seeds": "seeds",
                 "effect on γ": ("effect", 2),
+                "at": lambda row: f"{100 * row['confidence']:g} %",
                 "moves it": "moves",
             },
+            names=2,
         ),
     }
-    return Made(figure, {"exponents": gammas, "effects": changes}, tables)
+    return Made(figure, {"exponents": gammas, "effects": moved}, tables)
 
 
-def _draw_exponents(panel: Axes, conditions: pd.DataFrame) -> None:
-    labels = []
-    for place, (_, row) in enumerate(conditions.iterrows()):
-        colour, marker = _COLOURS.get(row["co_scaled"], "0.3"), _MARKERS.get(row["schedule"], "^")
-        face = colour if row["bracketed"] else "white"
-        panel.plot([row["gamma_low"], row["gamma_high"]], [place, place], color=colour)
-        panel.plot(row["gamma"], place, marker, color=face, markeredgecolor=colour)
-        norm = "QK norm" if row["qk_norm"] else "no QK norm"
-        labels.append(f"{row['schedule']}, {norm}, {_follows(row)}")
-    panel.set_yticks(range(len(labels)), labels)
-    panel.invert_yaxis()
-    panel.set_xlabel("γ of η* ∝ D$^{-γ}$ (95 % interval over seeds)")
-    for style, (name, value) in zip(("-", "--", ":"), PUBLISHED.items(), strict=True):
-        panel.axvline(value, color="0.45", linestyle=style, linewidth=1, label=name, zorder=0)
-    panel.legend(loc="lower center", bbox_to_anchor=(0.4, 1.0), ncols=3)
+def _ours(exponents: pd.DataFrame) -> pd.DataFrame:
+    """Our conditions, those of the tuned base first."""
+    rows = []
+    for (sweep, size), some in exponents.groupby(["sweep", "size"], sort=False):
+        usual = some.iloc[0]
+        several = some["batch_size"].nunique() > 1
+        for _, row in some.iterrows():
+            parts = [f"batch {row['batch_size']}"] if several else []
+            parts.append(_schedule(f"{row['schedule']} {100 * row['share']:.0f}%"))
+            parts += [_QUANTITIES[row["co_scaled"]]] if row["co_scaled"] != NOTHING else []
+            parts += [] if row["qk_norm"] else ["no QK norm"]
+            parts += [f"clip {row['clip']:g}"] if row["clip"] != usual["clip"] else []
+            parts += [f"width {row['width']}"] if row["width"] != usual["width"] else []
+            parts += [str(size)] if size != "cpu" else []
+            names = ("method", "gamma", "gamma_low", "gamma_high", "bracketed")
+            whose = {"whose": _SWEEPS[str(sweep)], "row": ", ".join(parts)}
+            rows.append(whose | {name: row[name] for name in names})
+    table = pd.DataFrame(rows)
+    return table.sort_values("whose", key=lambda whose: whose != _TUNED, kind="stable")
 
 
-def _draw_effects(panel: Axes, changes: pd.DataFrame) -> None:
-    for place, (_, row) in enumerate(changes.iterrows()):
-        panel.plot([row["effect_low"], row["effect_high"]], [place, place], color="black")
-        panel.plot(row["effect"], place, "D", color="black")
-    panel.set_yticks(range(len(changes)), [_change(row) for _, row in changes.iterrows()])
-    panel.set_ylim(len(changes) - 0.5, -0.5)
-    panel.axvline(0, color="0.45", linewidth=1, zorder=0)
-    panel.set_xlabel("change of γ, other factors averaged (95 % interval)")
+def _public(grids: pd.DataFrame, schedules: pd.DataFrame) -> pd.DataFrame:
+    """Those of public runs along tokens at a fixed batch size."""
+    entries = [each for each in of_grids(grids) if each.quantity == "tokens"]
+    return pd.DataFrame(
+        {
+            **{"whose": _PUBLIC, "row": entry.row, "method": "pooled", "gamma": -entry.value},
+            **{"gamma_low": -entry.value_high, "gamma_high": -entry.value_low},
+            "bracketed": entry.bracketed,
+        }
+        for entry in (*entries, *of_schedules(schedules))
+    )
 
 
-def _follows(row: pd.Series) -> str:
-    return str(_QUANTITIES.get(row["co_scaled"], row["co_scaled"]))
+def _rows(table: pd.DataFrame) -> list[tuple[str, str]]:
+    """Whose each row is and its name, in the order of print."""
+    return list(dict.fromkeys(zip(table["whose"], table["row"], strict=True)))
+
+
+def _draw(panel: Axes, table: pd.DataFrame, name: str) -> None:
+    order = _rows(table)
+    for _, row in table.iterrows():
+        pooled = row["method"] == "pooled"
+        y = order.index((row["whose"], row["row"])) + (0.0 if pooled else 0.3)
+        colour = _COLOURS[row["whose"]] if pooled else _BY_SEED
+        face = colour if row.get("bracketed", True) else "white"
+        ends = [row[f"{name}_low"], row[f"{name}_high"]]
+        panel.plot(ends, [y, y], color=colour, linewidth=2 if pooled else 1)
+        size = 5 if pooled else 2.5
+        panel.plot(row[name], y, "o", color=face, markeredgecolor=colour, markersize=size)
+    panel.set_yticks(range(len(order)), [row for _, row in order], fontsize=8)
+    panel.set_ylim(len(order) - 0.4, -0.6)
 
 
 def _change(row: pd.Series) -> str:
-    """`cosine → wsd`"""
+    """`cosine → WSD 20 %`"""
     if row["factor"] == "qk_norm":
         return "QK norm → none"
-    return " → ".join(_QUANTITIES.get(row[end], row[end]) for end in ("from", "to"))
+    ends = (str(row["from"]), str(row["to"]))
+    if row["factor"] in ("clip", "width"):
+        return f"{row['factor']} {' → '.join(ends)}"
+    return " → ".join(_QUANTITIES.get(end, _schedule(end)) for end in ends)
+
+
+def _schedule(text: str) -> str:
+    """A schedule of a table in print: what follows `wsd` is its share that decays."""
+    name, _, share = text.partition(" ")
+    return f"WSD {share.replace('%', ' %')}" if name == "wsd" else name

@@ -70,8 +70,8 @@ def make_public_runs(
     collapse = collapsed(exponents, cells)
     forest = pd.DataFrame(
         [
-            *_public(exponents),
-            *_schedules(schedules),
+            *of_grids(exponents),
+            *of_schedules(schedules),
             *_durations(durations),
             *_transfers(transfers),
             Entry("tokens", "paper's figure, read off", "the paper's", *_PAPER_FIGURE, True),
@@ -210,7 +210,7 @@ def _draw_forest(panel: Axes, entries: pd.DataFrame, rows: list[str], quantity: 
     panel.set_title(_TITLES[quantity], loc="left")
 
 
-def _public(exponents: pd.DataFrame) -> Iterator[Entry]:
+def of_grids(exponents: pd.DataFrame) -> Iterator[Entry]:
     """Of the grids: the dense one on either side of the fitted boundary, the other as one plane."""
     wanted = (
         ("steplaw", "fitted", "below", "Step Law, below the boundary", "Step Law dense, below"),
@@ -234,7 +234,8 @@ def _schedule_rows(schedules: pd.DataFrame) -> Iterator[pd.Series]:
         yield row
 
 
-def _schedules(schedules: pd.DataFrame) -> Iterator[Entry]:
+def of_schedules(schedules: pd.DataFrame) -> Iterator[Entry]:
+    """Of a model of 124M parameters, along tokens, by the schedule."""
     for row in _schedule_rows(schedules):
         if row["cooldown"] == "sqrt" or row["share"] not in (0.2, 0.9, 1.0):
             continue
@@ -248,10 +249,18 @@ def _schedules(schedules: pd.DataFrame) -> Iterator[Entry]:
 
 def _durations(durations: pd.DataFrame) -> Iterator[Entry]:
     """Ours along tokens with QK norm, where only η follows the duration."""
-    fixed = durations[(durations["co_scaled"] == "none") & durations["qk_norm"]]
-    for _, row in fixed.iterrows():
+    fixed = durations[
+        (durations["method"] == "pooled")
+        & (durations["co_scaled"] == "none")
+        & durations["qk_norm"]
+    ]
+    at_first_guesses = fixed[fixed["sweep"] == "lr_duration"]
+    tuned = fixed[fixed["sweep"] == "transfer_duration"].drop_duplicates("batch_size")
+    for _, row in pd.concat([at_first_guesses, tuned]).iterrows():
         numbers = (-row["gamma"], -row["gamma_high"], -row["gamma_low"])
         name = f"ours, {str(row['schedule']).replace('wsd', 'WSD')}"
+        if row["sweep"] == "transfer_duration":
+            name = f"ours, tuned, batch {row['batch_size']}"
         yield Entry("tokens", name, _OURS, *numbers, bracketed=bool(row["bracketed"]))
 
 
@@ -266,4 +275,5 @@ def _transfers(transfers: pd.DataFrame) -> Iterator[Entry]:
         ]
         for _, row in some.iterrows():
             numbers = (row["drift"], row["drift_low"], row["drift_high"])
-            yield Entry(quantity, "ours, cosine", _OURS, *numbers, bracketed=bool(row["bracketed"]))
+            name = "ours, tuned" if row["sweep"].startswith("transfer_") else "ours, cosine"
+            yield Entry(quantity, name, _OURS, *numbers, bracketed=bool(row["bracketed"]))

@@ -52,20 +52,23 @@ def _drawn_by(path: str, *first: object) -> Callable[..., Made]:
     return make
 
 
-def _study(name: str, study: Study) -> FigureEntry:
+def _study(study: Study) -> FigureEntry:
     make = _drawn_by("figures.transfer:make_study", study)
-    return FigureEntry(make, (name,), check=partial(check_study, study))
+    return FigureEntry(make, (study.sweep,), check=partial(check_study, study))
 
 
 FIGURES = {
-    **{name: _study(name, study) for name, study in STUDIES.items()},
+    **{name: _study(study) for name, study in STUDIES.items()},
     "verdicts": FigureEntry(
         _drawn_by("figures.verdicts:make_verdicts"), (), tables=("transfer_table",)
     ),
     "duration_exponents": FigureEntry(
         _drawn_by("figures.duration_exponents:make_duration_exponents"),
-        ("lr_duration",),
-        check=check_durations,
+        (),
+        tables=(
+            *("duration_exponents", "duration_effects"),
+            *("public_runs_exponents", "public_runs_schedules"),
+        ),
     ),
     "loss_vs_tokens": FigureEntry(
         _drawn_by("figures.loss_vs_tokens:make_loss_vs_tokens"),

@@ -8,7 +8,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from analysis.arms import AXES, ISO_STEPS, LR
 from analysis.transfer import DRIFT_TOLERANCE, REGRET_TOLERANCE, TransferVerdict
 from figures.made import Made
 
@@ -17,7 +16,6 @@ _COLOURS: dict[TransferVerdict, str] = {
     "not decided": "#E69F00",
     "fails": "#882255",
 }
-_AXES = {axis.name: axis.label for axis in (*AXES.values(), ISO_STEPS)}
 #: Nats and octaves at which panels end; intervals beyond go on.
 _LIMITS = {"drift": (-1.05, 1.05), "regret_worst": (-0.004, 0.145)}
 
@@ -28,9 +26,8 @@ def make_verdicts(table: pd.DataFrame) -> Made:
     Args:
         table: the table of transfer.
     """
-    names = [_name(row) for _, row in table.iterrows()]
-    table = table.assign(row=names)
-    order = list(dict.fromkeys(names))
+    table = table.assign(row=table["sweep"] + ": " + table["label"])
+    order = list(dict.fromkeys(table["row"]))
     figure = Figure((7.6, 0.9 + 0.25 * len(order)), layout="constrained")
     left, right = figure.subplots(1, 2, sharey=True)
     _draw(left, table, "drift", order)
@@ -51,11 +48,6 @@ def make_verdicts(table: pd.DataFrame) -> Made:
     ]
     figure.legend(handles=handles, loc="outside upper center", ncols=3)
     return Made(figure, {"rows": table.drop(columns="row")})
-
-
-def _name(row: pd.Series) -> str:
-    swept = "" if row["hyperparameter"] == LR else "λ, "
-    return f"{_AXES[row['axis']]}: {swept}{row['label']}"
 
 
 def _draw(panel: Axes, table: pd.DataFrame, effect: str, order: list[str]) -> None:

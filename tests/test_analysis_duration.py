@@ -10,6 +10,7 @@ import pytest
 from analysis.arms import Arm
 from analysis.duration import effects, exponents, fit_conditions
 from analysis.load import config_columns
+from analysis.simulation import LEARNT
 from paper_repro.config import RunConfig
 from paper_repro.errors import ConfigError
 from paper_repro.parameterization import SDE_RULE
@@ -23,12 +24,15 @@ def gamma_of(schedule, co_scaled, qk_norm):
     return 0.3 - 0.2 * co_scaled
 
 
-def exponents_of(runs):
-    return exponents(fit_conditions(runs))
+def exponents_of(runs, method="by seed"):
+    table = exponents(fit_conditions(runs, LEARNT))
+    return table[table["method"] == method].reset_index(drop=True)
 
 
-def effects_of(runs):
-    return effects(fit_conditions(runs))
+def effects_of(runs, method="by seed"):
+    conditions = fit_conditions(runs, LEARNT)
+    table = effects(conditions, conditions)
+    return table[table["method"] == method].reset_index(drop=True)
 
 
 def row_of(config):
@@ -60,8 +64,9 @@ def frame() -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def test_exponents_are_those_put_in_and_are_of_the_rate_that_trains(frame):
-    table = exponents_of(frame)
+@pytest.mark.parametrize("method", ["pooled", "by seed"])
+def test_exponents_are_those_put_in_and_are_of_the_rate_that_trains(frame, method):
+    table = exponents_of(frame, method)
     assert len(table) == 8
     for _, row in table.iterrows():
         truth = gamma_of(row["schedule"], row["co_scaled"] != "none", row["qk_norm"])
@@ -69,14 +74,19 @@ def test_exponents_are_those_put_in_and_are_of_the_rate_that_trains(frame):
         assert row["gamma_low"] < row["gamma"] < row["gamma_high"]
         assert (row["seeds"], row["durations"], row["bracketed"]) == (3, 3, True)
         assert (row["tokens_min"], row["tokens_max"]) == (BASE // 4, 4 * BASE)
+        assert row["half"] == ("excluded" if row["gamma_high"] < 0.5 else "not excluded")
 
 
-def test_only_what_moves_the_exponent_is_said_to(frame):
-    table = effects_of(frame)
-    assert table["factor"].tolist() == ["schedule", "qk_norm", *["co_scaled"] * 3]
-    assert table["pairs"].tolist() == [4, 4, 4, 0, 0]
+@pytest.mark.parametrize("method", ["pooled", "by seed"])
+def test_only_what_moves_the_exponent_is_said_to(frame, method):
+    table = effects_of(frame, method)
+    assert table["factor"].tolist() == ["schedule", "qk_norm", "co_scaled"]
+    assert table[["from", "to"]].values.tolist()[0] == ["cosine", "wsd 20%"]
+    assert table["pairs"].tolist() == [4, 4, 4]
     assert table.loc[2, "effect"] == pytest.approx(-0.2, abs=0.05)
-    assert table["moves"].tolist() == ["not decided", "not decided", "yes", *["not decided"] * 2]
+    assert table["moves"].tolist() == ["not decided", "not decided", "yes"]
+    corrected = 1 - 0.05 / 3 if method == "pooled" else 0.95
+    assert table["confidence"].tolist() == pytest.approx([corrected] * 3)
 
 
 def test_a_condition_that_is_not_bracketed_leaves_its_pairs_and_is_marked(frame):
@@ -91,7 +101,7 @@ def test_a_condition_that_is_not_bracketed_leaves_its_pairs_and_is_marked(frame)
     marked = table[~table["bracketed"]]
     assert marked[["schedule", "co_scaled", "qk_norm"]].values.tolist() == [["wsd", "none", True]]
     assert marked["durations"].tolist() == [2]
-    assert effects_of(frame[~cut])["pairs"].tolist() == [3, 3, 3, 0, 0]
+    assert effects_of(frame[~cut])["pairs"].tolist() == [3, 3, 3]
 
 
 def test_an_optimum_hidden_by_divergence_moves_nothing(frame):

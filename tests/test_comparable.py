@@ -100,9 +100,11 @@ def test_texts_are_compared_where_they_should_be_one():
     assert line == "corpus sotu (bytes) is not one text: 2 runs of a; 1 runs of b"
 
 
-@pytest.mark.parametrize("sweep", STUDIES)
+@pytest.mark.parametrize("sweep", {study.sweep: None for study in STUDIES.values()})
 def test_the_committed_results_can_be_compared(sweep, caplog):
-    load_results(COMMITTED_RESULTS / f"{sweep}.parquet")
+    if not (path := COMMITTED_RESULTS / f"{sweep}.parquet").exists():
+        pytest.skip("no results yet")
+    load_results(path)
     assert caplog.text == ""
 
 

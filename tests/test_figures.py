@@ -148,8 +148,8 @@ def test_a_figure_may_need_several_sweeps_and_their_curves(tmp_path, capsys, mon
 def test_a_further_figure_of_another_sweep_does_not_overwrite_its_own():
     output = command._output_name
     assert output("lr_duration", ["mine"]) == "mine"
-    assert output("duration_exponents", ["mine"]) == "mine_duration_exponents"
-    assert output("duration_exponents", None) == "duration_exponents"
+    assert output("loss_vs_tokens", ["mine"]) == "mine_loss_vs_tokens"
+    assert output("loss_vs_tokens", None) == "loss_vs_tokens"
 
 
 def test_a_figure_that_cannot_be_drawn_leaves_the_others(runs, tmp_path, capsys):

@@ -35,13 +35,14 @@ def transfer(runs):
 
 @pytest.mark.slow  # it learns what curves share
 def test_every_row_is_given_under_every_choice_and_first_as_it_is_reported(transfer):
-    table = multiverse([transfer], SOME)
+    table = multiverse({"s": transfer}, SOME)
     beyond = len(transfer.runs["seed"].unique()) + 1
     named = set(SOME) - {f"without seed {place}" for place in range(beyond, 9)}
     assert {label: set(rows["choice"]) for label, rows in table.groupby("label")} == {
         "SP": named,
         "Complete(d)P": named,
     }
+    assert set(table["sweep"]) == {"s"}
     reported = table[table["choice"] == REPORTED].set_index("label")
     rows = transfer_rows(transfer, learn_all([transfer])).query("method == 'pooled'")
     for name in ("drift", "drift_low", "drift_high", "verdict"):

@@ -9,8 +9,7 @@ import pandas as pd
 import pytest
 from support.synthetic_sweep import CURVATURE, drifting, write_sweep
 
-from analysis.arms import AXES, LR, NO_RULE, Arm, select
-from analysis.final_losses import loss_differences
+from analysis.arms import AXES, Arm
 from analysis.load import load_sweep
 from analysis.pooled import Curve, Shared, draw, learn
 from analysis.pooled_transfer import (
@@ -161,22 +160,6 @@ def test_what_would_decide_is_a_number_of_seeds_or_none(drift, regret, expected)
     assert found.startswith(expected)
     assert what_decides(Interval(*drift), Interval(*regret), 5, True, "holds") == ""
     assert "grid" in what_decides(Interval(*drift), Interval(*regret), 5, False, "not decided")
-
-
-def test_differences_of_losses_have_the_error_of_the_rate_in_them(tmp_path):
-    """At 4 × the tokens the optimum has moved by an octave: whoever does not know it pays."""
-    write_sweep(tmp_path, "s", {"complete_d": drifting(-0.5)}, scales=(64, 256))
-    runs = load_sweep(tmp_path, "s").runs.assign(sde_rule="none")
-    tokens = {"train.tokens": 1000 * runs["model.width"], "scaling.base_tokens": 64_000}
-    runs = runs.assign(**tokens)
-    shared = learn_all([fit_transfer(runs, AXES["tokens"])])[LR]
-    stated = runs[LR] * np.where(runs["model.width"] > 64, 2.0, 1.0)
-    right = runs.assign(**{LR: stated, "sde_rule": "lr"})
-    known = {"none": select(runs, NO_RULE), "half": right}
-    (row,) = loss_differences(known, shared).to_dict("records")
-    assert row["tokens"] == 256_000
-    assert row["difference"] == pytest.approx(CURVATURE, abs=0.02)
-    assert row["difference_low"] < CURVATURE < row["difference_high"]
 
 
 def test_a_simulated_sweep_has_the_drift_put_in():

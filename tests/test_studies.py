@@ -55,9 +55,7 @@ def test_tables_of_the_results_there_are(tmp_path, capsys):
     assert set(table["also"].dropna()) == {"Complete(d)P, α = ½"}
     capsys.readouterr()
     assert main(["--results-dir", str(tmp_path), "--markdown"]) == 0
-    assert (
-        "| width | lr | Complete(d)P | Complete(d)P, α = ½ | 64 … 128 |" in capsys.readouterr().out
-    )
+    assert "| lr_width | Complete(d)P | Complete(d)P, α = ½ | 64 … 128 |" in capsys.readouterr().out
     assert not (tmp_path / "loss_laws.csv").exists()
 
 
