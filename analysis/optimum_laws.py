@@ -1,4 +1,6 @@
-"""Which recipe for the learning rate costs least at targets that nobody has tuned?
+"""`python -m analysis.optimum_laws`: which recipe costs least at targets that nobody has tuned?
+
+Prints the committed table for its page; `python -m analysis.tables` makes it.
 
 The laws are `paper_repro.optimum_laws`; what was decided beforehand is in docs/optimum_laws.md. On
 our own runs a law of one rate is tried on the trainings of SP, and a parameterisation, under which
@@ -7,6 +9,7 @@ the stated rate stays, on its own. The rows of public grids are those of `analys
 
 from __future__ import annotations
 
+import argparse
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -16,13 +19,25 @@ import numpy as np
 import pandas as pd
 
 from analysis.arms import ALL_BUT_DECAY, LR, LR_AND_DECAY, WHOLE_RULE, Arm
+from analysis.load import COMMITTED_RESULTS
 from analysis.pooled import Draws, Floats
-from analysis.pooled_transfer import INFLATIONS, AllShared, PooledArm, credible, pooled_arm
+from analysis.pooled_transfer import (
+    INFLATIONS,
+    AllShared,
+    PooledArm,
+    credible,
+    pooled_arm,
+    same_trainings,
+)
 from analysis.public_runs.regret import regret_verdict
+from analysis.report import format_interval
 from analysis.transfer import REGRET_TOLERANCE, Transfer
+from paper_repro.command import command
 from paper_repro.config import RunConfig
 from paper_repro.cost import matrix_parameters
 from paper_repro.optimum_laws import RATE_LAWS, Law, Shape
+from paper_repro.parameterization.page import markdown_table
+from paper_repro.paths import given_path
 
 #: The trainings with one learning rate, on which laws of one rate are tried.
 ONE_RATE = Arm("sp")
@@ -78,11 +93,11 @@ class Target(NamedTuple):
 def study_targets(sweep: str, transfer: Transfer, shared: AllShared) -> list[Target]:
     """The targets of a study, the farthest first."""
     arms: dict[Arm, PooledArm] = {}
-    for arm in (ONE_RATE, *RULES):
-        fits = transfer.arms.get(arm, {})
-        pooled = pooled_arm(fits, transfer.base, shared[LR], INFLATIONS[LR])
-        if pooled is not None:
-            arms[arm] = pooled
+    for first, others in same_trainings(transfer).items():
+        wanted = {first, *others} & {ONE_RATE, *RULES}
+        fits = transfer.arms[first]
+        if wanted and (pooled := pooled_arm(fits, transfer.base, shared[LR], INFLATIONS[LR])):
+            arms |= dict.fromkeys(wanted, pooled)
     shapes = _shapes(transfer)
     base = shapes[transfer.base]
     found = []
@@ -152,9 +167,7 @@ def _line(optima: Mapping[int, Floats], scale: int) -> Floats:
     return line
 
 
-def _tried(
-    name: str, source: str, kind: str, log2: Floats, target: Draws, least: Floats
-) -> Tried:
+def _tried(name: str, source: str, kind: str, log2: Floats, target: Draws, least: Floats) -> Tried:
     regret = target.excess(log2)
     measured, _ = target.curve.measured
     outside = (log2 < measured[0]) | (log2 > measured[-1])
@@ -259,6 +272,87 @@ def public_rows(laws: pd.DataFrame, cells: pd.DataFrame) -> pd.DataFrame:
     )[list(COLUMNS)]
 
 
-def combined(own: pd.DataFrame, results_dir: Path) -> pd.DataFrame:
-    """Our rows after those of the public grids, where these are committed."""
-    raise NotImplementedError
+def with_public(own: pd.DataFrame, results_dir: Path) -> pd.DataFrame:
+    """Our rows after those of the public grids, where these are in the folder."""
+    names = ("public_runs_laws", "public_runs_cells")
+    paths = [results_dir / f"{name}.csv" for name in names]
+    if not all(path.exists() for path in paths):
+        return own
+    laws, cells = map(_read, paths)
+    return pd.concat([public_rows(laws, cells), own], ignore_index=True)
+
+
+def _read(path: Path) -> pd.DataFrame:
+    return pd.read_csv(path, keep_default_na=False, na_values=[""])
+
+
+#: The columns of the first table of the page: data and target.
+_FARTHEST = {
+    "dense, 215M to 1.07B": ("steplaw", "compute over 16 ×"),
+    "mixtures of experts, 0.19B to 1.24B": ("steplaw_moe", "compute over 16 ×"),
+    "ours, all axes": ("ours", TOGETHER),
+}
+_KINDS = ("fitted", "rule", "transfer", "absolute")
+
+
+def markdown(table: pd.DataFrame) -> str:
+    """Two tables for the page: the farthest targets of all data, and those of each of our studies.
+
+    Costs in nats; ≥ where a tenth or more of the predictions are outside the grid.
+    """
+    rates = table[table["predicts"] == "rate"]
+    farthest = {
+        title: rates[(rates["data"] == data) & (rates["target"] == target)]
+        for title, (data, target) in _FARTHEST.items()
+    }
+    own = {}
+    for sweep in SWEEPS:
+        rows = rates[rates["data"] == sweep]
+        first = rows[rows["target"] == rows["target"].iloc[0]] if len(rows) else rows
+        if len(first):
+            own[str(first["target"].iloc[0])] = first
+    return "\n".join(_costs(columns) for columns in (farthest, own))
+
+
+def _costs(columns: Mapping[str, pd.DataFrame]) -> str:
+    """A row a recipe, by kind; the least cost of each column in bold."""
+    recipes = pd.concat(columns.values()).drop_duplicates("law").set_index("law")["kind"]
+    order = sorted(recipes.index, key=lambda law: _KINDS.index(recipes[law]))
+    rows = []
+    for law in order:
+        cells = [_cost(_row_of(column, law)) for column in columns.values()]
+        rows.append([law, recipes[law], *cells])
+    return markdown_table(["recipe", "kind", *columns], rows)
+
+
+def _row_of(column: pd.DataFrame, law: str) -> pd.DataFrame:
+    """The row of a recipe, with whether it has the least cost."""
+    return column.assign(least=column["cost"] == column["cost"].min())[column["law"] == law]
+
+
+def _cost(rows: pd.DataFrame) -> str:
+    if rows.empty:
+        return ""
+    row = rows.iloc[0]
+    text = ("≥ " if row["outside"] >= 0.1 else "") + format_interval(row, "cost", 4)
+    return f"**{text}**" if row["least"] else text
+
+
+@command
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Print the committed table for its page; returns the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m analysis.optimum_laws",
+        description="Which recipe for the learning rate costs least at held-out targets, from the "
+        "table that python -m analysis.tables writes.",
+    )
+    parser.add_argument(
+        "--results-dir", type=given_path, default=COMMITTED_RESULTS, help="default: %(default)s"
+    )
+    folder = parser.parse_args(arguments).results_dir
+    print(markdown(_read(folder / "optimum_laws.csv")), end="")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

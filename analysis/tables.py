@@ -11,6 +11,8 @@
   scales; `speedup_shuffled.csv`, the same of the control, and `speedup_slopes.csv`, its change.
 - `seed_variance.csv`: of what the spread over seeds comes.
 - `loss_differences.csv`: the loss under one rule for durations less that under another.
+- `optimum_laws.csv`: which recipe for the learning rate costs least at held-out targets; with the
+  public grids, of which `analysis.public_runs` has the numbers.
 - `loss_laws.csv` and `loss_law_differences.csv`: L = E + A·D^−b with and without the SDE rule.
 """
 
@@ -29,6 +31,7 @@ from analysis.duration import effects, exponents, fit_conditions
 from analysis.final_losses import duration_laws, duration_rules, loss_differences
 from analysis.ladder import SHUFFLED, arms_of_ladder, slopes, speedup_table
 from analysis.load import COMMITTED_RESULTS, CURVES, TRIALS, Results, load_results
+from analysis.optimum_laws import SWEEPS, optimum_laws, with_public
 from analysis.pooled import Shared
 from analysis.pooled_transfer import AllShared, learn_all, pooled_optima, transfer_rows
 from analysis.report import Columns, readable, scale_range
@@ -105,6 +108,9 @@ def all_tables(results_dir: Path) -> Tables:
             made = (*gammas, laws.table(), laws.differences(), losses)
             for name, table in zip(DURATION_TABLES, made, strict=True):
                 parts[name].append(table.assign(size=size))
+    of_cpu = {study.sweep: transfer for study, size, _, transfer in studies if size == "cpu"}
+    if of_cpu.keys() & set(SWEEPS):
+        parts["optimum_laws"].append(with_public(optimum_laws(of_cpu, shared), results_dir))
     for sweep, make in OTHERS.items():
         if (path := results_dir / f"{sweep}.parquet").exists():
             for name, table in make(load_results(path), results_dir).items():

@@ -2,8 +2,15 @@
 
 import math
 
+import numpy as np
 import pytest
+from support.synthetic_sweep import CURVATURE, drifting, write_sweep
 
+from analysis.arms import AXES
+from analysis.load import load_sweep
+from analysis.optimum_laws import optimum_laws, study_targets
+from analysis.pooled_transfer import learn_all
+from analysis.transfer import fit_transfer
 from paper_repro.optimum_laws import BATCH_LAWS, RATE_LAWS, Shape
 
 BASE = Shape(size=1e8, width=512, depth=8, tokens=1e9, batch=2**17)
@@ -50,7 +57,7 @@ def test_depth_moves_the_rate_under_one_alpha_alone():
 
 
 def test_a_law_of_exponents_alone_has_no_value():
-    with pytest.raises(ValueError, match="Bjorck et al.: has exponents alone"):
+    with pytest.raises(ValueError, match=r"Bjorck et al\.: has exponents alone"):
         RATE["Bjorck et al."].at(TARGET)
 
 
@@ -59,3 +66,74 @@ def test_names_are_unique_and_sources_stated():
         assert all(law.source or law.name in ("none", "√D") for law in laws.values())
     assert len(RATE) == len(RATE_LAWS)
     assert len(BATCH) == len(BATCH_LAWS)
+
+
+def moved_at_256(octaves):
+    """SP's optimum falls an octave a doubling of the width, but for that of width 256."""
+    falling = drifting(-1)
+    return lambda ratio: falling(ratio) + (octaves if ratio == 4 else 0)
+
+
+def transfer_of(folder, sp):
+    write_sweep(folder, "lr_width", {"complete_d": drifting(0), "sp": sp}, noise=0.002)
+    return fit_transfer(load_sweep(folder, "lr_width").runs, AXES["width"])
+
+
+@pytest.fixture(scope="module")
+def transfer(tmp_path_factory):
+    return transfer_of(tmp_path_factory.mktemp("runs"), moved_at_256(0))
+
+
+@pytest.fixture(scope="module")
+def shared(transfer):
+    return learn_all([transfer])
+
+
+def test_the_law_with_the_right_exponent_costs_least(transfer, shared):
+    table = optimum_laws({"lr_width": transfer}, shared)
+    assert list(table["target"].unique()) == ["width 256", "width 128"]
+    far = table[table["target"] == "width 256"].set_index("law")
+    assert (far["compute_min"] == 16).all()
+    assert (far["size_min"] == 12 * 2 * 256**2).all()
+    assert far["cost"].is_monotonic_increasing
+    right, none = far.loc["Everett et al., full alignment"], far.loc["none"]
+    assert right["off"] == pytest.approx(0, abs=0.15)
+    assert right["cost_low"] <= right["cost"] < 0.01
+    assert right["verdict"] == "free"
+    assert none["off"] == pytest.approx(2, abs=0.15)
+    assert none["regret"] == pytest.approx(CURVATURE * 2**2, abs=0.03)
+    assert none["verdict"] == "costs"
+    half = far.loc["Everett et al., no alignment"]
+    assert half["regret"] == pytest.approx(CURVATURE, abs=0.01)
+    assert far.loc["Complete(d)P", "off"] == pytest.approx(0, abs=0.15)
+    absolute = far.loc["Porian et al."]
+    assert absolute["off"] == pytest.approx(math.log2(3.7 * (24 * 256**2) ** -0.36) + 8, abs=0.15)
+    assert far.loc["line, ours", "off"] == pytest.approx(0, abs=0.25)
+
+
+def test_a_cost_is_above_the_least_loss_of_any_arm(transfer, shared):
+    """Were SP's trainings 0.3 nats worse at every rate, their costs would be, not their regrets."""
+    runs = transfer.runs
+    worse = runs["val_loss"] + 0.3 * (runs["parameterization"] == "sp")
+    other = fit_transfer(runs.assign(val_loss=worse), AXES["width"])
+    one, two = (
+        {each.name: each for each in study_targets("lr_width", some, shared)[0].tried}
+        for some in (transfer, other)
+    )
+    for name, more in (("none", 0.3), ("Complete(d)P", 0.0)):
+        difference = np.median(two[name].cost) - np.median(one[name].cost)
+        assert difference == pytest.approx(more, abs=0.02), name
+    assert np.median(two["none"].regret) == pytest.approx(np.median(one["none"].regret), abs=0.02)
+
+
+def test_a_line_does_not_see_its_target(transfer, shared, tmp_path):
+    other = transfer_of(tmp_path, moved_at_256(2))
+    one, two = (
+        next(
+            each
+            for each in study_targets("lr_width", some, shared)[0].tried
+            if each.kind == "fitted"
+        )
+        for some in (transfer, other)
+    )
+    assert np.median(two.off) - np.median(one.off) == pytest.approx(-2, abs=0.15)

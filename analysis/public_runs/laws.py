@@ -1,10 +1,10 @@
 """Which recipe for the learning rate, or for the batch, costs least at cells it has not seen?
 
 Recipes of three kinds predict the best rate of targets in a grid. *Absolute* laws know a formula
-(`paper_repro.optimum_laws`). *Transfers* start from the best rate of one cell, the base: of the (model, tokens) with the least
-compute, the one nearest to its best batch size. *Fitted* planes know all cells up to `SEEN` times
-the compute of the base, and none beyond. Targets are the bracketed cells beyond that, so held out
-from all recipes but Step Law's, which was fitted to this very grid.
+(`paper_repro.optimum_laws`). *Transfers* start from the best rate of one cell, the base: of the
+(model, tokens) with the least compute, the one nearest to its best batch size. *Fitted* planes know
+all cells up to `SEEN` times the compute of the base, and none beyond. Targets are the bracketed
+cells beyond that, so held out from all recipes but Step Law's, which was fitted to this very grid.
 
 Grids have one learning rate for all tensors. So a transfer in width or depth is that of the hidden
 weights, which have most of the parameters; the rules' other rows cannot be tried.
@@ -81,7 +81,8 @@ def laws_table(cells: Sequence[Cell]) -> pd.DataFrame:
     `law`, `law_source`, `kind`; `cells` and `groups` that are targets; `regret`, the mean over
     groups (nats), and `more`, by how much it is above that of the first law, paired by group, both
     with intervals; `verdict` on the regret; `over`, the share of cells above 0.02 nats; `off`, the
-    mean octaves by which the prediction is too high.
+    mean octaves by which the prediction is too high; `outside`, the share of cells whose grid it
+    leaves, so that its regret is a lower bound.
     """
     used = [cell for cell in cells if cell.curve.bracketed]
     base = base_cell(used)
@@ -160,6 +161,8 @@ class _Tried(NamedTuple):
     """Nats (cells,)."""
     off: Floats
     """Octaves (cells,)."""
+    outside: float
+    """The share of cells whose grid the prediction leaves."""
     by_group: pd.Series
     """Mean costs."""
 
@@ -168,7 +171,10 @@ class _Tried(NamedTuple):
         rates = np.array([recipe.predict(cell, base) for cell in cells])
         costs = np.array([cell.regret(rate) for cell, rate in zip(cells, rates, strict=True)])
         by_group = pd.Series(costs).groupby([str(cell.group) for cell in cells]).mean()
-        return cls(recipe, costs, rates - [cell.curve.log2 for cell in cells], by_group)
+        ends = np.array([cell.curve.log2_lr[[0, -1]] for cell in cells])
+        outside = (rates < ends[:, 0]) | (rates > ends[:, 1])
+        off = rates - [cell.curve.log2 for cell in cells]
+        return cls(recipe, costs, off, float(outside.mean()), by_group)
 
     def row(self, least: _Tried) -> dict[str, object]:
         regret = over_seeds(self.by_group.tolist())
@@ -183,4 +189,5 @@ class _Tried(NamedTuple):
             "verdict": regret_verdict(regret),
             "over": float((self.costs > REGRET_TOLERANCE).mean()),
             "off": float(self.off.mean()),
+            "outside": self.outside,
         }
