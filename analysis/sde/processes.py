@@ -26,7 +26,7 @@ class AdamW:
     """Hyperparameters of AdamW in PyTorch's form, and the noise of its gradients."""
 
     lr: float
-    weight_decay: float = 0.1
+    weight_decay: float = 0.02
     one_minus_beta1: float = 0.05
     one_minus_beta2: float = 0.02
     eps: float = 0.5
