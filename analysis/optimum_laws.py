@@ -205,8 +205,12 @@ def together(farthest: Sequence[Target]) -> Iterator[dict[str, object]]:
 
 
 def _mean(tried: Sequence[Tried]) -> Tried:
-    numbers = (np.mean([each[k] for each in tried], axis=0) for k in range(3, len(Tried._fields)))
-    return Tried(*tried[0][:3], *numbers)
+    return tried[0]._replace(
+        cost=np.mean([each.cost for each in tried], axis=0),
+        regret=np.mean([each.regret for each in tried], axis=0),
+        off=np.mean([each.off for each in tried], axis=0),
+        outside=np.mean([each.outside for each in tried], axis=0),
+    )
 
 
 def _ranked(

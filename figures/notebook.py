@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 
 from analysis.arms import STUDIES
 from analysis.load import COMMITTED_RESULTS, Results, load_results
+from analysis.tables import read_table
 from analysis.transfer import fit_transfer
 from figures.made import Made
 from figures.metric import draw_metric
@@ -35,8 +36,9 @@ def show(name: str, sweep: str | None = None) -> None:
     """
     entry = find_figure(name)
     results = [_results(found) for found in ((sweep,) if sweep else entry.sweeps)]
+    tables = [read_table(COMMITTED_RESULTS, table) for table in entry.tables]
     if None not in results:
-        show_made(entry.make, *results)
+        show_made(entry.make, *results, *tables)
 
 
 def show_made(make: Callable[..., Made], *arguments: object) -> None:

@@ -22,6 +22,7 @@ from figures.made import Made
 from figures.modules import make_modules
 from figures.names import check_name
 from figures.public_runs import make_public_runs
+from figures.sde import make_sde
 from figures.search import make_search
 from figures.speedup import make_speedup
 from figures.transfer import check_study, make_study
@@ -70,6 +71,7 @@ FIGURES = {
             *("duration_exponents", "transfer_table"),
         ),
     ),
+    "sde": FigureEntry(make_sde, (), tables=("sde",)),
 }
 
 

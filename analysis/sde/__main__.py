@@ -7,7 +7,6 @@ beforehand, and what came out, is in docs/sde.md.
 from __future__ import annotations
 
 import argparse
-import math
 import sys
 from collections.abc import Sequence
 
@@ -15,22 +14,11 @@ import pandas as pd
 from rich.console import Console
 
 from analysis.load import COMMITTED_RESULTS
-from analysis.report import Columns, print_tables, readable
-from analysis.sde.experiments import quadratic_table
+from analysis.report import print_tables, readable
+from analysis.sde.experiments import READABLE, quadratic_table
 from analysis.sde.trained import trained_table
 from analysis.tables import read_shared, read_table, write_table
 from paper_repro.command import command
-
-READABLE: Columns = {
-    "process": "process",
-    "question": "question",
-    "rule": "rule",
-    "κ, m or step": lambda row: f"{row['x']:g}",
-    "loss": ("loss", 4),
-    "SDE": lambda row: "" if math.isnan(row["sde"]) else f"{row['sde']:.4f}",
-    "error": ("error", 4),
-    "verdict": lambda row: row["verdict"] if isinstance(row["verdict"], str) else "",
-}
 
 
 @command

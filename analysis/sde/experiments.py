@@ -12,6 +12,7 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
+from analysis.report import Columns
 from analysis.sde.processes import QUADRATIC, AdamW, Sde, adamw_losses, expected_losses, limit
 from paper_repro.statistics import Interval, over_seeds
 
@@ -42,6 +43,17 @@ COLUMNS = (
     *("process", "question", "rule", "x", "loss", "loss_low", "loss_high"),
     *("sde", "error", "error_low", "error_high", "verdict"),
 )
+#: The same for people.
+READABLE: Columns = {
+    "process": "process",
+    "question": "question",
+    "rule": "rule",
+    "κ, m or step": lambda row: f"{row['x']:g}",
+    "loss": ("loss", 4),
+    "SDE": lambda row: "" if math.isnan(row["sde"]) else f"{row['sde']:.4f}",
+    "error": ("error", 4),
+    "verdict": lambda row: row["verdict"] if isinstance(row["verdict"], str) else "",
+}
 
 
 def tuned_base() -> AdamW:

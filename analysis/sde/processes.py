@@ -13,6 +13,7 @@ no consequence. With the schedule s and m̂ = m/(1 − exp(−c·t)),
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -87,8 +88,14 @@ class Quadratic:
         return found
 
 
+def _powers_of_two(exponents: Sequence[float]) -> Floats:
+    return np.array([2.0**each for each in exponents])
+
+
+#: The problem of docs/sde.md.
 QUADRATIC = Quadratic(
-    curvature=2.0 ** np.arange(2, -4, -1), optimum=2.0 ** (-0.5 * np.arange(2, -4, -1))
+    curvature=_powers_of_two([2, 1, 0, -1, -2, -3]),
+    optimum=_powers_of_two([-1, -0.5, 0, 0.5, 1, 1.5]),
 )
 
 
