@@ -6,12 +6,23 @@ Tolerances of sampled moments are four standard errors, from the number of paths
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 
-from analysis.sde.experiments import RULES, agreement, direction, longer
+from analysis.load import COMMITTED_RESULTS
+from analysis.sde.experiments import PATHS as COMMITTED_PATHS
+from analysis.sde.experiments import (
+    RULES,
+    agreement,
+    batch_rows,
+    direction,
+    longer,
+    tuned_base,
+)
 from analysis.sde.processes import (
     QUADRATIC,
     AdamW,
@@ -22,6 +33,8 @@ from analysis.sde.processes import (
     expected_losses,
     limit,
 )
+from analysis.sde.trained import trained_table
+from analysis.tables import read_shared, read_table
 from paper_repro.statistics import Interval
 
 BASE = AdamW(lr=2**-5, steps=512)
@@ -153,3 +166,40 @@ def test_verdicts_are_by_whole_intervals():
         "not decided",
         "worse",
     ]
+
+
+def test_the_committed_table_is_that_of_the_code():
+    """Of the quadratic the shortest trainings alone. Renew: `python -m analysis.sde --commit`."""
+    table = read_table(COMMITTED_RESULTS, "sde")
+    made = [
+        *batch_rows(tuned_base(), COMMITTED_PATHS, kappas=(16.0,)),
+        *trained_table(COMMITTED_RESULTS, read_shared(COMMITTED_RESULTS)).to_dict("records"),
+    ]
+    keys = ["process", "question", "rule", "x"]
+    both = pd.DataFrame(made).merge(table, on=keys, suffixes=("", "_committed"))
+    assert len(both) == len(made) > len(RULES)
+    for name in ("loss", "loss_low", "loss_high", "error", "error_low", "error_high"):
+        np.testing.assert_allclose(both[name], both[f"{name}_committed"], atol=2e-4)
+    assert both["verdict"].tolist() == both["verdict_committed"].fillna("").tolist()
+
+
+def test_the_intervals_of_the_page_are_those_of_the_table():
+    """In percent for the quadratic's errors, else in the table's own unit."""
+    table = read_table(COMMITTED_RESULTS, "sde")
+    text = (COMMITTED_RESULTS.parents[1] / "docs/sde.md").read_text(encoding="utf-8")
+    page = text[text.index("## What came out") : text.index("## What it does not say")]
+    quoted = re.findall(r"(−?[\d.]+)( %)? \[(−?[\d.]+), (−?[\d.]+)\]", page)
+    assert len(quoted) > 20
+    known = [
+        tuple(float(row[f"{name}{end}"]) for end in ("", "_low", "_high"))
+        for name in ("loss", "error")
+        for _, row in table.dropna(subset=[name]).iterrows()
+    ]
+    for value, percent, low, high in quoted:
+        digits = len(value.partition(".")[2])
+        numbers = [float(each.replace("−", "-")) for each in (value, low, high)]
+        scale = 100 if percent else 1
+        assert any(
+            all(abs(scale * a - b) <= 0.51 * 10**-digits for a, b in zip(row, numbers, strict=True))
+            for row in known
+        ), (value, low, high)

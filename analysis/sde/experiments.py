@@ -6,7 +6,7 @@ What was decided beforehand is in docs/sde.md.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal
 
 import numpy as np
@@ -65,7 +65,12 @@ def tuned_base() -> AdamW:
 def quadratic_table(paths: int = PATHS) -> pd.DataFrame:
     """All that was asked of the quadratic, as one table (`COLUMNS`)."""
     base = tuned_base()
-    rows = [*_steps(base), *_batches(base, paths), *_curves(base, paths), *_durations(base, paths)]
+    rows = [
+        *_steps(base),
+        *batch_rows(base, paths),
+        *_curves(base, paths),
+        *_durations(base, paths),
+    ]
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
@@ -98,10 +103,13 @@ def _steps(base: AdamW) -> Iterator[dict[str, object]]:
         }
 
 
-def _batches(base: AdamW, paths: int) -> Iterator[dict[str, object]]:
+def batch_rows(
+    base: AdamW, paths: int, kappas: Sequence[float] = KAPPAS
+) -> Iterator[dict[str, object]]:
+    """The final loss under each rule at each κ, beside the SDE's."""
     exact = float(_limit_of(base)[-1])
     for rule, exponents in RULES.items():
-        for kappa in KAPPAS:
+        for kappa in kappas:
             adamw = base.with_batch(kappa).followed(kappa, **exponents)
             losses = adamw_losses(QUADRATIC, adamw, paths, _random(rule, kappa))[0]
             loss = over_seeds(losses.tolist())
