@@ -15,6 +15,8 @@ tuned           arms by the files that they were tuned to, gains and verdicts
 speedup         how many fewer tokens one arm needs to reach the loss of another
 landscape       the loss around tuned hyperparameters: scans, lines, planes
 regime          whether the runs are beyond the bigram plateau
+optimum_laws    which recipe for the learning rate costs least at held-out targets
+sde             AdamW as a stochastic differential equation
 public_runs     the same questions asked of training runs that others published
 report          the same as readable tables
 tables          the tables in `results/`, made from the Parquet files there

@@ -94,7 +94,7 @@ def final_losses(arms: Mapping[str, pd.DataFrame], tuned_from: str) -> FinalLoss
     fits = {label: fit_arm(runs, TOKENS) for label, runs in arms.items()}
     rows: list[LossRow] = []
     for label, runs in arms.items():
-        rows += _at_base_optimum(label, fits[label], base_scale(runs, TOKENS))
+        rows += at_base_optimum(label, fits[label], base_scale(runs, TOKENS))
     rows += _tuned(fits[tuned_from])
     table = pd.DataFrame(rows, columns=["arm", "seed", "tokens", "loss"])
     finite = np.isfinite(table["loss"])
@@ -102,17 +102,22 @@ def final_losses(arms: Mapping[str, pd.DataFrame], tuned_from: str) -> FinalLoss
     return FinalLosses(table[finite].reset_index(drop=True), dropped)
 
 
-def _at_base_optimum(label: str, fits: ScaleFits, base: int) -> Iterator[LossRow]:
+def at_base_optimum(label: str, fits: ScaleFits, base: int) -> Iterator[LossRow]:
+    """The loss of every scale and seed of an arm at the base's optimum, as stated and as known.
+
+    Raises:
+        ConfigError: the optimum at the base is not bracketed, or there is no run.
+    """
     if base not in fits or not fits[base].mean.bracketed:
         raise ConfigError(
-            f"{label}: no bracketed optimum of the learning rate at the base, {base} tokens; "
+            f"{label}: no bracketed optimum of the learning rate at the base, {base}; "
             "widen the grid there"
         )
     optimum = fits[base].mean.log2
-    for tokens, fit in fits.items():
+    for scale, fit in fits.items():
         for seed in fit.curves:
             curve = fit_optimum(fit.curves.index, fit.curves[seed], fit.mean.window)
-            yield label, int(str(seed)), tokens, curve.at(optimum)
+            yield label, int(str(seed)), scale, curve.at(optimum)
 
 
 def _tuned(fits: ScaleFits) -> Iterator[LossRow]:

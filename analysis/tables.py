@@ -14,6 +14,8 @@
 - `seed_variance.csv`: of what the spread over seeds comes.
 - `loss_differences.csv`: the loss under one rule less that under another; `embedding.csv`: whether
   the learning rate of the embedding is what μP has over SP.
+- `optimum_laws.csv`: which recipe for the learning rate costs least at held-out targets; with the
+  public grids, of which `analysis.public_runs` has the numbers.
 - `loss_laws.csv` and `loss_law_differences.csv`: L = E + A·D^−b with and without the SDE rule.
 """
 
@@ -34,6 +36,7 @@ from analysis.duration import Conditions, effects, exponents, fit_conditions
 from analysis.final_losses import duration_laws
 from analysis.ladder import SHUFFLED, arms_of_ladder, slopes, speedup_table
 from analysis.load import COMMITTED_RESULTS, CURVES, TRIALS, Results, load_results
+from analysis.optimum_laws import SWEEPS, optimum_laws, with_public
 from analysis.pooled import Shared
 from analysis.pooled_transfer import AllShared, learn_all, pooled_optima, transfer_rows
 from analysis.report import Columns, readable, scale_range
@@ -123,6 +126,9 @@ def all_tables(results_dir: Path) -> Tables:
             made = (laws.table(), laws.differences())
             for name, table in zip(DURATION_TABLES[2:], made, strict=True):
                 parts[name].append(table.assign(size=size))
+    of_cpu = {study.sweep: transfer for study, size, _, transfer in studies if size == "cpu"}
+    if of_cpu.keys() & set(SWEEPS):
+        parts["optimum_laws"].append(with_public(optimum_laws(of_cpu, shared), results_dir))
     for sweep, make in OTHERS.items():
         if (path := results_dir / f"{sweep}.parquet").exists():
             for name, table in make(load_results(path), results_dir).items():

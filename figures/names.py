@@ -35,6 +35,7 @@ NAMES = (
     "landscape",
     "transfer_check",
     "public_runs",
+    "sde",
 )
 """All figures (`figures.registry.FIGURES`), in the order in which they are made."""
 

@@ -95,6 +95,7 @@ FIGURES = {
             *("duration_exponents", "transfer_table"),
         ),
     ),
+    "sde": FigureEntry(_drawn_by("figures.sde:make_sde"), (), tables=("sde",)),
 }
 
 

@@ -13,7 +13,15 @@ from support.numbers import differing_numbers
 from analysis import notebooks
 from analysis.notebooks import DIRECTORY, execute, main
 
-ALL = [*("batch_and_duration", "compare_parameterizations", "per_module_search", "transfer_curves")]
+ALL = [
+    *(
+        "batch_and_duration",
+        "compare_parameterizations",
+        "laws",
+        "per_module_search",
+        "transfer_curves",
+    )
+]
 
 ABSOLUTE_PATH = re.compile(r"(?:^|[\s\"'(=`>,:\[])(/\w[\w.-]*/[\w./-]*|[A-Z]:\\+\w+)", re.MULTILINE)
 LOGIC = (

@@ -160,7 +160,7 @@ def test_laws_are_ranked_at_targets_that_no_fit_has_seen(cells):
     """√(B/D) has the wrong exponents, planes the right ones; a base near its best batch."""
     both = laws_table(cells)
     batches = both[(both["predicts"] == "batch") & (both["compute_min"] == 16)].set_index("law")
-    assert batches.index[0] == "one plane"
+    assert set(batches.index[:2]) == {"one plane", "Step Law, exponents"}  # D^0.571
     assert batches.loc["one plane", "off"] == pytest.approx(0, abs=0.2)
     assert batches.loc["none", "off"] < -0.5  # the best batch goes as D^0.6
     assert batches.loc["none", "regret"] == pytest.approx(
@@ -191,7 +191,7 @@ def test_laws_are_ranked_at_targets_that_no_fit_has_seen(cells):
         ("Step Law", step_law),
         ("none", base.curve.log2),
         ("√(B/D)", base.curve.log2 + grown / 2),
-        ("Complete(d)P, α = 1", base.curve.log2 + grown / 2 - wider),
+        ("Complete(d)P's η alone, α = 1", base.curve.log2 + grown / 2 - wider),
         ("Everett et al., no alignment", base.curve.log2 - wider / 2),
     ):
         assert far.loc[law, "off"] == pytest.approx(expected - optimum), law
@@ -209,7 +209,7 @@ def test_fits_do_not_see_what_they_predict(cells):
     far = [cell for cell in used if compute(cell) > 8 * compute(base)]
     others = [moved(cell) if cell in far else cell for cell in used]
     for one, other in zip(fitted(used, base), fitted(others, base), strict=True):
-        assert one.rate(far[0], base) == pytest.approx(other.rate(far[0], base), abs=1e-9)
+        assert one.predict(far[0], base) == pytest.approx(other.predict(far[0], base), abs=1e-9)
     target = used[-1]
     others = [moved(cell) if cell.group == target.group else cell for cell in used]
     pair = next(p for p in upward_pairs(used) if p.target is target and p.grows == "both")

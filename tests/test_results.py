@@ -14,6 +14,7 @@ from analysis.load import COMMITTED_RESULTS as RESULTS
 from analysis.load import config_columns, load_results
 from analysis.multiverse import REPORTED
 from analysis.multiverse import markdown as changed_verdicts
+from analysis.optimum_laws import markdown as costs_of_laws
 from analysis.power import PLANNED, WANTED
 from analysis.power import markdown as simulated_power
 from analysis.report import format_interval
@@ -32,7 +33,7 @@ START, END = "<!-- transfer: python -m analysis.tables --markdown -->\n", "<!-- 
 TABLES = (
     *("transfer_table", "optima", "proposers", "proposer_differences", "tuned_global"),
     *DURATION_TABLES,
-    *("attribution", "speedup", "speedup_shuffled", "speedup_slopes"),
+    *("attribution", "speedup", "speedup_shuffled", "speedup_slopes", "optimum_laws"),
 )
 #: The studies and figures that have committed results; those at the tuned base come one by one.
 STUDIED = [name for name, study in STUDIES.items() if (RESULTS / f"{study.sweep}.parquet").exists()]
@@ -110,6 +111,13 @@ def test_a_document_has_the_table_of_transfer(tables):
     texts = [page.read_text(encoding="utf-8") for page in pages]
     (text,) = [text for text in texts if START in text]
     assert text.partition(START)[2].partition(END)[0] == markdown(tables["transfer_table"])
+
+
+def test_the_page_on_laws_of_the_optimum_has_their_costs(tables):
+    """Renew: the command beside the block."""
+    text = Path("docs/optimum_laws.md").read_text(encoding="utf-8")
+    block = text.partition("<!-- costs: python -m analysis.optimum_laws -->\n")[2]
+    assert block.partition("<!-- /costs -->")[0] == costs_of_laws(tables["optimum_laws"])
 
 
 def test_the_page_on_statistics_has_the_simulated_coverage():

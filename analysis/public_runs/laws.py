@@ -1,10 +1,10 @@
 """Which recipe for the learning rate, or for the batch, costs least at cells it has not seen?
 
-Recipes of three kinds predict the best rate of targets in a grid. *Absolute* laws know a formula.
-*Transfers* start from the best rate of one cell, the base: of the (model, tokens) with the least
-compute, the one nearest to its best batch size. *Fitted* planes know all cells up to `SEEN` times
-the compute of the base, and none beyond. Targets are the bracketed cells beyond that, so held out
-from all recipes but Step Law's, which was fitted to this very grid.
+Recipes of three kinds predict the best rate of targets in a grid. *Absolute* laws know a formula
+(`paper_repro.optimum_laws`). *Transfers* start from the best rate of one cell, the base: of the
+(model, tokens) with the least compute, the one nearest to its best batch size. *Fitted* planes know
+all cells up to `SEEN` times the compute of the base, and none beyond. Targets are the bracketed
+cells beyond that, so held out from all recipes but Step Law's, which was fitted to this very grid.
 
 Grids have one learning rate for all tensors. So a transfer in width or depth is that of the hidden
 weights, which have most of the parameters; the rules' other rows cannot be tried.
@@ -15,7 +15,8 @@ For the best batch size the same is asked of each (model, tokens), at the best r
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -27,6 +28,7 @@ from analysis.public_runs.cells import Cell
 from analysis.public_runs.regimes import Grid, fit_two_planes, plane
 from analysis.public_runs.regret import regret_verdict
 from analysis.transfer import REGRET_TOLERANCE
+from paper_repro.optimum_laws import BATCH_LAWS, RATE_LAWS, Law, Shape
 from paper_repro.statistics import over_seeds
 
 Kind = Literal["absolute", "transfer", "fitted"]
@@ -39,55 +41,37 @@ _FEWEST_BATCHES = 5
 
 
 class Recipe(NamedTuple):
-    """A law of the optimum."""
+    """A way to predict the optimum of a target."""
 
     name: str
     source: str
     """arXiv id, or whose it is."""
     kind: Kind
-    rate: Callable[[Cell, Cell], float]
+    predict: Callable[[Cell, Cell], float]
     """log2 of the learning rate, or of the batch size, at a target, given the base (which absolute
     laws ignore)."""
 
 
-def _absolute(name: str, source: str, rate: Callable[[float, float], float]) -> Recipe:
-    """A formula of size N and tokens D."""
-    return Recipe(name, source, "absolute", lambda cell, _: math.log2(rate(cell.size, cell.tokens)))
+def recipes(laws: Sequence[Law]) -> Iterator[Recipe]:
+    """Each law as it is: the value where it has one, and its exponents from the base's optimum."""
+    for law in laws:
+        if law.factor is not None:
+            yield Recipe(law.name, law.source, "absolute", partial(_value, law))
+        name = law.name if law.factor is None else f"{law.name}, exponents"
+        yield Recipe(name, law.source, "transfer", partial(_carried, law))
 
 
-def _transfer(name: str, source: str, **exponents: float) -> Recipe:
-    """Powers of target over base; `size`, `width`, `depth`, `tokens`, `batch`."""
-
-    def rate(cell: Cell, base: Cell) -> float:
-        octaves = (
-            power * math.log2(getattr(cell, of) / getattr(base, of))
-            for of, power in exponents.items()
-        )
-        return base.curve.log2 + sum(octaves)
-
-    return Recipe(name, source, "transfer", rate)
+def _value(law: Law, target: Cell, _: Cell) -> float:
+    return math.log2(law.at(shape_of(target)))
 
 
-RECIPES = (
-    _absolute("Step Law", "2503.04715", lambda n, d: 1.79 * n**-0.713 * d**0.307),
-    _absolute("DeepSeek", "2401.02954", lambda n, d: 0.3118 * (6 * n * d) ** -0.125),
-    _absolute("Porian et al.", "2406.19146", lambda n, d: 3.7 * n**-0.36),
-    _transfer("none", ""),
-    _transfer("Complete(d)P, α = 1", "2512.22382", width=-1.0, depth=0.0, tokens=-0.5, batch=0.5),
-    _transfer("Complete(d)P, α = ½", "2512.22382", width=-1.0, depth=-0.5, tokens=-0.5, batch=0.5),
-    _transfer("√(B/D)", "2512.22382", tokens=-0.5, batch=0.5),
-    _transfer("Everett et al., full alignment", "2407.05872", width=-1.0),
-    _transfer("Everett et al., no alignment", "2407.05872", width=-0.5),
-    _transfer("Bjorck et al.", "2409.19913", size=-0.23, tokens=-0.32),
-    _transfer("D^−0.3", "Marin", tokens=-0.3),
-)
+def _carried(law: Law, target: Cell, base: Cell) -> float:
+    return math.log2(law.carried(2**base.curve.log2, shape_of(base), shape_of(target)))
 
-BATCH_RECIPES = (
-    _absolute("Step Law", "2503.04715", lambda _, d: 0.58 * d**0.571),
-    _absolute("DeepSeek", "2401.02954", lambda n, d: 0.2920 * (6 * n * d) ** 0.3271),
-    _transfer("none", ""),
-    _transfer("√D", "", tokens=0.5),
-)
+
+def shape_of(cell: Cell) -> Shape:
+    """What laws depend on."""
+    return Shape(cell.size, cell.width, cell.depth, cell.tokens, cell.batch)
 
 
 def laws_table(cells: Sequence[Cell]) -> pd.DataFrame:
@@ -97,27 +81,29 @@ def laws_table(cells: Sequence[Cell]) -> pd.DataFrame:
     `law`, `law_source`, `kind`; `cells` and `groups` that are targets; `regret`, the mean over
     groups (nats), and `more`, by how much it is above that of the first law, paired by group, both
     with intervals; `verdict` on the regret; `over`, the share of cells above 0.02 nats; `off`, the
-    mean octaves by which the prediction is too high.
+    mean octaves by which the prediction is too high; `outside`, the share of cells whose grid it
+    leaves, so that its regret is a lower bound.
     """
     used = [cell for cell in cells if cell.curve.bracketed]
     base = base_cell(used)
-    rows = _tried("rate", used, base, (*RECIPES, *fitted(used, base)))
+    rows = _tried("rate", used, base, (*recipes(RATE_LAWS), *fitted(used, base)))
     batches = [each for each in over_batches(cells) if each.curve.bracketed]
     if batches:
         start = min(batches, key=compute)
-        rows += _tried("batch", batches, start, (*BATCH_RECIPES, *fitted_batch(batches, start)))
+        known = recipes(BATCH_LAWS)
+        rows += _tried("batch", batches, start, (*known, *fitted_batch(batches, start)))
     return pd.DataFrame(rows)
 
 
 def _tried(
-    predicts: str, cells: Sequence[Cell], base: Cell, recipes: Sequence[Recipe]
+    predicts: str, cells: Sequence[Cell], base: Cell, known: Sequence[Recipe]
 ) -> list[dict[str, object]]:
     rows = []
     for low, high in RANGES:
         some = [cell for cell in cells if low < compute(cell) / compute(base) <= high]
         if not some:
             continue
-        tried = [_Tried.of(recipe, base, some) for recipe in recipes]
+        tried = [_Tried.of(recipe, base, some) for recipe in known]
         tried.sort(key=lambda each: float(each.by_group.mean()))
         place = {"predicts": predicts, "compute_min": low, "compute_max": high}
         rows += [place | each.row(tried[0]) for each in tried]
@@ -126,7 +112,7 @@ def _tried(
 
 def compute(cell: Cell) -> float:
     """FLOPs of the training, 6·N·D."""
-    return 6 * cell.size * cell.tokens
+    return shape_of(cell).compute
 
 
 def base_cell(cells: Sequence[Cell]) -> Cell:
@@ -175,15 +161,20 @@ class _Tried(NamedTuple):
     """Nats (cells,)."""
     off: Floats
     """Octaves (cells,)."""
+    outside: float
+    """The share of cells whose grid the prediction leaves."""
     by_group: pd.Series
     """Mean costs."""
 
     @classmethod
     def of(cls, recipe: Recipe, base: Cell, cells: Sequence[Cell]) -> _Tried:
-        rates = np.array([recipe.rate(cell, base) for cell in cells])
+        rates = np.array([recipe.predict(cell, base) for cell in cells])
         costs = np.array([cell.regret(rate) for cell, rate in zip(cells, rates, strict=True)])
         by_group = pd.Series(costs).groupby([str(cell.group) for cell in cells]).mean()
-        return cls(recipe, costs, rates - [cell.curve.log2 for cell in cells], by_group)
+        ends = np.array([cell.curve.log2_lr[[0, -1]] for cell in cells])
+        outside = (rates < ends[:, 0]) | (rates > ends[:, 1])
+        off = rates - [cell.curve.log2 for cell in cells]
+        return cls(recipe, costs, off, float(outside.mean()), by_group)
 
     def row(self, least: _Tried) -> dict[str, object]:
         regret = over_seeds(self.by_group.tolist())
@@ -198,4 +189,5 @@ class _Tried(NamedTuple):
             "verdict": regret_verdict(regret),
             "over": float((self.costs > REGRET_TOLERANCE).mean()),
             "off": float(self.off.mean()),
+            "outside": self.outside,
         }
