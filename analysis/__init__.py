@@ -3,7 +3,8 @@
 load            records of a sweep -> `Results(runs, curves, trials)`, and Parquet
 save            records of a sweep -> committed results
 restore         committed results -> records, for a launch to go on from
-arms            what is compared, and along what: arms, axes of scale, the study that each sweep is
+arms            what is compared, and along what: arms and axes of scale
+studies         the study that each sweep is: its axis, its arms
 optimum         the optimum of one loss curve
 transfer        optima, drift and regret of a sweep, with verdicts
 duration        how the best learning rate falls with tokens, and which conditions move that

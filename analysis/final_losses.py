@@ -19,9 +19,10 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from analysis.arms import AXES, NO_RULE, STUDIES, arms_of, select
+from analysis.arms import AXES, NO_RULE, arms_of, select
 from analysis.laws import ArmLaws, fit_arm_laws
 from analysis.optimum import fit_optimum
+from analysis.studies import STUDIES
 from analysis.transfer import ScaleFits, base_scale, fit_arm
 from paper_repro.errors import ConfigError
 

@@ -29,7 +29,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from analysis.arms import AXES, LR, STUDIES, Study
+from analysis.arms import AXES, LR
 from analysis.attribution import attribution
 from analysis.comparisons import embedding, loss_differences
 from analysis.duration import Conditions, effects, exponents, fit_conditions
@@ -41,6 +41,7 @@ from analysis.pooled import Shared
 from analysis.pooled_transfer import AllShared, learn_all, pooled_optima, transfer_rows
 from analysis.report import Columns, readable, scale_range
 from analysis.searches import race, race_differences, with_losses
+from analysis.studies import STUDIES, Study
 from analysis.transfer import fit_transfer
 from analysis.tuned import tuned_global
 from analysis.variance import components

@@ -15,8 +15,9 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from analysis.arms import CONFIG_SECTIONS, LR, Arm, ScaleAxis, Study, arms_of, select
+from analysis.arms import CONFIG_SECTIONS, LR, Arm, ScaleAxis, arms_of, select
 from analysis.optimum import FLAT, FittedCurve, find_window, fit_optimum
+from analysis.studies import Study
 from paper_repro.errors import ConfigError
 from paper_repro.statistics import UNKNOWN, Interval, over_seeds
 

@@ -9,8 +9,8 @@ from collections.abc import Callable
 from IPython.display import HTML, Image, display
 from matplotlib.figure import Figure
 
-from analysis.arms import STUDIES
 from analysis.load import COMMITTED_RESULTS, Results, load_results
+from analysis.studies import STUDIES
 from analysis.tables import read_table
 from analysis.transfer import fit_transfer
 from figures.made import Made

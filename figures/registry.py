@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from analysis.arms import STUDIES, Study
 from analysis.duration import check_durations
+from analysis.studies import STUDIES, Study
 from analysis.transfer import check_study
 from figures.names import check_name
 

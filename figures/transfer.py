@@ -12,10 +12,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from analysis.arms import LR, WEIGHT_DECAY, ScaleAxis, Study
+from analysis.arms import LR, WEIGHT_DECAY, ScaleAxis
 from analysis.load import Results
 from analysis.regime import scales_on_plateau
 from analysis.report import interval_text, regime_lines, transfer_tables
+from analysis.studies import Study
 from analysis.transfer import ScaleFit, ScaleFits, Transfer, drift, fit_transfer
 from figures.made import Made
 from figures.style import Colour, Look, log2_axis, sequential_palette

@@ -13,8 +13,8 @@ import pytest
 from support.synthetic_sweep import run_config, write_run
 from support.tiny_sweep import launch_here, sweep_file
 
-from analysis.arms import STUDIES
 from analysis.load import COMMITTED_RESULTS, load_results, load_sweep
+from analysis.studies import STUDIES
 from figures import check
 from paper_repro.config import RunConfig
 from paper_repro.records import Record

@@ -9,10 +9,11 @@ import pytest
 from support.designs import runs_of, trained
 from support.synthetic_sweep import CURVATURE, drifting, write_sweep
 
-from analysis.arms import AXES, LR, NO_RULE, STUDIES, select
+from analysis.arms import AXES, LR, NO_RULE, select
 from analysis.comparisons import OPEN, embedding, embedding_verdict, loss_differences
 from analysis.load import load_sweep
 from analysis.simulation import LEARNT
+from analysis.studies import STUDIES
 from analysis.transfer import fit_transfer
 from paper_repro.statistics import Interval
 

@@ -6,9 +6,10 @@ import pandas as pd
 import pytest
 from support.designs import SWEEPS, runs_of, trained
 
-from analysis.arms import STUDIES, arms_of, select
+from analysis.arms import arms_of, select
 from analysis.duration import effects, exponents, fit_conditions
 from analysis.simulation import LEARNT
+from analysis.studies import STUDIES
 from figures.check import planned
 from figures.registry import FIGURES
 from paper_repro.errors import ConfigError

@@ -14,7 +14,7 @@ import pytest
 import yaml
 from support.numbers import same_text
 
-from analysis.arms import STUDIES
+from analysis.studies import STUDIES
 from figures.names import NAMES
 from sweeps.expand import read_sweep
 

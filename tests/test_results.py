@@ -9,7 +9,6 @@ import pandas as pd
 import pytest
 from support.numbers import ABSOLUTE, assert_same_numbers
 
-from analysis.arms import STUDIES
 from analysis.load import COMMITTED_RESULTS as RESULTS
 from analysis.load import config_columns, load_results
 from analysis.multiverse import REPORTED
@@ -19,6 +18,7 @@ from analysis.power import PLANNED, WANTED
 from analysis.power import markdown as simulated_power
 from analysis.report import format_interval
 from analysis.simulation import markdown as coverage
+from analysis.studies import STUDIES
 from analysis.tables import DURATION_TABLES, all_tables, markdown, read_table, size_of
 from analysis.transfer import DRIFT_TOLERANCE, REGRET_TOLERANCE
 from figures.made import COMMITTED_FIGURES, Made

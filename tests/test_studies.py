@@ -3,9 +3,10 @@
 import pytest
 from support.synthetic_sweep import drifting, write_run, write_sweep
 
-from analysis.arms import NO_RULE, STUDIES, Arm, arms_of
+from analysis.arms import NO_RULE, Arm, arms_of
 from analysis.final_losses import duration_laws
 from analysis.load import load_sweep, save_results
+from analysis.studies import STUDIES
 from analysis.tables import main, read_table
 from paper_repro.config import RunConfig
 from paper_repro.errors import ConfigError
