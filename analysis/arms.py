@@ -304,4 +304,5 @@ def _restating_factor(config: RunConfig, arm: Arm, hyperparameter: str) -> float
 
 
 def names(arms: Sequence[Arm]) -> str:
+    """Arms in print."""
     return "; ".join(arm.label for arm in arms)

@@ -18,7 +18,6 @@ from analysis.arms import (
     LR_AND_DECAY,
     LR_ONLY,
     NO_RULE,
-    STUDIES,
     WHOLE_RULE,
     Arm,
 )
@@ -26,6 +25,7 @@ from analysis.final_losses import at_base_optimum
 from analysis.load import load_results
 from analysis.pooled_transfer import INFLATIONS, AllShared, credible, pooled_arm
 from analysis.sde.experiments import COLUMNS, agreement, direction
+from analysis.studies import STUDIES
 from analysis.transfer import REGRET_TOLERANCE, ScaleFits, fit_transfer
 from paper_repro.statistics import Interval, over_seeds
 
