@@ -62,11 +62,12 @@ def made_again() -> dict[str, pd.DataFrame]:
 
 
 def runs_of(path: Path) -> set[str]:
-    """The ids of the runs of a sweep file, of three seeds where it has one."""
-    try:
-        sweeps = [read_sweep(path, [f"seed={seed}"]) for seed in range(3)]
-    except ConfigError:  # the seed is varied by the file itself
-        sweeps = [read_sweep(path)]
+    """The ids of the runs of a sweep file, of three seeds from that of the file where it has one."""
+    sweep = read_sweep(path)
+    first, *others = {config.seed for config in sweep.runs.values()}
+    if others:  # the seed is varied by the file itself
+        return set(sweep.runs)
+    sweeps = [read_sweep(path, [f"seed={first + further}"]) for further in range(3)]
     return set().union(*(sweep.runs for sweep in sweeps))
 
 
