@@ -294,17 +294,14 @@ def _log_joint(
     log_sigma = mu + tau * _SIGMAS  # S
     points, seeds = group.x.shape[1], group.seeds.to(torch.float64)
 
-    shapes = torch.einsum("cmpk,k,cmqk->cmpq", group.powers, sd**2, group.powers)  # C M P P
+    shapes = torch.einsum("cmpk,k,cmqk->pqcm", group.powers, sd**2, group.powers)  # P P C M
     variance = torch.exp(2 * log_sigma)[None, :] / seeds[:, None]  # C S
-    noise = variance[:, :, None, None] * correlation[:, None]  # C S P P
-    lower = torch.linalg.cholesky(shapes[:, None] + noise[:, :, None])  # C S M P P
-    residual = group.mean[:, None] - group.powers @ mean  # C M P
-    both = torch.stack([residual, torch.ones_like(residual)], dim=-1)[:, None]  # C 1 M P 2
-    white = torch.linalg.solve_triangular(lower, both.expand(*lower.shape[:-1], 2), upper=False)
-    products = white.mT @ white  # C S M 2 2
-    ones = products[..., 1, 1]
-    misfit = products[..., 0, 0] - products[..., 0, 1] ** 2 / ones
-    determinant = 2 * lower.diagonal(dim1=-2, dim2=-1).log().sum(-1)
+    noise = variance * correlation.permute(1, 2, 0)[..., None]  # P P C S
+    residual = (group.mean[:, None] - group.powers @ mean).movedim(-1, 0)[:, :, None]  # P C 1 M
+    both = torch.stack([residual, torch.ones_like(residual)])
+    covariance = shapes[:, :, :, None] + noise[..., None]  # P P C S M
+    determinant, squares, product, ones = _eliminated(covariance, both)
+    misfit = squares - product**2 / ones
 
     of_mean = -0.5 * (determinant + ones.log() + misfit)
     of_seeds = (
@@ -314,6 +311,37 @@ def _log_joint(
     )
     joint: Tensor = of_mean + of_seeds[:, :, None]
     return joint.masked_fill(~group.allowed[:, None], -math.inf)
+
+
+def _eliminated(matrix: Tensor, right: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """log |A|, and aᵀA⁻¹a, aᵀA⁻¹b and bᵀA⁻¹b, of many small positive definite A, by elimination.
+
+    Element by element over all of them, which for five points takes a third of the time of a
+    factorisation of each, with its gradient.
+
+    Args:
+        matrix: A (points, points, ...).
+        right: a and b (2, points, ...), which broadcast.
+    """
+    size = matrix.shape[0]
+    entries = matrix.flatten(0, 1).unbind()
+    rows = [list(entries[size * row : size * row + row + 1]) for row in range(size)]
+    left, other = (list(each.unbind()) for each in right)
+    pivots, products = [], []
+    for k in range(size):
+        pivot, a, b = rows[k][k], left[k], other[k]
+        inverse = 1 / pivot
+        pivots.append(pivot)
+        products.append((a * a * inverse, a * b * inverse, b * b * inverse))
+        for i in range(k + 1, size):
+            factor = rows[i][k] * inverse
+            left[i] = left[i] - factor * a
+            other[i] = other[i] - factor * b
+            for j in range(k + 1, i + 1):
+                rows[i][j] = rows[i][j] - factor * rows[j][k]
+    determinant = sum(pivot.log() for pivot in pivots)
+    aa, ab, bb = (sum(each) for each in zip(*products, strict=True))
+    return determinant, aa, ab, bb
 
 
 def _unpacked(free: Tensor) -> tuple[Tensor, ...]:

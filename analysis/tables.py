@@ -28,6 +28,7 @@ from functools import cache
 from pathlib import Path
 
 import pandas as pd
+import torch
 
 from analysis.arms import AXES, LR
 from analysis.attribution import attribution
@@ -224,6 +225,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.markdown:
         print(markdown(read_table(directory, "transfer_table")), end="")
         return 0
+    torch.set_num_threads(1)  # its tensors are small: threads would wait more than they work
     tables = all_tables(directory)
     for name, table in tables.items():
         write_table(table, directory / f"{name}.csv")
