@@ -100,7 +100,7 @@ def test_a_duration_without_a_bracketed_optimum_is_left_out_of_the_tuned_arm():
 
 
 def test_an_unbracketed_optimum_at_the_base_is_an_error():
-    with pytest.raises(ConfigError, match=r"rule: no bracketed optimum .* 400000 tokens"):
+    with pytest.raises(ConfigError, match=r"rule: no bracketed optimum .* the base, 400000;"):
         final_losses({"rule": arm(log2_lrs=range(-6, -2))}, tuned_from="rule")
     with pytest.raises(ConfigError, match="rule: no bracketed optimum"):
         final_losses({"rule": arm(ratios=(2, 4))}, tuned_from="rule")

@@ -81,6 +81,28 @@ def test_the_recursion_has_the_same_moments_without_sampling():
     assert loss == pytest.approx(exact, rel=2e-3)
 
 
+class Impulse:
+    """Noise that is 0 but for 1 at one step (or nowhere): what a step of it does to θ."""
+
+    def __init__(self, step: int) -> None:
+        self.left = step
+
+    def standard_normal(self, shape: tuple[int, int]) -> np.ndarray:
+        self.left -= 1
+        return np.full(shape, float(self.left == 0))
+
+
+def test_the_recursion_sums_what_each_step_of_noise_does():
+    """Exactly, for θ is linear in the noise: its variance is the sum of squared responses."""
+    steps, swinging = 64, Quadratic(np.array([16.0, 1.0]), np.array([0.25, 1.0]))
+    at_rest, *kicked = (
+        euler_maruyama(swinging, SDE, steps, 1, Impulse(step))[0] for step in range(steps + 1)
+    )
+    variance = ((np.array(kicked) - at_rest) ** 2).sum(axis=0)
+    exact = 0.5 * (swinging.curvature * (variance + (at_rest - swinging.optimum) ** 2)).sum()
+    assert expected_losses(swinging, SDE, steps)[0] == pytest.approx(exact, rel=1e-10)
+
+
 def test_paths_have_the_mean_loss_of_the_recursion():
     random = np.random.default_rng(1)
     losses = QUADRATIC.loss(euler_maruyama(QUADRATIC, SDE, 256, PATHS, random))
