@@ -49,14 +49,14 @@ class Range(NamedTuple):
 
 #: Our own studies (`analysis/results/optima.csv`), by the axis's letter in `Ratios`.
 MEASURED = {
-    "N": Range(1 / 2, 4.0),
+    "N": Range(1.0, 4.0),
     "L": Range(1 / 2, 8.0),
     "B": Range(1 / 8, 4.0),
     "D": Range(1 / 4, 4.0),
 }
 _AXES = {"N": "width", "L": "depth", "B": "batch size", "D": "tokens"}
 #: Parameters in hidden matrices of the models on which laws were tried: ours, and the public grids.
-SIZES = (Range(24_576, 1_572_864), Range(187_974_000, 1_241_270_000))
+SIZES = (Range(24_576, 786_432), Range(187_974_000, 1_241_270_000))
 
 
 def shapes(config: RunConfig) -> tuple[Shape, Shape]:
