@@ -67,7 +67,7 @@ def test_how_far_a_target_lies_beyond_what_was_measured(command):
     measured = found["measured"]
     assert measured["tokens"] == {"ratio": 16, "measured": [0.25, 4], "octaves_beyond": 2}
     assert measured["width"]["octaves_beyond"] == 0
-    assert found["size"] == {"parameters": 12 * 8 * 128**2, "octaves_beyond": 0}
+    assert found["size"] == {"parameters": 12 * 8 * 128**2, "octaves_beyond": 1}
     wide = {**TARGET, "model": {"width": 1024, "depth": 2, "head_dim": 16}}
     found = json.loads(command(TUNED, wide, "--json")[1])
     assert found["measured"]["width"]["octaves_beyond"] == pytest.approx(3)
