@@ -115,7 +115,8 @@ class DataConfig(_Strict):
     """Which text, in which tokens, in sequences of which length."""
 
     corpus: str = "sotu"
-    """`sotu`, `python`, `synthetic`, `files:<glob>` or `hf:<dataset>`."""
+    """`sotu`, `python`, `synthetic`, `files:<glob>` or `hf:<dataset>`; the last also as
+    `hf:<dataset>@<revision>:<configuration>`, either part alone, or neither."""
     tokenizer: str = "bytes"
     """`bytes`, or `bpe:<vocabulary size>` trained on the corpus's training documents."""
     context: PositiveInt = 128
@@ -124,6 +125,9 @@ class DataConfig(_Strict):
     """How often the corpus may repeat; a corpus shorter than the tokens asked for is an error."""
     validation_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.1
     """Share of the documents kept for validation."""
+    hub_bytes: PositiveInt = 2**30
+    """Of a corpus `hf:<dataset>`, how much text is read, in UTF-8: an equal share of each of its
+    files, from their beginnings. It acts on no other corpus."""
 
 
 class TrainConfig(_Strict):
