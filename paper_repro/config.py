@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Hashable
 from typing import Annotated, Literal
 
@@ -332,11 +333,21 @@ class Execution(_Strict):
     """What several processes that train one run have of its model: whole copies, or shards."""
     runs_at_once: PositiveInt | None = None
     """Runs of a bundle that train as one program; None: as many as fit on a GPU, one on a CPU."""
-    accumulate: PositiveInt = 1
-    """Parts of each process's batch, computed one after the other to save memory."""
+    accumulate: PositiveInt | None = None
+    """Parts of each process's batch, computed one after the other to save memory; `null`: a launch
+    takes as few as let a run fit on the GPU, all else takes one."""
     recompute: bool = False
     """Recompute each block in the backward pass, to keep only its input (arXiv 1604.06174)."""
     gradient_norms: bool = False
     """Log the largest norm of the gradients, which tells instability early in training."""
     checkpoint_seconds: NonNegativeFloat = 30.0
     """Wall time between checkpoints."""
+
+
+LOGITS_BYTES = 2**28
+"""Memory of the logits that are there at a time, in float32."""
+
+
+def logits_parts(tokens: int, vocabulary: int) -> int:
+    """Into how many parts the loss of some tokens is divided, so that logits are few enough."""
+    return math.ceil(4 * tokens * vocabulary / LOGITS_BYTES)

@@ -221,7 +221,7 @@ class _Fit:
         """Take all of a step that is on the device; cross-entropy (R,)."""
         sequences_RBT = sequences_SBT[self.seed_of_run]
         cross_entropy_R = torch.zeros(len(self.runs), device=self.trainer.device)
-        rows, parts = sequences_RBT.shape[1], self.trainer.execution.accumulate
+        rows, parts = sequences_RBT.shape[1], self.trainer.execution.accumulate or 1
         for part_RBT in sequences_RBT.tensor_split(min(rows, parts), dim=1):
             share = part_RBT.shape[1] / rows
             with self.trainer.autocast():
