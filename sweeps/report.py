@@ -377,15 +377,20 @@ def _of_device(plan: Plan, profile: Profile, execution: Execution) -> str:
     processes = profile.processes
 
     def needed(bundle: Bundle) -> float:
-        return process_bytes(bundle.config, counts_of(bundle.config), processes, execution)
+        how = execution.model_copy(update={"accumulate": bundle.accumulate})
+        return process_bytes(bundle.config, counts_of(bundle.config), processes, how)
 
     largest = max(plan.bundles_left, key=needed)
     mebibytes, shape = needed(largest) / 2**20, f"({_shape(largest)}, estimated)"
     size = f"{mebibytes / 1024:.1f} GiB" if mebibytes >= 1024 else f"{mebibytes:.0f} MiB"
+    parts = largest.accumulate or 1
+    divided = f"; its batch in {parts} parts" if parts > 1 else ""
+    if profile.gpus and needed(largest) > profile.gpu_bytes:
+        divided += f". That is more than gpu_memory, {profile.gpu_memory}: try --recompute"
     if processes == 1:
-        return f"{size} of GPU memory per run {shape}; as many at once as fit"
+        return f"{size} of GPU memory per run {shape}{divided}; as many at once as fit"
     unit = "GPU" if profile.gpus else "process"
-    return f"{size} of memory per {unit}, {execution.parallel} on {processes} {shape}"
+    return f"{size} of memory per {unit}, {execution.parallel} on {processes} {shape}{divided}"
 
 
 def _known(plan: Plan) -> str:

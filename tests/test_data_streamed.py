@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterable
+from itertools import chain
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -73,7 +74,9 @@ def test_tokens_are_those_of_documents_split_in_memory(tokenizer, tmp_path, monk
     config = DataConfig(corpus="hf:none", tokenizer=tokenizer, validation_fraction=0.3)
     (tmp_path / "memory").mkdir()
     (tmp_path / "disk" / "built").mkdir(parents=True)
-    in_memory, counted = cache._write_tokens(config, sum(files, []), tmp_path / "memory")
+    in_memory, counted = cache._write_tokens(
+        config, chain.from_iterable(files), tmp_path / "memory"
+    )
     on_disk, counts = streamed.write_streamed(config, files, tmp_path / "disk")
     assert len(list((tmp_path / "disk" / "text").iterdir())) == 3
     assert json.loads((tmp_path / "disk" / "progress.json").read_text())["range"] > 3

@@ -1,8 +1,8 @@
 """Documents in the order of their keys, sorted on disk: for corpora that may exceed the memory.
 
 Each file of a corpus becomes one Parquet file, here a part: its documents with their keys, as runs
-of bounded size, each sorted. Parts are written several at once, and one that is there is whole. Then
-the documents are read by ranges of keys, which again have a bounded size.
+of bounded size, each sorted. Parts are written several at once, and one that is there is whole.
+Then the documents are read by ranges of keys, which again have a bounded size.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """The losses of predicting tokens: from logits that are there, or part by part from hidden states.
 
-Logits are the largest tensor of a small model with a large vocabulary: 34 GB of 256 x 1024 tokens of
-32,768. Where they would be more than `LOGITS_BYTES`, they are computed part by part, and again in the
-backward pass, so that those of one part are there at a time. Nothing else changes: each part's
-gradients are those of autograd.
+Logits are the largest tensor of a small model with a large vocabulary: 34 GB of 256 x 1024 tokens
+of 32,768. Where they would be more than `paper_repro.config.LOGITS_BYTES`, they are computed part by
+part, and again in the backward pass, so that those of one part are there at a time. It is exact:
+autograd adds up the gradients of the parts.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from torch.utils.checkpoint import checkpoint
 from paper_repro.config import logits_parts
 
 Forward = Callable[..., Any]
-"""Of our GPT, or of one wrapped for several processes: tokens (B, T) to logits (B, T, V), tokens and
-targets to losses."""
+"""A model, or one wrapped for several processes: tokens (B, T) to logits (B, T, V); of our GPT also
+tokens and targets to losses."""
 
 
 def losses(forward: Callable[[Tensor], Tensor], sequences: Tensor) -> tuple[Tensor, Tensor]:
