@@ -1,8 +1,8 @@
 """The losses of predicting tokens: from logits that are there, or part by part from hidden states.
 
 Logits are the largest tensor of a small model with a large vocabulary: 34 GB of 256 x 1024 tokens
-of 32,768. Where they would be more than `paper_repro.config.LOGITS_BYTES`, they are computed part by
-part, and again in the backward pass, so that those of one part are there at a time. It is exact:
+of 32,768. Where they would be more than `paper_repro.config.LOGITS_BYTES`, they are computed part
+by part, and again in the backward pass, so that those of one part are there at a time. It is exact:
 autograd adds up the gradients of the parts.
 """
 
