@@ -120,7 +120,7 @@ def launch(options: LaunchOptions) -> int:
             say(console, f"corpus {', '.join(unchecked)}: not checked, a dry run downloads nothing")
         if profile and plan.to_do:
             count = _worker_count(plan, profile, options)
-            print_jobs(console, plan, profile, count, options.execution)
+            print_jobs(console, plan, profile, count)
         return OK
     if not plan.to_do:
         console.print("Nothing to do: every run has its result.")
