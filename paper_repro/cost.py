@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from paper_repro.config import Execution, ModelConfig, RunConfig
+from paper_repro.config import Execution, ModelConfig, RunConfig, logits_parts
 
 STATE_BYTES = 16
 """Bytes of a parameter in training: weight, gradient and Adam's two moments, in float32."""
@@ -18,6 +18,9 @@ MEMORY_SHARE = 0.8
 """Share of a GPU's free memory that the runs trained at once may be estimated to need."""
 AT_ONCE = 128
 """Runs at once, at most: beyond some thousands of sequences a step a GPU is busy anyway."""
+LOGITS_COPIES = 4
+"""Tensors of the size of the logits that the loss of one part has at a time: the logits, their
+log-softmax, and the gradients of both."""
 
 
 @dataclass(frozen=True)
@@ -97,10 +100,25 @@ def activation_bytes(model: ModelConfig, tokens: int, vocab_size: int) -> float:
 
     Within 5 % of what autograd was seen to save, for widths 64 to 1024 and depths 2 to 16, with and
     without QK norm, GELU and SwiGLU, contexts to 512 (attention is fused: nothing is quadratic).
+    Logits and
+    their log-softmax are kept where the loss is not computed in parts.
     """
     branches = (4 if model.mlp == "swiglu" else 2) * model.mlp_ratio
     of_block = (14 if model.qk_norm else 10) + branches
-    return 4.0 * tokens * (model.width * (model.depth * of_block + 3) + 2 * vocab_size)
+    hidden = 4.0 * tokens * model.width * (model.depth * of_block + 3)
+    return hidden if _in_parts(model, tokens, vocab_size) else hidden + 8.0 * tokens * vocab_size
+
+
+def part_bytes(model: ModelConfig, tokens: int, vocab_size: int) -> float:
+    """Bytes that the loss of one part passes through in the backward pass; 0 without parts."""
+    if not _in_parts(model, tokens, vocab_size):
+        return 0.0
+    return LOGITS_COPIES * 4.0 * tokens * vocab_size / logits_parts(tokens, vocab_size)
+
+
+def _in_parts(model: ModelConfig, tokens: int, vocab_size: int) -> bool:
+    """Whether the loss is (`paper_repro.model.loss`): not of a model that gives all its logits."""
+    return model.factory is None and logits_parts(tokens, vocab_size) > 1
 
 
 def process_bytes(
@@ -112,8 +130,9 @@ def process_bytes(
     is gathered at the same time: the weights and gradients of all that is outside the blocks, and
     of two blocks (the next is gathered while one computes). Activations are those of its rows, or
     of a part of them where it accumulates; where it recomputes, the inputs of all blocks and the
-    rest of one. With bfloat16 they are fewer, but autocast keeps a copy of the weights, 2 bytes a
-    parameter.
+    rest of one; beside them the logits of the part of which the loss is computed. With bfloat16
+    they are fewer, but autocast keeps a copy of the weights, 2 bytes a parameter; peaks on an H200
+    were 0.70 to 0.90 of this.
     """
     model = config.model
     state: float = STATE_BYTES * counted.parameters
@@ -121,8 +140,9 @@ def process_bytes(
         outside = 2 * counted.vocabulary * model.width + model.width
         blocks = min(2, model.depth) * matrix_parameters(model) / model.depth
         state = state / processes + 2 * 4 * (outside + blocks)
-    rows = -(-config.train.batch_size // (processes * execution.accumulate))
+    rows = -(-config.train.batch_size // (processes * (execution.accumulate or 1)))
     tokens = rows * config.data.context
+    state += part_bytes(model, tokens, counted.vocabulary)
     if not execution.recompute:
         return state + activation_bytes(model, tokens, counted.vocabulary)
     inputs = 4.0 * tokens * model.width * model.depth
@@ -136,13 +156,34 @@ def fitting_runs(config: RunConfig, counted: Counts, execution: Execution, free:
     return min(AT_ONCE, max(1, int(MEMORY_SHARE * free / needed)))
 
 
+def fitting_parts(
+    config: RunConfig, counted: Counts, processes: int, execution: Execution, gpu_bytes: float
+) -> int:
+    """Into how many equal parts the batch of each process is divided, so that a run fits.
+
+    As few as let it be estimated to need no more than `MEMORY_SHARE` of a GPU; single sequences
+    where even they need more.
+
+    Args:
+        processes: number of those that train a run together.
+        gpu_bytes: memory of each one's GPU.
+    """
+    rows = -(-config.train.batch_size // processes)
+    for parts in (parts for parts in range(1, rows) if rows % parts == 0):
+        divided = execution.model_copy(update={"accumulate": parts})
+        if process_bytes(config, counted, processes, divided) <= MEMORY_SHARE * gpu_bytes:
+            return parts
+    return rows
+
+
 def estimated_cpu_bytes(config: RunConfig, counted: Counts) -> float:
     """Peak memory of a process that trains a run on a CPU.
 
     Activations count twice, for what the allocator of glibc keeps. Measured peaks, with one thread,
     were 405 MB for 2 blocks of width 64 on 16 x 128 bytes, 824 MB for width 128 on 16 x 512,
-    3340 MB for 16 blocks of that, 2049 MB for 4 of width 512 on 16 x 256, and 3266 MB for 2 of
-    width 128 on 32 x 512 tokens of a vocabulary of 8192; the estimate was within 7 % of each.
+    3340 MB for 16 blocks of that, 2049 MB for 4 of width 512 on 16 x 256, and, with its logits in
+    two parts, 2096 MB for 2 of width 128 on 32 x 512 tokens of a vocabulary of 8192; the estimate
+    was within 8 % of each.
     """
     activations = activation_bytes(config.model, config.tokens_per_step, counted.vocabulary)
     return CPU_PROCESS_BYTES + process_bytes(config, counted, 1, Execution()) + activations

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import subprocess
 from itertools import takewhile
 from pathlib import Path
 from typing import Literal
@@ -24,6 +25,16 @@ def gpus(device: Device) -> list[str]:
         return list(takewhile(_GPU.match, map(str.strip, visible.split(","))))
     devices = Path("/dev").glob("nvidia[0-9]*")
     return sorted(path.name.removeprefix("nvidia") for path in devices)
+
+
+def gpu_bytes() -> float | None:
+    """Memory of the smallest GPU of this machine; None where the driver's tool does not tell."""
+    command = ["nvidia-smi", "--query-gpu=memory.total", "--format=csv,noheader,nounits"]
+    try:
+        told = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+        return min(float(mebibytes) for mebibytes in told.stdout.split()) * 2**20
+    except (OSError, subprocess.SubprocessError, ValueError):
+        return None
 
 
 def default_workers(device: Device) -> int:

@@ -98,6 +98,8 @@ class Profile(BaseModel, extra="forbid", frozen=True, strict=True, use_attribute
     """Processes of a job on each of its nodes; all of them train one run together."""
     gpus: Annotated[int | str, AfterValidator(_check_gpus)] = 0
     """GPUs of a job on each of its nodes: 0, or one for each task; or of a type: `a100:1`."""
+    gpu_memory: Annotated[str, AfterValidator(_check_memory)] = "80G"
+    """Memory of a GPU: batches are divided so that a run is estimated to fit."""
     cpus: PositiveInt = 1
     """CPUs of a task, which computes with as many threads."""
     memory: Annotated[str, AfterValidator(_check_memory)] | None = None
@@ -139,6 +141,11 @@ class Profile(BaseModel, extra="forbid", frozen=True, strict=True, use_attribute
     def processes(self) -> int:
         """Number of processes of a job, on all of its nodes."""
         return self.nodes * self.tasks
+
+    @property
+    def gpu_bytes(self) -> float:
+        """`gpu_memory`, in the units of data sheets, powers of ten."""
+        return int(self.gpu_memory[:-1]) * 1000.0 ** ("KMGT".index(self.gpu_memory[-1]) + 1)
 
     @property
     def minutes(self) -> int:

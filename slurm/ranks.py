@@ -28,8 +28,8 @@ class Announcement(NamedTuple):
 
     bundle: str
     """The same for runs that share a trainer."""
-    compile: bool
-    """Whether the training step is compiled."""
+    execution: dict[str, Any]
+    """How they execute, as JSON holds it."""
     run_id: str
 
 
@@ -50,7 +50,7 @@ def join(count: int, parallel: Parallel) -> SeveralProcesses:
 
 
 def announced(
-    runs: Iterable[LeasedRun], compiled: bool, processes: Processes, bundle: str
+    runs: Iterable[LeasedRun], execution: Execution, processes: Processes, bundle: str
 ) -> Iterator[LeasedRun]:
     """The runs of a bundle, each announced to the followers before it is trained.
 
@@ -58,7 +58,8 @@ def announced(
         bundle: a name that runs share if they share a trainer.
     """
     for run in runs:
-        processes.share(Announcement(bundle, compiled, run.record.directory.name))
+        how = execution.model_dump(mode="json")
+        processes.share(Announcement(bundle, how, run.record.directory.name))
         yield run
 
 
@@ -67,22 +68,20 @@ def dismiss(processes: Processes) -> None:
     processes.share([])
 
 
-def follow(
-    sweep_dir: Path, execution: Execution, should_stop: Callable[[], bool], processes: Processes
-) -> None:
+def follow(sweep_dir: Path, should_stop: Callable[[], bool], processes: Processes) -> None:
     """Train what task 0 announces, until it has no more or training is stopped.
 
     An error, here or in another task, ends this process (`Processes.abort`).
     """
     shared: Iterator[list[Any]] = iter(lambda: processes.share([]), [])
     announcements = (Announcement(*words) for words in shared)
-    for (_, compiled), bundle in groupby(announcements, key=lambda a: (a.bundle, a.compile)):
-        as_announced = execution.model_copy(update={"compile": compiled})
+    for (_, how), bundle in groupby(announcements, key=lambda a: (a.bundle, a.execution)):
+        execution = Execution.model_validate(how)
         trainer: Trainer | None = None
         for announcement in bundle:
             try:
                 config = Record(sweep_dir / announcement.run_id).config()
-                trainer = trainer or Trainer(config, as_announced, processes)
+                trainer = trainer or Trainer(config, execution, processes)
                 outcomes = trainer.fit([config], should_stop=should_stop)
             except Exception as error:
                 raise processes.abort(error) from None

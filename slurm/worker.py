@@ -55,6 +55,13 @@ class Work:
     run_ids: tuple[str, ...]
     compile: bool = False
     """Whether their training step is compiled."""
+    accumulate: int | None = None
+    """Parts of each process's batch; None: as `Execution` says."""
+
+    def execution(self, asked: Execution) -> Execution:
+        """How they execute, where the launch asked for `asked`."""
+        chosen = {"compile": self.compile, "accumulate": self.accumulate or asked.accumulate}
+        return asked.model_copy(update=chosen)
 
 
 @dataclass(frozen=True)
@@ -116,7 +123,7 @@ class Worker:
         while trained:  # another pass, since a run passed by may have lost its worker meanwhile
             trained = False
             for work in self.bundles:
-                bundle = _Bundle(self.execution, work.compile, should_stop, processes)
+                bundle = _Bundle(work.execution(self.execution), should_stop, processes)
                 ended = bundle.train(self._lease(work.run_ids, tried, should_stop))
                 if ended is False:
                     return
@@ -131,7 +138,8 @@ class Worker:
         the last runs of a round. It ends before that if what is left is what it tried itself.
         """
         states = [SearchState(search, self.sweep_dir) for search in self.searches]
-        bundle = _Bundle(self.execution, self.bundles[0].compile, should_stop, processes)
+        execution = self.bundles[0].execution(self.execution)
+        bundle = _Bundle(execution, should_stop, processes)
         while not should_stop():
             for state in states:
                 state.advance()
@@ -162,7 +170,7 @@ class Worker:
 
         processes = join(self.processes, self.execution.parallel)
         if processes.rank:
-            follow(self.sweep_dir, self.execution, lambda: bool(received), processes)
+            follow(self.sweep_dir, lambda: bool(received), processes)
         else:
             self._work(lambda: bool(received), processes)
             if processes.aborted:
@@ -206,11 +214,10 @@ class _Bundle:
     def __init__(
         self,
         execution: Execution,
-        compiled: bool,
         should_stop: Callable[[], bool],
         processes: Processes | None,
     ) -> None:
-        self._execution = execution.model_copy(update={"compile": compiled})
+        self._execution = execution
         self._should_stop, self._processes = should_stop, processes
         self._name = uuid.uuid4().hex
         self._trainer: BundleTrainer | None = None
@@ -228,7 +235,7 @@ class _Bundle:
         if self._processes:
             from slurm.ranks import announced
 
-            runs = announced(runs, self._execution.compile, self._processes, self._name)
+            runs = announced(runs, self._execution, self._processes, self._name)
         return self._trainer.train(runs)
 
 

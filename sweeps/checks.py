@@ -79,7 +79,7 @@ def check_corpora(plan: Plan, dry_run: bool) -> tuple[dict[DataConfig, str], lis
         run, those that are on the hub.
     """
     from paper_repro.data import load_dataset
-    from paper_repro.data.corpora import on_hub
+    from paper_repro.data.hub import on_hub
 
     runs: dict[DataConfig, list[RunConfig]] = {}
     for config in plan.sweep.runs.values():

@@ -13,10 +13,11 @@ from rich.console import Console
 
 from paper_repro.command import INTERRUPTED, command
 from paper_repro.config import DataConfig
+from paper_repro.cost import GPU_BYTES
 from paper_repro.errors import ConfigError
 from paper_repro.records.lease import expire_lease
 from paper_repro.search import write_found
-from slurm.hardware import default_workers, gpus
+from slurm.hardware import default_workers, gpu_bytes, gpus
 from slurm.profiles import Profile, read_profile
 from slurm.queue import QueuedWorkers, pauses
 from slurm.resources import fitted
@@ -59,13 +60,15 @@ if TYPE_CHECKING:
     Workers = WorkersHere | QueuedWorkers
 
 DESCRIPTION = "Train the runs of a sweep that have no result yet."
+BFLOAT16_SIZES = ("gpu", "paper")
+"""Sizes that train in bfloat16 on a GPU unless `--dtype` says otherwise."""
 STOP_SECONDS = 60.0
 """How long a stopped launch waits for its workers to save their runs."""
 
 EXAMPLES = """\
   python -m sweeps.launch sweeps/smoke.yaml --dry-run
   python -m sweeps.launch sweeps/lr_width.yaml --workers 2
-  python -m sweeps.launch sweeps/lr_width.yaml --size gpu --dtype bfloat16
+  python -m sweeps.launch sweeps/lr_width.yaml --size gpu
   python -m sweeps.launch sweeps/lr_width.yaml --set train.tokens=200000 --runs-dir /scratch/runs
   python -m sweeps.launch sweeps/lr_width.yaml --cluster slurm --profile slurm/gpu_site.yaml
 
@@ -94,8 +97,10 @@ def launch(options: LaunchOptions) -> int:
     runs_dir = options.runs_dir.resolve()
     gpu = bool(profile.gpus) if profile else bool(gpus(options.execution.device))
     processes = profile.processes if profile else 1
+    options = _with_precision(options, sweep, gpu)
     check_models(sweep, options.execution, processes)
-    plan = mark_lost(make_plan(sweep, runs_dir, gpu, processes))
+    memory = profile.gpu_bytes if profile else (gpu and gpu_bytes()) or GPU_BYTES
+    plan = mark_lost(make_plan(sweep, runs_dir, gpu, processes, options.execution, memory))
     check_unedited(plan)
     check_identities(plan)
     if profile:
@@ -115,7 +120,7 @@ def launch(options: LaunchOptions) -> int:
             say(console, f"corpus {', '.join(unchecked)}: not checked, a dry run downloads nothing")
         if profile and plan.to_do:
             count = _worker_count(plan, profile, options)
-            print_jobs(console, plan, profile, count, options.execution)
+            print_jobs(console, plan, profile, count)
         return OK
     if not plan.to_do:
         console.print("Nothing to do: every run has its result.")
@@ -124,6 +129,18 @@ def launch(options: LaunchOptions) -> int:
     figure = LaunchFigure(plan, console)
     trained = _train(console, plan, profile, figure, options)
     return _conclude(console, trained, figure, before=plan) if trained else INTERRUPTED
+
+
+def _with_precision(options: LaunchOptions, sweep: Sweep, gpu: bool) -> LaunchOptions:
+    """The options with the default precision of large sizes on a GPU, unless another is asked for.
+
+    A GPU that has no bfloat16 trains in float32 (`paper_repro.training.devices.executable`).
+    """
+    execution = options.execution
+    if not gpu or sweep.size not in BFLOAT16_SIZES or "dtype" in execution.model_fields_set:
+        return options
+    bfloat16 = execution.model_copy(update={"dtype": "bfloat16"})
+    return options.model_copy(update={"execution": bfloat16})
 
 
 def _cluster_profile(sweep: Sweep, options: LaunchOptions) -> Profile | None:
@@ -242,7 +259,11 @@ def _submit(plan: Plan, count: int, profile: Profile | None, options: LaunchOpti
     worker = Worker(
         plan.directory,
         tuple(
-            Work(tuple(run for run in bundle.runs if run in missing), compiled(bundle))
+            Work(
+                tuple(run for run in bundle.runs if run in missing),
+                compiled(bundle),
+                bundle.accumulate,
+            )
             for bundle in plan.bundles_left
         ),
         options.execution,

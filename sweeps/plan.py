@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import fmean
 
@@ -45,6 +45,8 @@ class Bundle:
     host_bytes: float
     """Peak memory on the host, of the process that trains it."""
     host_bytes_measured: bool
+    accumulate: int | None
+    """Parts of each process's batch: as few as let a run fit on a GPU, or as the launch asks."""
     compile_pays: bool
     """Judged by an estimate from shapes alone, so that later launches decide alike."""
 
@@ -68,6 +70,10 @@ class Plan:
     """Whether estimates are for a GPU."""
     processes: int = 1
     """Number of processes that train each run together."""
+    execution: Execution = field(default_factory=Execution)
+    """How runs are to execute, but for what is chosen for each bundle."""
+    gpu_bytes: float = cost.GPU_BYTES
+    """Memory of a GPU."""
     searches: tuple[SearchState, ...] = ()
     """How far the searches of the sweep are."""
 
@@ -158,13 +164,22 @@ class Plan:
         return Counter(self.states[run_id].state for run_id in ids)
 
 
-def make_plan(sweep: Sweep, runs_dir: Path, gpu: bool | None = None, processes: int = 1) -> Plan:
+def make_plan(
+    sweep: Sweep,
+    runs_dir: Path,
+    gpu: bool | None = None,
+    processes: int = 1,
+    execution: Execution | None = None,
+    gpu_bytes: float = cost.GPU_BYTES,
+) -> Plan:
     """Read what is on disk and work out the rest.
 
     Args:
         gpu: whether costs are estimated for a GPU; None: for what the last launches ran on.
         processes: number of processes that train each run together; an estimate takes it that
             they share its work without loss.
+        execution: how runs are to execute.
+        gpu_bytes: memory of a GPU.
 
     Raises:
         ConfigError: there are records with ids of an earlier version.
@@ -177,7 +192,8 @@ def make_plan(sweep: Sweep, runs_dir: Path, gpu: bool | None = None, processes: 
         sweep = _asked(sweep, searches)
     records = {run_id: Record(directory / run_id) for run_id in sweep.runs}
     states = read_states(directory, records)
-    plan = Plan(sweep, (), directory, records, states, gpu, processes, searches)
+    how = (processes, execution or Execution(), gpu_bytes)
+    plan = Plan(sweep, (), directory, records, states, gpu, *how, searches)
     return replace(plan, bundles=_bundles(plan))
 
 
@@ -280,10 +296,14 @@ def _bundle(run_ids: list[str], plan: Plan) -> Bundle:
     done = [s for run_id in run_ids if (s := plan.states[run_id].status) and s.status == "done"]
     seconds = [s.wall_seconds for s in done if s.wall_seconds is not None]
     peaks = [s.peak_host_memory_bytes for s in done if s.peak_host_memory_bytes is not None]
-    at_once, runs = 1, len(run_ids) + plan.unasked
+    at_once, runs, parts = 1, len(run_ids) + plan.unasked, plan.execution.accumulate
     if plan.gpu:
+        if parts is None:
+            fit = (plan.processes, plan.execution, plan.gpu_bytes)
+            parts = cost.fitting_parts(config, counted, *fit)
         if plan.processes == 1:
-            fitting = cost.fitting_runs(config, counted, Execution(), cost.GPU_BYTES)
+            execution = plan.execution.model_copy(update={"accumulate": parts})
+            fitting = cost.fitting_runs(config, counted, execution, plan.gpu_bytes)
             asked = sum(s.search.round_size * s.search.seeds for s in plan.searches)
             at_once = 1 if config.model.factory else min(asked or runs, fitting)
         estimate = cost.estimated_gpu_seconds(config, counted, at_once) / plan.processes
@@ -301,6 +321,7 @@ def _bundle(run_ids: list[str], plan: Plan) -> Bundle:
         at_once=at_once,
         host_bytes=max(peaks) if peaks else host_bytes,
         host_bytes_measured=bool(peaks),
+        accumulate=parts,
         # Of another's model nobody knows whether it compiles well.
         compile_pays=not config.model.factory
         and estimate * runs > COMPILE_PAYS_SECONDS["gpu" if plan.gpu else "cpu"],

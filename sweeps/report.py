@@ -12,7 +12,6 @@ from typing import get_args
 from rich.console import Console
 from rich.table import Table
 
-from paper_repro.config import Execution
 from paper_repro.cost import process_bytes
 from paper_repro.search import SearchState
 from slurm.profiles import Profile
@@ -306,9 +305,7 @@ def _other_differences(plan: Plan) -> list[Cells]:
     return [{name: json.dumps(each[name]).strip('"') for name in names} for each in found]
 
 
-def print_jobs(
-    console: Console, plan: Plan, profile: Profile, jobs: int, execution: Execution
-) -> None:
+def print_jobs(console: Console, plan: Plan, profile: Profile, jobs: int) -> None:
     """The jobs that a launch would submit, why they ask for so much, and the scripts for sbatch."""
     from slurm.submit import array_sizes, scripts
 
@@ -322,7 +319,7 @@ def print_jobs(
         f"  cost    {_cost(plan, profile)}",
     ]
     if profile.processes > 1 or profile.gpus:
-        lines.append(f"  device  {_of_device(plan, profile, execution)}")
+        lines.append(f"  device  {_of_device(plan, profile)}")
     if plan.gpu and _known(plan) != "measured":
         lines.append(
             "  Rough: an H200 took less than half the time; memory of the host was never measured."
@@ -372,20 +369,25 @@ def _cost(plan: Plan, profile: Profile) -> str:
     return f"about {amount} {unit} in all ({_known(plan)})"
 
 
-def _of_device(plan: Plan, profile: Profile, execution: Execution) -> str:
+def _of_device(plan: Plan, profile: Profile) -> str:
     """Memory of the GPU, or of each process of those that train a run together."""
     processes = profile.processes
 
     def needed(bundle: Bundle) -> float:
-        return process_bytes(bundle.config, counts_of(bundle.config), processes, execution)
+        how = plan.execution.model_copy(update={"accumulate": bundle.accumulate})
+        return process_bytes(bundle.config, counts_of(bundle.config), processes, how)
 
     largest = max(plan.bundles_left, key=needed)
-    mebibytes, shape = needed(largest) / 2**20, f"({_shape(largest)}, estimated)"
+    mebibytes, notes = needed(largest) / 2**20, f"({_shape(largest)}, estimated)"
     size = f"{mebibytes / 1024:.1f} GiB" if mebibytes >= 1024 else f"{mebibytes:.0f} MiB"
+    if (largest.accumulate or 1) > 1:
+        notes += f"; its batch in {largest.accumulate} parts"
+    if profile.gpus and needed(largest) > profile.gpu_bytes:
+        notes += f". That is more than gpu_memory, {profile.gpu_memory}: try --recompute"
     if processes == 1:
-        return f"{size} of GPU memory per run {shape}; as many at once as fit"
+        return f"{size} of GPU memory per run {notes}; as many at once as fit"
     unit = "GPU" if profile.gpus else "process"
-    return f"{size} of memory per {unit}, {execution.parallel} on {processes} {shape}"
+    return f"{size} of memory per {unit}, {plan.execution.parallel} on {processes} {notes}"
 
 
 def _known(plan: Plan) -> str:

@@ -95,9 +95,9 @@ def _work(rank: int, count: int, jobs: list[Any]) -> None:
             device="cpu", parallel=parallel, accumulate=2, recompute=parallel == "fsdp"
         )
         if rank > 0:
-            follow(directory.parent, execution, should_stop(rank), processes)
+            follow(directory.parent, should_stop(rank), processes)
         else:
-            runs = announced([run], False, processes, "bundle")
+            runs = announced([run], execution, processes, "bundle")
             train_bundle(runs, execution, should_stop(rank), processes)
             if processes.aborted:
                 return  # the leader, left alone

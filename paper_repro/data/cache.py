@@ -2,19 +2,21 @@
 
 A cache entry is a directory that appears whole, by one rename: `train.bin`, `validation.bin`,
 `tokenizer.json` for a BPE, and `manifest.json`. Processes that build the same entry at the same
-time do the same work; the first to finish wins.
+time do the same work, and the first to finish wins; but a corpus on the hub is read by one of them.
 """
 
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
 import json
 import logging
 import os
 import platform
+import shutil
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -25,7 +27,15 @@ from numpy.typing import NDArray
 from paper_repro.config import DataConfig
 from paper_repro.data.corpora import Corpus, open_corpus
 from paper_repro.data.dataset import Dataset
-from paper_repro.data.tokenization import TOKEN_DTYPE, Tokens, bpe_size, make_tokenizer
+from paper_repro.data.documents import keyed, validation_documents
+from paper_repro.data.tokenization import (
+    TOKEN_DTYPE,
+    BpeTokenizer,
+    ByteTokenizer,
+    Tokens,
+    bpe_size,
+    make_tokenizer,
+)
 from paper_repro.errors import ConfigError
 from paper_repro.files import read_json, write_json
 from paper_repro.paths import expanded
@@ -53,7 +63,7 @@ def load_dataset(config: DataConfig, cache_dir: Path | None = None) -> Dataset:
             or a cache directory that cannot be written.
     """
     bpe_size(config.tokenizer)
-    corpus = open_corpus(config.corpus)
+    corpus = open_corpus(config.corpus, config.hub_bytes)
     entry = (cache_dir or _cache_dir()) / _entry_name(config, corpus)
     while (manifest := _manifest_if_whole(entry)) is None:
         log.info("tokenising %s with %s ...", config.corpus, config.tokenizer)
@@ -90,6 +100,8 @@ def _cache_dir() -> Path:
 
 def _entry_name(config: DataConfig, corpus: Corpus) -> str:
     key = [FORMAT, config.corpus, config.tokenizer, config.validation_fraction, corpus.fingerprint]
+    if corpus.files and config.hub_bytes != DataConfig().hub_bytes:  # the default has its old name
+        key.append(config.hub_bytes)
     kind = config.corpus.partition(":")[0]
     digest = hashlib.sha256(json.dumps(key).encode()).hexdigest()[:12]
     return f"{kind}-{config.tokenizer.replace(':', '')}-{digest}"
@@ -109,13 +121,15 @@ def _manifest_if_whole(entry: Path) -> dict[str, Any] | None:
 
 def _build(config: DataConfig, corpus: Corpus, entry: Path) -> None:
     entry.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".building-", dir=entry.parent) as workspace:
-        built = Path(workspace) / "built"
-        built.mkdir()
+    with _workspace(corpus, entry) as workspace:
+        if _manifest_if_whole(entry) is not None:
+            return  # of another process, for which this one waited
+        built = workspace / "built"
+        built.mkdir(parents=True, exist_ok=True)
         _write(config, corpus, built)
         if entry.exists() and _manifest_if_whole(entry) is None:
             with contextlib.suppress(FileNotFoundError):  # another process moved it first
-                entry.rename(Path(workspace) / "damaged")
+                entry.rename(workspace / "damaged")
         try:
             built.rename(entry)
         except OSError:
@@ -123,20 +137,34 @@ def _build(config: DataConfig, corpus: Corpus, entry: Path) -> None:
                 raise
 
 
+@contextlib.contextmanager
+def _workspace(corpus: Corpus, entry: Path) -> Iterator[Path]:
+    """Where an entry is built, beside it.
+
+    Of a corpus on the hub it is kept until the entry is whole, so that a build that was killed is
+    gone on with, and is for one process at a time: another waits here.
+    """
+    if corpus.files is None:
+        with tempfile.TemporaryDirectory(prefix=".building-", dir=entry.parent) as temporary:
+            yield Path(temporary)
+        return
+    kept = entry.with_name(f".building-{entry.name}")
+    kept.mkdir(exist_ok=True)
+    with (kept / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield kept
+        shutil.rmtree(kept, ignore_errors=True)
+
+
 def _write(config: DataConfig, corpus: Corpus, directory: Path) -> None:
-    """Write a whole cache entry into an empty directory, the manifest last."""
-    training, validation = split_documents(
-        corpus.documents(), config.validation_fraction, config.corpus
-    )
-    tokenizer = make_tokenizer(config.tokenizer, training)
-    content = hashlib.sha256(f"{FORMAT} {config.tokenizer}".encode())
-    for name, documents in (("train", training), ("validation", validation)):
-        with (directory / f"{name}.bin").open("wb") as file:
-            for tokens in tokenizer.encode(documents):
-                file.write(tokens.tobytes())
-                content.update(tokens.tobytes())
-            os.fsync(file.fileno())
-    tokenizer.save(directory)
+    """Write a whole cache entry into a directory, the manifest last."""
+    if corpus.files is None:
+        tokenizer, documents = _write_tokens(config, corpus.documents(), directory)
+    else:
+        # Here: the import of pyarrow is not worth half a second when the tokens are cached.
+        from paper_repro.data.streamed import write_streamed
+
+        tokenizer, documents = write_streamed(config, corpus.files(), directory.parent)
     unigram, bigram = entropies(_tokens(directory / "train.bin")[:ENTROPY_TOKENS])
     write_json(
         directory / "manifest.json",
@@ -146,9 +174,9 @@ def _write(config: DataConfig, corpus: Corpus, directory: Path) -> None:
             "tokenizer": config.tokenizer,
             "validation_fraction": config.validation_fraction,
             "vocab_size": tokenizer.vocab_size,
-            "documents": {"train": len(training), "validation": len(validation)},
+            "documents": documents,
             "file_bytes": {path.name: path.stat().st_size for path in directory.iterdir()},
-            "corpus_hash": content.hexdigest(),
+            "corpus_hash": _content_hash(config, directory),
             "unigram_entropy": unigram,
             "bigram_entropy": bigram,
             "versions": {
@@ -158,6 +186,35 @@ def _write(config: DataConfig, corpus: Corpus, directory: Path) -> None:
             },
         },
     )
+
+
+def _write_tokens(
+    config: DataConfig, documents: Iterable[str], directory: Path
+) -> tuple[ByteTokenizer | BpeTokenizer, dict[str, int]]:
+    """Write the token files and the tokenizer of documents that fit into memory.
+
+    Returns:
+        the tokenizer, and the number of documents of each token file.
+    """
+    training, validation = split_documents(documents, config.validation_fraction, config.corpus)
+    tokenizer = make_tokenizer(config.tokenizer, training)
+    for name, side in (("train", training), ("validation", validation)):
+        with (directory / f"{name}.bin").open("wb") as file:
+            for tokens in tokenizer.encode(side):
+                file.write(tokens.tobytes())
+            file.flush()
+            os.fsync(file.fileno())
+    tokenizer.save(directory)
+    return tokenizer, {"train": len(training), "validation": len(validation)}
+
+
+def _content_hash(config: DataConfig, directory: Path) -> str:
+    content = hashlib.sha256(f"{FORMAT} {config.tokenizer}".encode())
+    for name in ("train", "validation"):
+        with (directory / f"{name}.bin").open("rb") as file:
+            while block := file.read(2**20):
+                content.update(block)
+    return content.hexdigest()
 
 
 def split_documents(
@@ -172,16 +229,9 @@ def split_documents(
     Raises:
         ConfigError: there are fewer than two different documents.
     """
-    texts = (document.replace("\0", "") for document in documents)
-    by_hash = {hashlib.sha256(text.encode()).digest(): text for text in texts if text.strip()}
-    ordered = [by_hash[key] for key in sorted(by_hash)]
-    if len(ordered) < 2:
-        raise ConfigError(
-            f"data.corpus {corpus!r}: has {len(ordered)} different documents that are not empty, "
-            "needs two: one to train on and one to validate on (a file is one document: cut a "
-            "long one into several, as with split -C 100k)"
-        )
-    cut = min(max(1, round(validation_fraction * len(ordered))), len(ordered) - 1)
+    by_key = dict(keyed(documents))
+    ordered = [by_key[key] for key in sorted(by_key)]
+    cut = validation_documents(len(ordered), validation_fraction, corpus)
     return ordered[cut:], ordered[:cut]
 
 

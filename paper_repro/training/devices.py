@@ -54,6 +54,22 @@ def compiler_problem() -> str | None:
     return f"{COMPILER}: {lines[0].strip()}" if tried.returncode else None
 
 
+def executable(execution: Execution, device: torch.device) -> Execution:
+    """The execution as this machine can do it, with a warning for each thing that it cannot.
+
+    Uncompiled where the compiler does not work; in float32 on a GPU without bfloat16.
+    """
+    if execution.dtype == "bfloat16" and not has_bfloat16(device):
+        log.warning("%s has no bfloat16: float32 is used", device_name(device))
+        execution = execution.model_copy(update={"dtype": "float32"})
+    return compilable(execution)
+
+
+def has_bfloat16(device: torch.device) -> bool:
+    """Whether matrix products in bfloat16 pay, or at least are what was asked for, as on a CPU."""
+    return device.type != "cuda" or torch.cuda.is_bf16_supported(including_emulation=False)
+
+
 def compilable(execution: Execution) -> Execution:
     """The execution, uncompiled where the compiler does not work, with a warning."""
     if not execution.compile or (problem := compiler_problem()) is None:

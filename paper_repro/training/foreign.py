@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from paper_repro.apply.factory import count, logits_of, make_model, rules_of
 from paper_repro.config import Execution, RunConfig
 from paper_repro.errors import ConfigError
+from paper_repro.model import Forward, losses
 from paper_repro.training.learners import compiled
 from paper_repro.training.processes import Processes
 from paper_repro.training.single import Learner, Loss, SingleRun
@@ -53,7 +54,7 @@ class ForeignLearners:
         check_execution(execution, processes.count)
         self.model, forward = processes.build(partial(make_model, config.model), device)
         self.counts = count(self.model, config.model)
-        self._loss = compiled(partial(logits_of, forward), execution)
+        self._loss = compiled(_losses_of(forward), execution)
         self._buffers = {name: value.clone() for name, value in self.model.named_buffers()}
 
     def learner(self, configs: Sequence[RunConfig]) -> Learner:
@@ -77,7 +78,8 @@ class ForeignRun(SingleRun):
         for name, buffer in model.named_buffers():
             buffer.copy_(buffers[name])
         model.zero_grad()
-        super().__init__(model, loss, rules.param_groups(), config.train.clip)
+        groups = rules.param_groups()
+        super().__init__(model, loss, _losses_of(model), groups, config.train.clip)
         self._seed = config.seed
 
     def schedule(self, lr_scales: Sequence[float], step: int) -> None:
@@ -89,3 +91,8 @@ class ForeignRun(SingleRun):
     def evaluate(self, sequences_BT: Tensor) -> Tensor:
         self.model.eval()
         return super().evaluate(sequences_BT)
+
+
+def _losses_of(forward: Forward) -> Loss:
+    """Those of a model whose output layer is not known: all its logits are there at a time."""
+    return partial(losses, partial(logits_of, forward))

@@ -16,7 +16,7 @@ from paper_repro.apply.param_groups import param_groups
 from paper_repro.config import Execution, RunConfig
 from paper_repro.cost import Counts, counts, fitting_runs
 from paper_repro.hyperparameters import resolve
-from paper_repro.model import GPT, Forward, losses
+from paper_repro.model import GPT, gpt_losses
 from paper_repro.training.devices import compiler_problem
 from paper_repro.training.processes import Processes
 from paper_repro.training.single import Learner, Loss, SingleRun, initialise
@@ -42,9 +42,8 @@ class Learners(Protocol):
         """Initial weights and optimiser of runs that train at once."""
 
 
-def compiled(forward: Forward, execution: Execution) -> Loss:
+def compiled(loss: Loss, execution: Execution) -> Loss:
     """The losses of a model, as the execution wants them."""
-    loss = partial(losses, forward)
     return torch.compile(loss) if execution.compile else loss
 
 
@@ -74,7 +73,7 @@ class OurLearners:
         self._stack: tuple[int, GPT, Loss] | None = None
         """R, model and loss function of the last stack; reused while R stays."""
         self.runs_at_once = self._choose_runs_at_once(config, processes)
-        self._loss = compiled(forward, execution)
+        self._loss = compiled(partial(gpt_losses, forward), execution)
         # On a GPU always: one kernel, for all shapes, in place of ten.
         fused = device.type == "cuda" and compiler_problem() is None
         self._update = torch.compile(adamw_update, dynamic=True) if fused else adamw_update
@@ -87,11 +86,11 @@ class OurLearners:
             (run,) = resolved
             initialise(self.model, run, seeds[0])
             groups = param_groups(self.model.named_parameters(), run.labels, run.parameters)
-            return SingleRun(self.model, self._loss, groups, clips[0])
+            return SingleRun(self.model, self._loss, self.model.loss, groups, clips[0])
         if self._stack is None or self._stack[0] != len(configs):
             self._stack = None  # first, for its memory
             models = self._build(len(configs)).to(self._device)
-            self._stack = len(configs), models, compiled(models, self._execution)
+            self._stack = len(configs), models, compiled(models.loss, self._execution)
         _, models, loss = self._stack
         return StackedRuns(models, loss, self._update, self.model, resolved, seeds, clips)
 

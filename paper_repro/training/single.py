@@ -6,20 +6,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
-from paper_repro.apply.factory import logits_of
 from paper_repro.apply.param_groups import set_lr_scale
 from paper_repro.hyperparameters import ResolvedRun
-from paper_repro.model import GPT, losses
+from paper_repro.model import GPT
 from paper_repro.training.checkpoint import RunState
 
 Loss = Callable[[Tensor], tuple[Tensor, Tensor]]
-"""`paper_repro.model.losses` of a model, compiled or not."""
+"""The losses of a model on sequences (B, T + 1), as `paper_repro.model.losses` has them."""
 
 
 class Learner(Protocol):
@@ -58,16 +56,23 @@ class SingleRun:
     """One run: a model, whole or a shard of it in each of several processes, and its AdamW."""
 
     def __init__(
-        self, model: nn.Module, loss: Loss, groups: list[dict[str, Any]], clip: float | None
+        self,
+        model: nn.Module,
+        loss: Loss,
+        plain_loss: Loss,
+        groups: list[dict[str, Any]],
+        clip: float | None,
     ) -> None:
         """Make the optimiser.
 
         Args:
             model: with the run's initial weights.
+            loss: of the model, for training: maybe compiled, maybe of several processes.
+            plain_loss: of the model, for evaluation.
             groups: of its parameters (`paper_repro.apply.param_groups`).
             clip: the gradient norm above which gradients are rescaled.
         """
-        self.model, self._loss, self._clip = model, loss, clip
+        self.model, self._loss, self._plain_loss, self._clip = model, loss, plain_loss, clip
         self._optimizer = torch.optim.AdamW(groups, fused=True)
 
     def losses(self, sequences_RBT: Tensor) -> tuple[Tensor, Tensor]:
@@ -76,7 +81,7 @@ class SingleRun:
 
     def evaluate(self, sequences_BT: Tensor) -> Tensor:
         # Not the compiled function: a second graph costs more than these few forward passes.
-        return losses(partial(logits_of, self.model), sequences_BT)[0][None]
+        return self._plain_loss(sequences_BT)[0][None]
 
     def schedule(self, lr_scales: Sequence[float], step: int) -> None:
         set_lr_scale(self._optimizer, lr_scales[0])

@@ -20,7 +20,7 @@ from paper_repro.apply.param_groups import describe_groups
 from paper_repro.config import Execution, RunConfig
 from paper_repro.data import Dataset, load_dataset
 from paper_repro.training.checkpoint import Checkpoint, Progress
-from paper_repro.training.devices import compilable, peak_memory
+from paper_repro.training.devices import executable, peak_memory
 from paper_repro.training.foreign import ForeignLearners
 from paper_repro.training.learners import Learners, OurLearners
 from paper_repro.training.observer import (
@@ -80,10 +80,11 @@ class Trainer:
         Raises:
             ConfigError: the corpus cannot be loaded, or the model of a factory not be made.
         """
-        self.config, self.execution = config, compilable(execution or Execution())
-        torch.set_num_threads(self.execution.threads)
+        asked = execution or Execution()
+        torch.set_num_threads(asked.threads)
         self.processes = processes or Processes()
-        self.device = self.processes.device(self.execution.device)
+        self.device = self.processes.device(asked.device)
+        self.config, self.execution = config, executable(asked, self.device)
         self.on_gpu = self.device.type == "cuda"
         self.dataset: Dataset = load_dataset(config.data)
         built_for = (self.execution, self.processes, self.device)
@@ -221,7 +222,7 @@ class _Fit:
         """Take all of a step that is on the device; cross-entropy (R,)."""
         sequences_RBT = sequences_SBT[self.seed_of_run]
         cross_entropy_R = torch.zeros(len(self.runs), device=self.trainer.device)
-        rows, parts = sequences_RBT.shape[1], self.trainer.execution.accumulate
+        rows, parts = sequences_RBT.shape[1], self.trainer.execution.accumulate or 1
         for part_RBT in sequences_RBT.tensor_split(min(rows, parts), dim=1):
             share = part_RBT.shape[1] / rows
             with self.trainer.autocast():
