@@ -339,7 +339,7 @@ def _eliminated(matrix: Tensor, right: Tensor) -> tuple[Tensor, Tensor, Tensor, 
             other[i] = other[i] - factor * b
             for j in range(k + 1, i + 1):
                 rows[i][j] = rows[i][j] - factor * rows[j][k]
-    determinant = sum(pivot.log() for pivot in pivots)
+    determinant = torch.stack(pivots).log().sum(0)
     aa, ab, bb = (sum(each) for each in zip(*products, strict=True))
     return determinant, aa, ab, bb
 

@@ -25,7 +25,6 @@ from figures.made import COMMITTED_FIGURES, Made
 from figures.registry import FIGURES
 from figures.transfer import make_study
 from paper_repro.config import RunConfig
-from paper_repro.errors import ConfigError
 from sweeps.expand import read_sweep
 
 ROOT = Path(__file__).parent.parent
@@ -62,7 +61,7 @@ def made_again() -> dict[str, pd.DataFrame]:
 
 
 def runs_of(path: Path) -> set[str]:
-    """The ids of the runs of a sweep file, of three seeds from that of the file where it has one."""
+    """The ids of the runs of a sweep file, of three seeds from its own where it has one."""
     sweep = read_sweep(path)
     first, *others = {config.seed for config in sweep.runs.values()}
     if others:  # the seed is varied by the file itself
