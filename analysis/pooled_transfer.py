@@ -13,7 +13,7 @@ import itertools
 import math
 import zlib
 from collections import ChainMap
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,6 +29,7 @@ from analysis.transfer import (
     Transfer,
     TransferVerdict,
     counted_scales,
+    fit_scale,
     regret,
     verdict,
 )
@@ -43,6 +44,9 @@ MOST_SEEDS = 40
 
 #: Octaves around the base's optimum over which sensitivity is the mean.
 SENSITIVITY = 1.5
+
+#: The first of the seeds that only confirm what others showed (docs/designs.md).
+HELD_OUT = 40
 
 AllShared = Mapping[str, Shared]
 """What curves share, by the hyperparameter that they are over."""
@@ -167,8 +171,10 @@ def transfer_rows(transfer: Transfer, shared: AllShared, size: str = "cpu") -> p
     Columns are those of `Transfer.drifts`, and: `also`, the arms that are the same trainings, by
     name; `method`, `pooled` or `by seed`; `regret_worst` with its interval, at `worst_scale`;
     `regret_floor` there; of the pooled method `p_holds` and `p_fails`, the probabilities that drift
-    and worst regret are within their tolerances, and that they are not; and `decides`, what would
-    decide a verdict that is open.
+    and worst regret are within their tolerances, and that they are not; `decides`, what would
+    decide a verdict that is open; and, where seeds of `HELD_OUT` and above were trained,
+    `p_holds_held_out`, P(holds) of these alone, and `confirmed`: of an arm that holds by the seeds
+    below, `yes` if that is above one half and all seeds together still hold, else `no`.
     """
     table = dict(zip(transfer.arms, transfer.drifts(size).to_dict("records"), strict=True))
     rows = []
@@ -178,9 +184,9 @@ def transfer_rows(transfer: Transfer, shared: AllShared, size: str = "cpu") -> p
         inflation = INFLATIONS[transfer.hyperparameter]
         pooled = pooled_arm(fits, transfer.base, shared[transfer.hyperparameter], inflation)
         if pooled is not None:
-            rows.append(
-                known | {"method": "pooled"} | _pooled(fits, pooled, bool(known["bracketed"]))
-            )
+            found = _pooled(fits, pooled, bool(known["bracketed"]))
+            held_out = _held_out(transfer, arm, shared, found["verdict"] == "holds")
+            rows.append(known | {"method": "pooled"} | found | held_out)
         rows.append(known | {"method": "by seed"} | _by_seed(fits, transfer.base))
     return pd.DataFrame(rows)
 
@@ -224,6 +230,37 @@ def _pooled(fits: ScaleFits, arm: PooledArm, bracketed: bool) -> dict[str, objec
     }
 
 
+_NOT_HELD_OUT = {"p_holds_held_out": math.nan, "confirmed": ""}
+
+
+def _held_out(transfer: Transfer, arm: Arm, shared: AllShared, holds: bool) -> dict[str, object]:
+    """What held-out seeds say of an arm; `holds` is what all seeds together do."""
+    found = []
+    for part in _by_use(transfer.arms[arm]):
+        every = len(counted_scales(part)) == len(part)
+        known = shared[transfer.hyperparameter], INFLATIONS[transfer.hyperparameter]
+        if part and (pooled := pooled_arm(part, transfer.base, *known)):
+            found.append(_pooled(part, pooled, every))
+    if len(found) < 2:
+        return _NOT_HELD_OUT
+    first, held_out = found
+    confirmed = ""
+    if first["verdict"] == "holds":
+        confirmed = "yes" if holds and held_out["p_holds"] > 0.5 else "no"  # type: ignore[operator]
+    return {"p_holds_held_out": held_out["p_holds"], "confirmed": confirmed}
+
+
+def _by_use(fits: ScaleFits) -> Iterator[ScaleFits]:
+    """The curves of seeds that show something, and of those that confirm it; empty without any."""
+    for held_out in (False, True):
+        curves = {
+            scale: fit.curves.loc[:, (fit.curves.columns.astype(int) >= HELD_OUT) == held_out]
+            for scale, fit in fits.items()
+        }
+        some = all(part.shape[1] for part in curves.values())
+        yield {scale: fit_scale(part) for scale, part in curves.items()} if some else {}
+
+
 def _by_seed(fits: ScaleFits, base: int) -> dict[str, object]:
     """The worst regret seed by seed; the rest is in the table of drifts."""
     costs = {scale: regret(fits, base, scale) for scale in counted_scales(fits) if scale != base}
@@ -235,6 +272,7 @@ def _by_seed(fits: ScaleFits, base: int) -> dict[str, object]:
         "regret_floor": retuning_floor(fits[worst]) if worst else math.nan,
         **dict.fromkeys(("p_holds", "p_fails"), math.nan),
         "decides": "",
+        **_NOT_HELD_OUT,
     }
 
 

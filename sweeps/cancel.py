@@ -32,7 +32,7 @@ def cancel(options: SweepOptions) -> int:
     Raises:
         ConfigError: the sweep file is wrong, or SLURM does not answer.
     """
-    sweep = read_sweep(options.file, options.overrides, options.size)
+    sweep = read_sweep(options.file, options.overrides, options.size, options.seeds)
     noted = queue.submitted(options.runs_dir.resolve() / sweep.name / JOBS)
     live = queue.live_arrays(sweep.name) if noted else frozenset()
     if live is None:

@@ -54,26 +54,38 @@ class Sweep:
         return tuple(dict.fromkeys(factory for factory in found if factory))
 
 
-def read_sweep(path: Path, overrides: Sequence[str] = (), size: str | None = None) -> Sweep:
+def read_sweep(
+    path: Path,
+    overrides: Sequence[str] = (),
+    size: str | None = None,
+    seeds: Sequence[int] = (),
+) -> Sweep:
     """Read a sweep file and check all of its runs.
 
     Args:
         overrides: `key=value` with dotted keys, put into the base.
         size: which of the file's sizes; None: the one that its key `size` names.
+        seeds: in place of those of the file, in all of its grids; none: those of the file.
 
     Raises:
         ConfigError: one line naming the file, the key and what was expected.
     """
     content = read_yaml(path)
     try:
-        return _sweep(path, SweepFile.model_validate(content), overrides, size)
+        return _sweep(path, SweepFile.model_validate(content), overrides, size, seeds)
     except ValidationError as error:
         raise ConfigError(f"{path}: {schema.first_problem(error)}") from None
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from None
 
 
-def _sweep(path: Path, file: SweepFile, overrides: Sequence[str], asked: str | None) -> Sweep:
+def _sweep(
+    path: Path,
+    file: SweepFile,
+    overrides: Sequence[str],
+    asked: str | None,
+    seeds: Sequence[int],
+) -> Sweep:
     size = _size(file, asked)
     own = file.sizes[size] if size else Part()
     place = f"sizes.{size}." if size else ""
@@ -81,6 +93,10 @@ def _sweep(path: Path, file: SweepFile, overrides: Sequence[str], asked: str | N
     grid, zips = own.grid or file.grid, own.zip or file.zip
     if section and (grid or zips):
         raise ConfigError("search: expected neither grid nor zip beside it")
+    if seeds:
+        if section:
+            raise ConfigError("--seeds: a search has seeds of its own")
+        grid = [{**axes, "seed": list(dict.fromkeys(seeds))} for axes in grid or [{}]]
     grids = [] if section else _grids(grid, zips)
     base = merged(_base(file, path.parent), _base(own, path.parent, place))
     files = _files_of_axes(grids, path.parent)

@@ -91,7 +91,7 @@ def launch(options: LaunchOptions) -> int:
         ConfigError: one line naming the file or the option, the key and what was expected.
     """
     console = Console()
-    sweep = read_sweep(options.file, options.overrides, options.size)
+    sweep = read_sweep(options.file, options.overrides, options.size, options.seeds)
     profile = _cluster_profile(sweep, options)
     check_proposers(sweep)
     runs_dir = options.runs_dir.resolve()

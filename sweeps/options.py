@@ -34,6 +34,9 @@ class SweepOptions(BaseModel):
     Records of a size other than cpu are in DIR/<sweep>_<size>/."""
     overrides: tuple[str, ...] = ()
     """Set a key of the file's base section, e.g. train.tokens=100000; may be repeated."""
+    seeds: tuple[int, ...] = ()
+    """Seeds in place of those of the file, in every grid of it: those that confirm what others
+    showed lie beside these in the same records."""
     runs_dir: Path = Path("runs")
     """Where the records are: DIR/<sweep>/<run id>/."""
 
@@ -122,6 +125,8 @@ def _values(name: str, field: FieldInfo) -> dict[str, Any]:
         return {"action": "append", "metavar": "KEY=VALUE"}
     if name == "size":
         return {"metavar": "SIZE"}
+    if name == "seeds":
+        return {"nargs": "+", "type": _count, "metavar": "N"}
     if name in ("profile", "runs_dir"):
         return {"type": given_path, "metavar": "FILE" if name == "profile" else "DIR"}
     return {"type": _positive, "metavar": "N"}
@@ -133,8 +138,15 @@ def _positive(text: str) -> int:
     return int(text)
 
 
+def _count(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"expected a whole number (got {text!r})")
+    return int(text)
+
+
 def _options(kind: type[Options], values: dict[str, Any]) -> Options:
     execution = {name: values.pop(name) for name in _EXECUTION_FLAGS if name in values}
     if execution:
         values["execution"] = Execution(**execution)
-    return kind.model_validate({**values, "overrides": tuple(values.get("overrides", ()))})
+    lists = {name: tuple(values.get(name, ())) for name in ("overrides", "seeds")}
+    return kind.model_validate(values | lists)

@@ -35,7 +35,7 @@ def status(options: SweepOptions) -> int:
         ConfigError: the sweep file is wrong, or its records have ids of an earlier version.
     """
     console = Console()
-    sweep = read_sweep(options.file, options.overrides, options.size)
+    sweep = read_sweep(options.file, options.overrides, options.size, options.seeds)
     plan = mark_lost(make_plan(sweep, options.runs_dir.resolve()))
     print_states(console, plan)
     if found := edited(plan):

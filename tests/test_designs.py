@@ -6,10 +6,12 @@ import pandas as pd
 import pytest
 from support.designs import SWEEPS, runs_of, trained
 
-from analysis.arms import arms_of, select
+from analysis.arms import LR, arms_of, select
 from analysis.duration import effects, exponents, fit_conditions
+from analysis.pooled_transfer import HELD_OUT, transfer_rows
 from analysis.simulation import LEARNT
 from analysis.studies import STUDIES
+from analysis.transfer import fit_transfer
 from figures.check import planned
 from figures.registry import FIGURES
 from paper_repro.errors import ConfigError
@@ -53,6 +55,37 @@ def test_a_part_that_a_size_lacks_is_told():
     runs = runs_of("transfer_duration", size="gpu")
     with pytest.raises(ConfigError, match=r"batch_32: no run with .*base_batch_size of 32"):
         STUDIES["transfer_duration_batch_32"].figure_runs(runs)
+
+
+def rate_of(shown: float, held_out: float):
+    """The optimum drifts by so many octaves a doubling of the width, in two groups of seeds."""
+
+    def best(config):
+        drift = held_out if config.seed >= HELD_OUT else shown
+        return -4.5 + drift * math.log2(config.model.width / 32)
+
+    return best
+
+
+@pytest.mark.parametrize(
+    ("shown", "held_out", "confirmed"),
+    [(0.0, 0.0, "yes"), (0.0, 0.45, "no"), (0.6, 0.0, ""), (0.0, None, "")],
+)
+def test_a_positive_claim_is_confirmed_by_seeds_of_its_own(shown, held_out, confirmed):
+    study = STUDIES["transfer_qk_norm"]
+    runs = runs_of("transfer_qk_norm")
+    if held_out is not None:
+        runs = pd.concat([runs, runs_of("transfer_qk_norm", seeds=(40, 41, 42))])
+    known = study.table_runs(trained(runs, rate_of(shown, held_out)))
+    table = transfer_rows(fit_transfer(known, study.axis), {LR: LEARNT}).set_index("method")
+    row = table.loc["pooled"]
+    assert row["confirmed"] == confirmed
+    if held_out is None:
+        assert math.isnan(row["p_holds_held_out"])
+    else:
+        assert (row["p_holds_held_out"] > 0.5) == (held_out == 0)
+        assert row["seeds"] == 6
+    assert table.loc["by seed", "confirmed"] == ""
 
 
 #: γ below, at and above the noise scale, and how much less it is without QK norm.

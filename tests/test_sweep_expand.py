@@ -219,3 +219,19 @@ def test_the_sweeps_of_this_project_are_valid_and_say_why(path):
     opening = path.read_text(encoding="utf-8").split("name:")[0]
     for word in ("# Why:", "# Cost:", "# Run:", "# Read:"):
         assert word in opening
+
+
+def test_seeds_take_the_place_of_those_of_every_grid(tmp_path):
+    grids = [{"hyperparameters.lr": [0.5, 0.25], "seed": [0, 1]}, {"hyperparameters.lr": [0.125]}]
+    path = tmp_path / "s.yaml"
+    path.write_text(yaml.safe_dump({"name": "s", "grid": grids}), encoding="utf-8")
+    found = read_sweep(path, seeds=[40, 41, 40]).runs.values()
+    assert sorted((run.hyperparameters.lr, run.seed) for run in found) == [
+        (rate, seed) for rate in (0.125, 0.25, 0.5) for seed in (40, 41)
+    ]
+    assert {run.seed for run in read_sweep(path).runs.values()} == {0, 1}
+
+
+def test_a_search_has_seeds_of_its_own():
+    with pytest.raises(ConfigError, match="--seeds: a search has seeds of its own"):
+        read_sweep(Path(__file__).parent.parent / "sweeps/search_smoke.yaml", seeds=[40])

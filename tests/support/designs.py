@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,9 +19,10 @@ NOISE = 0.006
 """Nats, of a run; each seed also has a shift of its own of that size."""
 
 
-def runs_of(sweep: str, size: str = "cpu") -> pd.DataFrame:
+def runs_of(sweep: str, size: str = "cpu", seeds: Sequence[int] = ()) -> pd.DataFrame:
     """The runs of a sweep file, without results."""
-    return planned(list(read_sweep(SWEEPS / f"{sweep}.yaml", size=size).runs.values()))
+    file = read_sweep(SWEEPS / f"{sweep}.yaml", size=size, seeds=seeds)
+    return planned(list(file.runs.values()))
 
 
 def trained(
