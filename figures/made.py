@@ -39,6 +39,7 @@ def save(made: Made, directory: Path, name: str) -> list[Path]:
         # Without a date, so that a figure that did not change makes no difference to git.
         date = {"Date": None} if path.suffix == ".svg" else None
         made.figure.savefig(path, metadata=date)
+        made.figure.set_layout_engine("none")  # it was found for the first format
     tables = {directory / "data" / f"{name}_{key}.csv": made.frames[key] for key in made.frames}
     for path, frame in tables.items():
         write_table(frame, path)
