@@ -318,6 +318,8 @@ def test_a_folder_is_told_how_to_name_its_files(tmp_path):
 
 def test_hf_leaves_empty_cells_out(tmp_path, monkeypatch):
     rows = [{"text": "one two"}, {"text": None}, {"text": "three four"}]
-    fake = SimpleNamespace(load_dataset=lambda *_, **__: rows)
+    shards = SimpleNamespace(num_shards=1, shard=lambda num_shards, index: rows)
+    builder = SimpleNamespace(name="json", as_streaming_dataset=lambda split: shards)
+    fake = SimpleNamespace(load_dataset_builder=lambda *_, **__: builder)
     monkeypatch.setitem(sys.modules, "datasets", fake)
     assert list(open_corpus("hf:someone/something").documents()) == ["one two", "three four"]

@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any, NoReturn
 
 import pytest
@@ -18,7 +18,7 @@ from paper_repro.cost import parameters
 from paper_repro.errors import ConfigError
 from paper_repro.model import GPT
 from paper_repro.records import Record, Status
-from sweeps import cancel, launch, status
+from sweeps import cancel, drawing, launch, status
 from sweeps.expand import read_sweep
 from sweeps.plan import make_plan, vocabulary_size
 
@@ -282,15 +282,13 @@ def test_status_and_dry_run_are_those_of_the_size(tmp_path, capsys):
 def test_a_launch_writes_and_draws_what_the_size_is_called(tmp_path, monkeypatch):
     drawn = []
     path = write(tmp_path, figure="lr_width")
-    run = subprocess.run
 
-    def draw(command: list[str], **options: Any) -> subprocess.CompletedProcess[str]:
-        if command[1:3] != ["-m", "figures"]:
-            return run(command, **options)
+    def draw(command: list[str], **options: Any) -> subprocess.Popen[str]:
         drawn.append(" ".join(command[1:]))
-        return subprocess.CompletedProcess(command, 0)
+        return subprocess.Popen(["cat"], **{**options, "stdout": subprocess.DEVNULL})
 
-    monkeypatch.setattr(launch.subprocess, "run", draw)
+    watched = SimpleNamespace(Popen=draw, PIPE=subprocess.PIPE, DEVNULL=subprocess.DEVNULL)
+    monkeypatch.setattr(drawing, "subprocess", watched)
     runs_dir = tmp_path / "runs"
     arguments = ["--runs-dir", str(runs_dir), "--cluster", "debug", "--device", "cpu"]
     assert launch.main([str(path), *arguments, "--size", "gpu"]) == 0
@@ -312,7 +310,7 @@ def _nothing_is_downloaded(*_: object, **__: object) -> NoReturn:
 def _no_network(request, monkeypatch):
     """No connection, and a `datasets` that is absent or must not be asked."""
     module = ModuleType("datasets")
-    module.load_dataset = _nothing_is_downloaded  # type: ignore[attr-defined]
+    module.load_dataset_builder = _nothing_is_downloaded  # type: ignore[attr-defined]
     installed = request.param == "with datasets"
     monkeypatch.setitem(sys.modules, "datasets", module if installed else None)
     monkeypatch.setattr(socket.socket, "connect", _nothing_is_downloaded)
