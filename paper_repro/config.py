@@ -8,6 +8,7 @@ of its id; how a run executes (device, dtype, workers, compilation) is not: see 
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import math
 from collections.abc import Hashable
@@ -38,6 +39,12 @@ Parallel = Literal["ddp", "fsdp"]
 #: The quantities that module-type and depth multipliers act on. A multiplier of a beta acts on
 #: one minus it, as the batch and duration rule does.
 Quantity = Literal[SdeQuantity, "init_std", "residual"]
+
+#: Forms of a decay, from its start to its end.
+Decay = Literal["linear", "cosine", "sqrt", "exponential"]
+Shape = Literal[Decay, "step"]
+#: What may follow a course over the training.
+Scheduled = Literal["lr", "weight_decay", "one_minus_beta1", "one_minus_beta2"]
 
 #: Goes up when a default changes: then every id changes, and `paper_repro.records.migrate` carries
 #: records over. A new field needs no new version.
@@ -131,6 +138,17 @@ class DataConfig(_Strict):
     files, from their beginnings. It acts on no other corpus."""
 
 
+class SchedulePoint(_Strict):
+    """Where a piecewise schedule is at a share of the training, and how it comes there."""
+
+    at: Fraction
+    """Share of the steps, warm-up included."""
+    factor: NonNegativeFloat
+    """On the hyperparameter's value."""
+    shape: Shape = "linear"
+    """Of the way from the point before; `step` stays at that until here."""
+
+
 class TrainConfig(_Strict):
     """Batch, duration, schedule and loss."""
 
@@ -138,14 +156,25 @@ class TrainConfig(_Strict):
     """Sequences in a batch."""
     tokens: PositiveInt = 819_200
     """Training duration; the number of steps is tokens // (batch_size * context)."""
-    schedule: Literal["cosine", "linear", "wsd", "constant"] = "cosine"
-    """Course of the learning rate after the warm-up; `wsd` is constant until its final decay."""
+    schedule: Literal[
+        "cosine", "linear", "wsd", "constant", "exponential", "inverse_sqrt", "piecewise"
+    ] = "cosine"
+    """Course of the learning rate after the warm-up; `wsd` is constant until its final decay,
+    `inverse_sqrt` falls with the root of the step, `piecewise` goes through the points of
+    `piecewise.lr`."""
     warmup_fraction: Fraction = 0.1
     """Share of the steps in which the learning rate rises linearly from 0."""
     final_fraction: Fraction = 0.1
-    """Learning rate at the end, over its peak (no effect with `constant`)."""
+    """Learning rate at the end, over its peak (no effect with `constant`, `inverse_sqrt` and
+    `piecewise`)."""
     decay_fraction: Fraction = 0.2
     """Share of the steps that decay at the end of `wsd`."""
+    decay_shape: Decay = "linear"
+    """Form of that decay; `sqrt` falls as 1 - √(its share)."""
+    piecewise: dict[Scheduled, list[SchedulePoint]] = {}
+    """Courses of hyperparameters as factors on their values, e.g.
+    `{weight_decay: [{at: 0, factor: 1}, {at: 1, factor: 0.1, shape: cosine}]}`. The warm-up acts on
+    the learning rate beside them; a beta is moved by one minus it."""
     clip: PositiveFloat | None = None
     """Gradient norm above which gradients are rescaled."""
     z_loss: NonNegativeFloat = 1e-4
@@ -157,6 +186,32 @@ class TrainConfig(_Strict):
     eval_set: Annotated[int, Field(ge=0)] = 0
     """Which of the disjoint validation sets of this size: what was tuned on one is judged on
     another."""
+
+    @model_validator(mode="after")
+    def _ends_that_can_be_reached(self) -> TrainConfig:
+        """Refuse schedules that are not given whole, and an exponential decay to nothing."""
+        if (self.schedule == "piecewise") != ("lr" in self.piecewise):
+            raise ValueError("piecewise.lr: expected just where schedule is piecewise")
+        falls = self.decay_shape if self.schedule == "wsd" else self.schedule
+        if falls == "exponential" and self.final_fraction == 0:
+            raise ValueError("final_fraction: must be greater than 0 for an exponential decay")
+        for quantity, points in self.piecewise.items():
+            _check_points(f"piecewise.{quantity}", quantity, points)
+        return self
+
+
+def _check_points(key: str, quantity: Scheduled, points: list[SchedulePoint]) -> None:
+    places = [point.at for point in points]
+    if not points or any(a >= b for a, b in itertools.pairwise(places)):
+        raise ValueError(f"{key}: expected points, each at a larger share (got {places})")
+    zeros = [point.factor == 0 for point in points]
+    if quantity.startswith("one_minus_") and any(zeros):
+        raise ValueError(f"{key}: factors must be greater than 0, or a beta would be 1")
+    if quantity == "lr" and all(zeros):
+        raise ValueError(f"{key}: expected a factor above 0")
+    for (left, right), point in zip(itertools.pairwise(zeros), points[1:], strict=True):
+        if point.shape == "exponential" and (left or right):
+            raise ValueError(f"{key}: exponential goes between factors greater than 0")
 
 
 class ScalingConfig(_Strict):
