@@ -39,7 +39,10 @@ from paper_repro.errors import ConfigError
 
 command = importlib.import_module("analysis.public_runs.__main__")
 
-TABLES = ("exponents", "cells", "regret", "laws", "schedules", "gains")
+TABLES = (
+    *("exponents", "cells", "regret", "laws", "schedules", "gains"),
+    *("along", "along_curves"),
+)
 
 
 @pytest.fixture

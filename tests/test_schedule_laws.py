@@ -122,6 +122,18 @@ def test_the_multi_power_sum_in_groups_is_that_over_all_steps():
     assert law.predict(curve)[-1] == pytest.approx(wanted, abs=1e-3)
 
 
+def test_the_annealing_sum_in_groups_is_the_momentum_over_all_steps():
+    law = LAWS_WITH_NUMBERS[0][1]
+    for curve in [each for each in curves() if each.schedule.peak == 0.03]:
+        rates, momentum, annealed = curve.schedule.rates, 0.0, 0.0
+        for step in range(curve.schedule.warmup, curve.steps):
+            momentum = law.memory * momentum + rates[step - 1] - rates[step]
+            annealed += momentum
+        area = law.area * rates.sum() ** -law.power
+        wanted = law.floor + area - law.gain * annealed
+        assert law.predict(curve)[-1] == pytest.approx(wanted, rel=3e-3), curve.name
+
+
 def test_noise_of_the_sde_is_that_of_simulated_steps():
     """x ← (1 − ηh) x + ησ ξ from 0: its variance, from many runs, against the feature."""
     (curve,) = [each for each in curves() if each.name == "cosine 0.03"]

@@ -45,7 +45,7 @@ from analysis.tables import write_table
 from paper_repro.errors import ConfigError
 
 Tables = dict[str, pd.DataFrame]
-"""By name: `exponents`, `cells`, `regret`, `laws`, `schedules`, `along`, `gains`, `along_curves`."""
+"""By the name of their file after `public_runs_`."""
 
 
 def _step_law(clone: Path) -> Tables:
@@ -163,7 +163,7 @@ def as_json(tables: Tables) -> dict[str, Any]:
         ]
     for name in {"along", "along_curves"} & tables.keys():
         found[name] = [
-            {"split": row["split"], "law": row["law"]}
+            {each: row[each] for each in ("peaks", "split", "law") if each in row}
             | {each: _triple(row, each) for each in MEASURES if each in row}
             for _, row in tables[name].iterrows()
         ]
@@ -238,6 +238,7 @@ GAINS: Columns = {
     "gain over the constant rate (nats)": lambda row: f"{row['gain']:.3f}",
 }
 ALONG: Columns = {
+    "peaks": "peaks",
     "held out": "split",
     "law": "law",
     "schedules": "schedules",
@@ -247,7 +248,7 @@ ALONG: Columns = {
     "regret (nats)": ("regret", 4),
     "right family": ("family", 2),
 }
-ALONG_CURVES: Columns = {name: ALONG[name] for name in list(ALONG)[:4]}
+ALONG_CURVES: Columns = {name: ALONG[name] for name in list(ALONG)[1:5]}
 #: The measures of `analysis.schedule_laws.measures`.
 MEASURES = ("error", "top1", "top2", "regret", "family")
 
@@ -259,7 +260,7 @@ def readable_tables(tables: Tables) -> Tables:
         "regret": ("Carrying a rate from cell to cell", REGRET, 3),
         "laws": ("Laws at held-out cells (compute over the base's; off in octaves)", LAWS, 4),
         "schedules": ("Token exponent of η* by the share that decays", SCHEDULES, 4),
-        "along": ("lr-scheduling: laws of the loss along a schedule", ALONG, 2),
+        "along": ("lr-scheduling: laws of the loss along a schedule", ALONG, 3),
         "along_curves": ("MultiPowerLaw: the same, over whole curves", ALONG_CURVES, 2),
         "gains": ("MultiPowerLaw: one peak rate, so no exponent; what decaying gains", GAINS, 2),
     }

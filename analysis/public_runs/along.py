@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from analysis.public_runs.cells import DIVERGED
 from analysis.schedule_laws.curves import Curve, Floats, Schedule
 from analysis.schedule_laws.laws import LAWS
 from analysis.schedule_laws.measures import RESAMPLES
@@ -34,6 +35,7 @@ POINTS = 60
 def read_ends(runs: pd.DataFrame) -> list[Curve]:
     """Curves of one point, from `analysis.public_runs.sources.read_schedules`."""
     used = runs[(runs["model"] == MODEL) & (runs["cooldown"] != "unknown")]
+    used = used.assign(above=used["loss"] - used.groupby("steps")["loss"].transform("min"))
     found = []
     records: list[dict[str, Any]] = used.to_dict("records")  # type: ignore[assignment]
     for row in records:
@@ -48,6 +50,7 @@ def read_ends(runs: pd.DataFrame) -> list[Curve]:
                 at=np.array([row["steps"]]),
                 losses=end,
                 ends=end,
+                diverged=row["above"] >= DIVERGED,
             )
         )
     return found

@@ -4,7 +4,8 @@
 
 The authors set λ and minimise the Huber loss of log L. Here λ is fitted too, for our runs are
 shorter than the memory of 0.999, and all by least squares: L0, A and C, none of them negative, are
-linear, which leaves a search over α and λ.
+linear, which leaves a search over α and λ. By summing the momentum first,
+S2 = Σ_k (η_(k−1) − η_k)·(1 − λ^(T−k+1)) / (1 − λ), k over the steps after the warm-up.
 """
 
 from __future__ import annotations
@@ -16,9 +17,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.optimize import minimize, nnls
-from scipy.signal import lfilter
 
-from analysis.schedule_laws.curves import Curve, Floats, at_all, losses_of
+from analysis.schedule_laws.curves import Curve, Drops, Floats, at_all, losses_of
 
 _POWERS = (0.1, 0.3, 0.6, 1.0)
 _MEMORIES = (10.0, 100.0, 1000.0)
@@ -41,16 +41,16 @@ class AnnealingLaw:
     """λ."""
 
     def predict(self, curve: Curve) -> Floats:
-        area, annealed = _area(curve), _annealed(curve, self.memory)
+        area, annealed = _area(curve), _annealed(Drops.of(curve), self.memory)
         return self.floor + self.area * area**-self.power - self.gain * annealed
 
 
 def fit_annealing(curves: Sequence[Curve]) -> AnnealingLaw:
     losses, areas = losses_of(curves), at_all(curves, _area)
-    unit = float(areas.max())
+    unit, drops = float(areas.max()), [Drops.of(curve) for curve in curves]
 
     def solved(power: float, memory: float) -> tuple[Floats, float]:
-        annealed = at_all(curves, lambda curve: _annealed(curve, memory))
+        annealed = np.concatenate([_annealed(each, memory) for each in drops])
         columns = [np.ones_like(areas), (areas / unit) ** -power, -annealed]
         coefficients, residual = nnls(np.column_stack(columns), losses)
         return coefficients, float(residual)
@@ -75,7 +75,7 @@ def _area(curve: Curve) -> Floats:
     return curve.schedule.areas[curve.at]
 
 
-def _annealed(curve: Curve, memory: float) -> Floats:
-    momentum = lfilter([1.0], [1.0, -memory], curve.schedule.drops)
-    annealed: Floats = np.cumsum(momentum)[curve.at - 1]
+def _annealed(drops: Drops, memory: float) -> Floats:
+    momenta = (1 - memory ** np.maximum(drops.ages, 0.0)) / (1 - memory)
+    annealed: Floats = momenta @ drops.sizes
     return annealed

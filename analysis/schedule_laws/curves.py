@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -66,6 +66,36 @@ class Curve:
     @property
     def steps(self) -> int:
         return len(self.schedule.rates)
+
+
+#: Groups that the drops of a schedule are put into.
+GROUPS = 96
+
+
+class Drops(NamedTuple):
+    """The drops of a schedule after its warm-up in groups, seen from the points of its curve."""
+
+    sizes: Floats
+    """The sum of each group: (K,)."""
+    rates: Floats
+    """The rate in its middle: (K,)."""
+    areas: Floats
+    """The sum of the rates from there to each point, (T, K); negative where that comes before."""
+    ages: Floats
+    """The steps from there to each point, both included: (T, K)."""
+
+    @classmethod
+    def of(cls, curve: Curve) -> Drops:
+        schedule = curve.schedule
+        steps = np.flatnonzero(schedule.drops)
+        groups = np.array_split(steps, min(len(steps), GROUPS)) if len(steps) else []
+        middles = np.array([group[len(group) // 2] for group in groups], dtype=int)
+        return cls(
+            np.array([schedule.drops[group].sum() for group in groups]),
+            schedule.rates[middles],
+            schedule.areas[curve.at][:, None] - schedule.areas[middles],
+            (curve.at[:, None] - middles).astype(float),
+        )
 
 
 class Predictor(Protocol):

@@ -5,22 +5,19 @@
 with S(t) = Σ_(i≤t) η_i, warm-up included, S_k(t) = Σ_(k≤i≤t) η_i, and k over the steps after the
 warm-up. The authors minimise the Huber loss of log L. Here it is least squares: L0, A and B, none
 of them negative, are linear, which leaves a search over α, β, γ and C. Drops of many steps are
-taken together (`EVENTS`), and rates in units of the largest peak that is known.
+taken together (`Drops`), and rates in units of the largest peak that is known.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 from scipy.optimize import least_squares, nnls
 
-from analysis.schedule_laws.curves import Curve, Floats, at_all, losses_of
+from analysis.schedule_laws.curves import Curve, Drops, Floats, at_all, losses_of
 
-#: Groups of drops of a schedule.
-EVENTS = 96
 #: Where the search for α, C, β, γ starts. C is per unit of S at which the rate is the peak.
 STARTS = ((0.5, 0.1, 0.5, 0.5), (0.3, 0.01, 1.0, 0.3))
 _LOW, _HIGH = (0.02, 1e-5, 0.02, 0.01), (2.0, 1e3, 10.0, 3.0)
@@ -48,39 +45,28 @@ class MultiPowerLaw:
     """γ."""
 
     def predict(self, curve: Curve) -> Floats:
-        drops = _drops(curve, self.unit)
-        gained = drops.gained(self.speed, self.tail, self.slowing)
+        gained = _gained(Drops.of(curve), self.unit, self.speed, self.tail, self.slowing)
         area = curve.schedule.areas[curve.at] / self.unit
         return self.floor + self.area * area**-self.power - self.gain * gained
 
 
-class _Drops(NamedTuple):
-    """The drops of a schedule in groups, seen from the points of its curve."""
-
-    sizes: Floats
-    """The sum of each group: (K,)."""
-    rates: Floats
-    """η_k: (K,)."""
-    areas: Floats
-    """S_k at each point, (T, K); negative where a drop is still to come."""
-
-    def gained(self, speed: float, tail: float, slowing: float) -> Floats:
-        """The sum over k, at each point."""
-        x_TK = np.maximum(self.areas, 0.0) * self.rates**-slowing
-        grown_TK = 1 - (1 + speed * x_TK) ** -tail
-        total: Floats = grown_TK @ self.sizes
-        return total
+def _gained(drops: Drops, unit: float, speed: float, tail: float, slowing: float) -> Floats:
+    """The sum over k, at each point."""
+    x = np.maximum(drops.areas / unit, 0.0) * np.maximum(drops.rates / unit, 1e-6) ** -slowing
+    grown = 1 - (1 + speed * x) ** -tail
+    total: Floats = grown @ drops.sizes / unit
+    return total
 
 
 def fit_multi_power(curves: Sequence[Curve]) -> MultiPowerLaw:
     unit = max(curve.schedule.peak for curve in curves)
     losses = losses_of(curves)
     areas = at_all(curves, lambda curve: curve.schedule.areas[curve.at]) / unit
-    drops = [_drops(curve, unit) for curve in curves]
+    drops = [Drops.of(curve) for curve in curves]
 
     def solved(vector: Floats) -> tuple[Floats, Floats]:
         power, *others = np.exp(vector)
-        gained = np.concatenate([each.gained(*others) for each in drops])
+        gained = np.concatenate([_gained(each, unit, *others) for each in drops])
         scale = areas.max() ** power
         design = np.column_stack([np.ones_like(areas), areas**-power * scale, -gained])
         coefficients, _ = nnls(design, losses)
@@ -95,14 +81,3 @@ def fit_multi_power(curves: Sequence[Curve]) -> MultiPowerLaw:
     floor, area, gain = solved(best)[0]
     power, speed, tail, slowing = np.exp(best)
     return MultiPowerLaw(unit, floor, area, gain, power, speed, tail, slowing)
-
-
-def _drops(curve: Curve, unit: float) -> _Drops:
-    schedule = curve.schedule
-    steps = np.flatnonzero(schedule.drops)
-    groups = np.array_split(steps, min(len(steps), EVENTS)) if len(steps) else []
-    middles = np.array([group[len(group) // 2] for group in groups], dtype=int)
-    sizes = np.array([schedule.drops[group].sum() for group in groups]) / unit
-    rates = np.maximum(schedule.rates[middles] / unit, 1e-6)
-    areas_TK = (schedule.areas[curve.at][:, None] - schedule.areas[middles]) / unit
-    return _Drops(sizes, rates, areas_TK)

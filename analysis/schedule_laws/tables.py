@@ -11,7 +11,7 @@ import pandas as pd
 from analysis.load import Results
 from analysis.schedule_laws.curves import Curve
 from analysis.schedule_laws.laws import LAWS
-from analysis.schedule_laws.measures import Judgement, Target, f1, f1_interval, judge
+from analysis.schedule_laws.measures import Target, f1, f1_interval, judge
 from analysis.schedule_laws.opt_laws import fit_divergence
 from analysis.schedule_laws.runs import read_runs, without_probes
 from analysis.schedule_laws.splits import SPLITS, Prediction, Split, parts, predict
@@ -31,32 +31,43 @@ def verdict(interval: Interval, reported: float) -> Verdict:
 
 
 def laws_table(curves: Sequence[Curve], splits: Sequence[Split] = SPLITS) -> pd.DataFrame:
-    """One row a split and law, by error within a split.
+    """One row a split and law, least error first within a split.
 
-    Columns: `split`; `law`, `law_source` (arXiv ids); `targets`, the sizes and durations that are
-    judged, `schedules` of the smallest of them, and `seeds`; the measures of
-    `analysis.schedule_laws.measures` with their intervals; `verdict`, whether `top2` is that which
-    Opt-Laws reports. The row `another seed` says what a second training of the same schedules says
-    of the first, and the reverse.
+    Columns: `peaks`: `all` fitted and judged together, or each by itself, for that is what two of
+    the laws are made for; `split`; `law`, `law_source` (arXiv ids); `targets`, the sizes and
+    durations (and peaks) that are judged, `schedules` of the smallest of them, and `seeds`; the
+    measures of `analysis.schedule_laws.measures` with their intervals; `verdict`, whether `top2` is
+    that which Opt-Laws reports. The row `another seed` says what a second training of the same
+    schedules says of the first, and the reverse.
     """
     rows: list[dict[str, Any]] = []
     usable = [curve for curve in curves if not curve.diverged]
-    for split in splits:
-        made = list(parts(usable, split))
-        for name, law in LAWS.items():
-            predictions = [each for part in made for each in predict(law.fit, part)]
-            if predictions:
-                targets = targets_of(predictions)
-                place = {"split": split, "law": name, "law_source": law.source}
-                rows.append(place | _row(targets, judge(targets)))
-    if all(len(curve.ends) > 1 for curve in usable):
-        targets = other_seed(usable)
-        place = {"split": "none", "law": "another seed", "law_source": ""}
-        rows.append(place | _row(targets, judge(targets)))
-    return pd.DataFrame(rows).sort_values(["split", "error"], ignore_index=True)
+    for peaks, groups in {"all": [usable], "one": by_peak(usable)}.items():
+        for split in splits:
+            made = [list(parts(group, split)) for group in groups]
+            for name, law in LAWS.items():
+                targets = []
+                for of_group in made:
+                    said = [each for part in of_group for each in predict(law.fit, part)]
+                    targets += targets_of(said)
+                if targets:
+                    place = {"peaks": peaks, "split": split, "law": name, "law_source": law.source}
+                    rows.append(place | _row(targets))
+        if all(len(curve.ends) > 1 for curve in usable):
+            targets = [target for group in groups for target in other_seed(group)]
+            place = {"peaks": peaks, "split": "none", "law": "another seed", "law_source": ""}
+            rows.append(place | _row(targets))
+    return pd.DataFrame(rows).sort_values(["peaks", "split", "error"], ignore_index=True)
 
 
-def _row(targets: Sequence[Target], judged: Judgement) -> dict[str, Any]:
+def by_peak(curves: Sequence[Curve]) -> list[list[Curve]]:
+    """The curves of each largest rate."""
+    peaks = sorted({curve.schedule.peak for curve in curves})
+    return [[curve for curve in curves if curve.schedule.peak == peak] for peak in peaks]
+
+
+def _row(targets: Sequence[Target]) -> dict[str, Any]:
+    judged = judge(targets)
     counts = {
         "targets": len(targets),
         "schedules": min(len(target.predicted) for target in targets),
