@@ -22,7 +22,9 @@ from analysis.schedule_laws.curves import Curve, Drops, Floats, at_all, losses_o
 
 _POWERS = (0.1, 0.3, 0.6, 1.0)
 _MEMORIES = (10.0, 100.0, 1000.0)
-"""1 / (1 − λ), in steps."""
+"""λ / (1 − λ), in steps."""
+_BOUNDS = ((math.log(0.02), math.log(2.0)), (0.0, math.log(1e5)))
+"""Of log α and of the log of the memory."""
 
 
 @dataclass(frozen=True)
@@ -41,13 +43,13 @@ class AnnealingLaw:
     """λ."""
 
     def predict(self, curve: Curve) -> Floats:
-        area, annealed = _area(curve), _annealed(Drops.of(curve), self.memory)
+        area, annealed = _area(curve), _annealed(curve.drops, self.memory)
         return self.floor + self.area * area**-self.power - self.gain * annealed
 
 
 def fit_annealing(curves: Sequence[Curve]) -> AnnealingLaw:
     losses, areas = losses_of(curves), at_all(curves, _area)
-    unit, drops = float(areas.max()), [Drops.of(curve) for curve in curves]
+    unit, drops = float(areas.max()), [curve.drops for curve in curves]
 
     def solved(power: float, memory: float) -> tuple[Floats, float]:
         annealed = np.concatenate([_annealed(each, memory) for each in drops])
@@ -60,7 +62,8 @@ def fit_annealing(curves: Sequence[Curve]) -> AnnealingLaw:
 
     starts = itertools.product(np.log(_POWERS), np.log(_MEMORIES))
     start = min(starts, key=lambda each: cost(np.array(each)))
-    found = minimize(cost, start, method="Nelder-Mead", options={"xatol": 1e-4, "fatol": 1e-9})
+    options = {"xatol": 1e-4, "fatol": 1e-9}
+    found = minimize(cost, start, method="Nelder-Mead", bounds=_BOUNDS, options=options)
     power, memory = _numbers(found.x)
     (floor, area, gain), _ = solved(power, memory)
     return AnnealingLaw(floor, area * unit**power, power, gain, memory)

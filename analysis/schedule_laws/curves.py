@@ -39,6 +39,23 @@ class Schedule:
         return float(self.rates.max())
 
 
+#: Groups that the drops of a schedule are put into.
+GROUPS = 96
+
+
+class Drops(NamedTuple):
+    """The drops of a schedule after its warm-up in groups, seen from the points of its curve."""
+
+    sizes: Floats
+    """The sum of each group: (K,)."""
+    rates: Floats
+    """The rate in its middle: (K,)."""
+    areas: Floats
+    """The sum of the rates from there to each point, (T, K); negative where that comes before."""
+    ages: Floats
+    """The steps from there to each point, both included: (T, K)."""
+
+
 @dataclass(frozen=True, eq=False)
 class Curve:
     """One training, or the mean of several that differ in their seeds."""
@@ -67,34 +84,18 @@ class Curve:
     def steps(self) -> int:
         return len(self.schedule.rates)
 
-
-#: Groups that the drops of a schedule are put into.
-GROUPS = 96
-
-
-class Drops(NamedTuple):
-    """The drops of a schedule after its warm-up in groups, seen from the points of its curve."""
-
-    sizes: Floats
-    """The sum of each group: (K,)."""
-    rates: Floats
-    """The rate in its middle: (K,)."""
-    areas: Floats
-    """The sum of the rates from there to each point, (T, K); negative where that comes before."""
-    ages: Floats
-    """The steps from there to each point, both included: (T, K)."""
-
-    @classmethod
-    def of(cls, curve: Curve) -> Drops:
-        schedule = curve.schedule
+    @cached_property
+    def drops(self) -> Drops:
+        """The drops of the schedule, as the points see them."""
+        schedule = self.schedule
         steps = np.flatnonzero(schedule.drops)
         groups = np.array_split(steps, min(len(steps), GROUPS)) if len(steps) else []
         middles = np.array([group[len(group) // 2] for group in groups], dtype=int)
-        return cls(
+        return Drops(
             np.array([schedule.drops[group].sum() for group in groups]),
             schedule.rates[middles],
-            schedule.areas[curve.at][:, None] - schedule.areas[middles],
-            (curve.at[:, None] - middles).astype(float),
+            schedule.areas[self.at][:, None] - schedule.areas[middles],
+            (self.at[:, None] - middles).astype(float),
         )
 
 

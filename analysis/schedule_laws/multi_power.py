@@ -45,7 +45,7 @@ class MultiPowerLaw:
     """γ."""
 
     def predict(self, curve: Curve) -> Floats:
-        gained = _gained(Drops.of(curve), self.unit, self.speed, self.tail, self.slowing)
+        gained = _gained(curve.drops, self.unit, self.speed, self.tail, self.slowing)
         area = curve.schedule.areas[curve.at] / self.unit
         return self.floor + self.area * area**-self.power - self.gain * gained
 
@@ -62,7 +62,7 @@ def fit_multi_power(curves: Sequence[Curve]) -> MultiPowerLaw:
     unit = max(curve.schedule.peak for curve in curves)
     losses = losses_of(curves)
     areas = at_all(curves, lambda curve: curve.schedule.areas[curve.at]) / unit
-    drops = [Drops.of(curve) for curve in curves]
+    drops = [curve.drops for curve in curves]
 
     def solved(vector: Floats) -> tuple[Floats, Floats]:
         power, *others = np.exp(vector)
