@@ -5,6 +5,7 @@ from __future__ import annotations
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, NullLocator, PercentFormatter
 
 from analysis.report import Columns, readable
 from analysis.schedule_laws.measures import SET
@@ -19,6 +20,8 @@ _LOOKS = {
     "Multi-Power": ("#CC79A7", "D"),
     "Opt-Laws-style": ("#D55E00", "^"),
 }
+#: Ticks of the relative error.
+_ERRORS = (0.001, 0.003, 0.01, 0.03, 0.1)
 _SPLITS = ("schedule", "family", "duration", "size")
 _COLUMNS: Columns = {
     "data": "data",
@@ -55,7 +58,11 @@ def make_schedule_laws(ours: pd.DataFrame, public: pd.DataFrame) -> Made:
     right.set_xlabel(f"chooses one of the best two of {SET}")
     for panel in panels[:, 0]:
         panel.set_xscale("log")
+        panel.xaxis.set_major_locator(FixedLocator(_ERRORS))
+        panel.xaxis.set_major_formatter(PercentFormatter(1, decimals=1))
+        panel.xaxis.set_minor_locator(NullLocator())
     for panel in panels[:, 1]:
+        panel.tick_params(labelleft=False)
         panel.set_xlim(-0.02, 1.02)
         panel.axvline(REPORTED["top2"], color="black", linestyle="--", linewidth=1, zorder=1)
         panel.axvline(2 / SET, color="0.6", linestyle=":", linewidth=1, zorder=1)

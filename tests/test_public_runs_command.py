@@ -17,6 +17,7 @@ from support.numbers import assert_same_numbers
 from support.public_grid import ABOVE, BELOW, grid
 
 from analysis.load import COMMITTED_RESULTS as RESULTS
+from analysis.public_runs.along import read_ends, whole_table
 from analysis.public_runs.cells import fit_cells
 from analysis.public_runs.regimes import Grid, fitted_exponents, with_intervals
 from analysis.public_runs.schedules import decay_gains, fit_schedules
@@ -183,6 +184,22 @@ def test_the_committed_exponents_of_schedules_are_those_of_the_runs():
     gained = decay_gains(read_curves(CLONES[MULTI_POWER.option]))
     kept = committed("gains").drop(columns=["source", "date"])
     assert_same_numbers(kept.astype({"model": str}), gained)
+
+
+@needs_clones
+def test_the_runs_that_laws_along_a_schedule_are_held_against():
+    ends = read_ends(read_schedules(CLONES[LR_SCHEDULING.option]))
+    assert len(ends) == 126
+    assert [(each.name, each.steps) for each in ends if each.diverged] == [
+        ("cosine to 0 1 0.005", 50_000)
+    ]
+    assert {each.family for each in ends} == {
+        *("cosine to 0", "cosine to 0.1"),
+        *("wsd linear", "wsd sqrt"),
+    }
+    whole = whole_table(read_curves(CLONES[MULTI_POWER.option]))
+    kept = committed("along_curves").drop(columns=["source", "date"])
+    assert_same_numbers(kept, whole)
 
 
 @needs_clones
