@@ -48,7 +48,7 @@ def make_schedule_laws(ours: pd.DataFrame, public: pd.DataFrame) -> Made:
     drawn = {title: table[table["peaks"] == "all"] for title, table in parts.items()}
     heights = [table.loc[table["split"] != "none", "split"].nunique() for table in drawn.values()]
     figure = Figure((7.2, 1.6 + 0.72 * sum(heights)), layout="constrained")
-    panels = figure.subplots(len(drawn), 2, height_ratios=heights)
+    panels = figure.subplots(len(drawn), 2, sharex="col", height_ratios=heights)
     for row, (title, table) in zip(panels, drawn.items(), strict=True):
         for panel, measure in zip(row, ("error", "top2"), strict=True):
             _draw(panel, table, measure)

@@ -113,6 +113,8 @@ def divergence_table(curves: Sequence[Curve]) -> pd.DataFrame:
     for split in SPLITS:
         made = list(parts(curves, split))
         happened = [curve.diverged for part in made for curve in part.targets]
+        if not happened:
+            continue
         for name, fit in {"Opt-Laws-style": _logistic, "peak alone": _threshold}.items():
             said = []
             for part in made:
