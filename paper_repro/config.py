@@ -8,7 +8,6 @@ of its id; how a run executes (device, dtype, workers, compilation) is not: see 
 from __future__ import annotations
 
 import hashlib
-import itertools
 import json
 import math
 from collections.abc import Hashable
@@ -24,6 +23,7 @@ from pydantic import (
     model_validator,
 )
 
+from paper_repro.courses import Decay, Scheduled, Shape, check_course
 from paper_repro.errors import ConfigError, explain
 from paper_repro.parameterization import (
     BRANCHES,
@@ -39,12 +39,6 @@ Parallel = Literal["ddp", "fsdp"]
 #: The quantities that module-type and depth multipliers act on. A multiplier of a beta acts on
 #: one minus it, as the batch and duration rule does.
 Quantity = Literal[SdeQuantity, "init_std", "residual"]
-
-#: Forms of a decay, from its start to its end.
-Decay = Literal["linear", "cosine", "sqrt", "exponential"]
-Shape = Literal[Decay, "step"]
-#: What may follow a course over the training.
-Scheduled = Literal["lr", "weight_decay", "one_minus_beta1", "one_minus_beta2"]
 
 #: Goes up when a default changes: then every id changes, and `paper_repro.records.migrate` carries
 #: records over. A new field needs no new version.
@@ -196,22 +190,16 @@ class TrainConfig(_Strict):
         if falls == "exponential" and self.final_fraction == 0:
             raise ValueError("final_fraction: must be greater than 0 for an exponential decay")
         for quantity, points in self.piecewise.items():
-            _check_points(f"piecewise.{quantity}", quantity, points)
+            try:
+                check_course(
+                    quantity,
+                    [point.at for point in points],
+                    [point.factor for point in points],
+                    [point.shape for point in points],
+                )
+            except ValueError as error:
+                raise ValueError(f"piecewise.{quantity}: {error}") from None
         return self
-
-
-def _check_points(key: str, quantity: Scheduled, points: list[SchedulePoint]) -> None:
-    places = [point.at for point in points]
-    if not points or any(a >= b for a, b in itertools.pairwise(places)):
-        raise ValueError(f"{key}: expected points, each at a larger share (got {places})")
-    zeros = [point.factor == 0 for point in points]
-    if quantity.startswith("one_minus_") and any(zeros):
-        raise ValueError(f"{key}: factors must be greater than 0, or a beta would be 1")
-    if quantity == "lr" and all(zeros):
-        raise ValueError(f"{key}: expected a factor above 0")
-    for (left, right), point in zip(itertools.pairwise(zeros), points[1:], strict=True):
-        if point.shape == "exponential" and (left or right):
-            raise ValueError(f"{key}: exponential goes between factors greater than 0")
 
 
 class ScalingConfig(_Strict):

@@ -7,7 +7,8 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
-from paper_repro.config import Decay, SchedulePoint, Shape, TrainConfig
+from paper_repro.config import SchedulePoint, TrainConfig
+from paper_repro.courses import Decay, Shape
 
 
 class Factors(NamedTuple):
