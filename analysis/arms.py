@@ -16,7 +16,7 @@ from typing import Any
 
 import pandas as pd
 
-from paper_repro.config import RunConfig
+from paper_repro.config import RunConfig, TrainConfig
 from paper_repro.errors import ConfigError
 from paper_repro.hyperparameters import resolve, resolve_parameter
 from paper_repro.parameterization import BRANCHES, SDE_RULE, Label, Parameterization, SdeQuantity
@@ -107,11 +107,17 @@ class Arm:
             scaling.parameterization,
             scaling.alpha,
             tuple(scaling.sde_rule),
-            config.train.schedule,
+            _schedule(config.train),
             config.model.qk_norm,
             eps if (eps := config.hyperparameters.eps) >= LARGE_EPS else cls.eps,
             config.model.depth != scaling.base_depth and _has_scaled_init(config),
         )
+
+
+def _schedule(train: TrainConfig) -> str:
+    """Its name; of a piecewise one also its points, for it says no more than that."""
+    points = train.piecewise.get("lr", [])
+    return " ".join([train.schedule, *(f"{p.at:g}:{p.factor:g}:{p.shape}" for p in points)])
 
 
 def _has_scaled_init(config: RunConfig) -> bool:

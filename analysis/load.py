@@ -182,12 +182,13 @@ def config_columns(config: BaseModel, prefix: str = "") -> dict[str, Any]:
     Free mappings and lists stay one column, so that the columns are the same for every sweep.
     """
     columns: dict[str, Any] = {}
+    plain = config.model_dump(mode="json")
     for name, value in config:
         if isinstance(value, BaseModel):
             columns |= config_columns(value, f"{prefix}{name}.")
         else:
             free = isinstance(value, dict | list)
-            columns[prefix + name] = json.dumps(value, sort_keys=True) if free else value
+            columns[prefix + name] = json.dumps(plain[name], sort_keys=True) if free else value
     return columns
 
 

@@ -12,6 +12,8 @@
 - `speedup.csv`: what tuning per module gains over the tuned global set, at the proxy and at larger
   scales; `speedup_shuffled.csv`, the same of the control, and `speedup_slopes.csv`, its change.
 - `seed_variance.csv`: of what the spread over seeds comes.
+- `schedule_laws.csv`: how laws of the loss along a schedule do on held-out schedules, durations and
+  sizes; `schedule_divergence.csv`, how models of divergence do.
 - `loss_differences.csv`: the loss under one rule less that under another; `embedding.csv`: whether
   the learning rate of the embedding is what μP has over SP.
 - `optimum_laws.csv`: which recipe for the learning rate costs least at held-out targets; with the
@@ -41,6 +43,7 @@ from analysis.optimum_laws import SWEEPS, optimum_laws, with_public
 from analysis.pooled import Shared
 from analysis.pooled_transfer import AllShared, learn_all, pooled_optima, transfer_rows
 from analysis.report import Columns, readable, scale_range
+from analysis.schedule_laws.tables import our_tables
 from analysis.searches import race, race_differences, with_losses
 from analysis.studies import STUDIES, Study
 from analysis.transfer import fit_transfer
@@ -89,6 +92,7 @@ OTHERS: dict[str, Callable[[Results, Path], Tables]] = {
     "modules_arms": lambda results, folder: {"attribution": attribution(results, folder)},
     "ladder": _ladder,
     "seed_variance": lambda results, _: {"seed_variance": components(results.runs)},
+    "schedules": lambda results, _: our_tables(results),
 }
 """The tables of sweeps that are no study, from their results and the folder of what was tuned."""
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from analysis.dictionary import fields, is_section, one_line
-from paper_repro.config import Execution, RunConfig
+from paper_repro.config import Execution, RunConfig, SchedulePoint
 from paper_repro.parameterization.page import markdown_table, render
 
 TYPES = {
@@ -31,6 +31,7 @@ def tables() -> str:
         for name, field in RunConfig.model_fields.items()
         if is_section(field.annotation)
     }
+    sections |= {"`SchedulePoint`, of `train.piecewise`": SchedulePoint}
     sections |= {"Outside the sections": RunConfig, "How runs execute": Execution}
     return "\n".join(_section(heading, model) for heading, model in sections.items())
 
@@ -54,6 +55,8 @@ def _type(schema: dict[str, Any]) -> str:
         return ", ".join(f"`{value}`" for value in schema["enum"])
     if "anyOf" in schema:
         return " or ".join(_type(choice) for choice in schema["anyOf"])
+    if "$ref" in schema:
+        return f"`{schema['$ref'].rpartition('/')[2]}` (below)"
     if schema["type"] == "array":
         return f"list of {_type(schema['items'])}"
     if schema["type"] == "object":

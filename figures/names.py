@@ -36,6 +36,7 @@ NAMES = (
     "transfer_check",
     "public_runs",
     "sde",
+    "schedule_laws",
 )
 """All figures (`figures.registry.FIGURES`), in the order in which they are made."""
 

@@ -96,6 +96,11 @@ FIGURES = {
         ),
     ),
     "sde": FigureEntry(_drawn_by("figures.sde:make_sde"), (), tables=("sde",)),
+    "schedule_laws": FigureEntry(
+        _drawn_by("figures.schedule_laws:make_schedule_laws"),
+        (),
+        tables=("schedule_laws", "public_runs_along"),
+    ),
 }
 
 

@@ -23,6 +23,7 @@ from pydantic import (
     model_validator,
 )
 
+from paper_repro.courses import Decay, Scheduled, Shape, check_course
 from paper_repro.errors import ConfigError, explain
 from paper_repro.parameterization import (
     BRANCHES,
@@ -131,6 +132,17 @@ class DataConfig(_Strict):
     files, from their beginnings. It acts on no other corpus."""
 
 
+class SchedulePoint(_Strict):
+    """Where a piecewise schedule is at a share of the training, and how it comes there."""
+
+    at: Fraction
+    """Share of the steps, warm-up included."""
+    factor: NonNegativeFloat
+    """On the hyperparameter's value."""
+    shape: Shape = "linear"
+    """Of the way from the point before; `step` stays at that until here."""
+
+
 class TrainConfig(_Strict):
     """Batch, duration, schedule and loss."""
 
@@ -138,14 +150,25 @@ class TrainConfig(_Strict):
     """Sequences in a batch."""
     tokens: PositiveInt = 819_200
     """Training duration; the number of steps is tokens // (batch_size * context)."""
-    schedule: Literal["cosine", "linear", "wsd", "constant"] = "cosine"
-    """Course of the learning rate after the warm-up; `wsd` is constant until its final decay."""
+    schedule: Literal[
+        "cosine", "linear", "wsd", "constant", "exponential", "inverse_sqrt", "piecewise"
+    ] = "cosine"
+    """Course of the learning rate after the warm-up; `wsd` is constant until its final decay,
+    `inverse_sqrt` falls with the root of the step, `piecewise` goes through the points of
+    `piecewise.lr`."""
     warmup_fraction: Fraction = 0.1
     """Share of the steps in which the learning rate rises linearly from 0."""
     final_fraction: Fraction = 0.1
-    """Learning rate at the end, over its peak (no effect with `constant`)."""
+    """Learning rate at the end, over its peak (no effect with `constant`, `inverse_sqrt` and
+    `piecewise`)."""
     decay_fraction: Fraction = 0.2
     """Share of the steps that decay at the end of `wsd`."""
+    decay_shape: Decay = "linear"
+    """Form of that decay; `sqrt` falls as 1 - √(its share)."""
+    piecewise: dict[Scheduled, list[SchedulePoint]] = {}
+    """Courses of hyperparameters as factors on their values, e.g.
+    `{weight_decay: [{at: 0, factor: 1}, {at: 1, factor: 0.1, shape: cosine}]}`. The warm-up acts on
+    the learning rate beside them; a beta is moved by one minus it."""
     clip: PositiveFloat | None = None
     """Gradient norm above which gradients are rescaled."""
     z_loss: NonNegativeFloat = 1e-4
@@ -157,6 +180,26 @@ class TrainConfig(_Strict):
     eval_set: Annotated[int, Field(ge=0)] = 0
     """Which of the disjoint validation sets of this size: what was tuned on one is judged on
     another."""
+
+    @model_validator(mode="after")
+    def _ends_that_can_be_reached(self) -> TrainConfig:
+        """Refuse schedules that are not given whole, and an exponential decay to nothing."""
+        if (self.schedule == "piecewise") != ("lr" in self.piecewise):
+            raise ValueError("piecewise.lr: expected just where schedule is piecewise")
+        falls = self.decay_shape if self.schedule == "wsd" else self.schedule
+        if falls == "exponential" and self.final_fraction == 0:
+            raise ValueError("final_fraction: must be greater than 0 for an exponential decay")
+        for quantity, points in self.piecewise.items():
+            try:
+                check_course(
+                    quantity,
+                    [point.at for point in points],
+                    [point.factor for point in points],
+                    [point.shape for point in points],
+                )
+            except ValueError as error:
+                raise ValueError(f"piecewise.{quantity}: {error}") from None
+        return self
 
 
 class ScalingConfig(_Strict):

@@ -228,8 +228,15 @@ def check(config: RunConfig) -> None:
         for label in labels:
             own = _own(hyperparameters, model.depth, label.module_type, label.block, quantity)
             different.setdefault((label.tensor_class, own), label)
+        course = [point.factor for point in config.train.piecewise.get(quantity, [])]
+        largest = max(course, default=1.0)
         for label in different.values():
-            _beta(hyperparameters, scale, label, model.depth, quantity)
+            beta = _beta(hyperparameters, scale, label, model.depth, quantity)
+            if (1 - beta) * largest >= 1:
+                raise ConfigError(
+                    f"train.piecewise.{quantity}: expected factors below {1 / (1 - beta):.6g}, "
+                    f"above which the beta of {label.module_type} is not positive (got {largest:g})"
+                )
 
 
 def interpolate(curve: list[float], block: int, depth: int) -> float:

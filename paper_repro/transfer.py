@@ -26,6 +26,7 @@ from paper_repro.files import merged, read_yaml, write_atomically
 from paper_repro.hyperparameters import ResolvedRun, check, resolve, scaling_of
 from paper_repro.parameterization import BRANCHES, MODULES
 from paper_repro.paths import check_writable, given_path
+from paper_repro.schedules import lr_scale
 
 if TYPE_CHECKING:  # torch takes a second to import, and most targets need none
     from paper_repro.apply import Parameterized, TrainerName
@@ -226,7 +227,7 @@ def _run(options: argparse.Namespace) -> None:
 def _exported(rules: Parameterized, config: RunConfig, trainer: TrainerName) -> str:
     from paper_repro.apply import export
 
-    final = 1.0 if config.train.schedule == "constant" else config.train.final_fraction
+    final = lr_scale(config.train, config.steps, config.steps)
     own_names = config.model.factory is not None
     made = export(rules, trainer, own_names=own_names, final_fraction=final)
     for warning in made.warnings:

@@ -94,8 +94,8 @@ def check_corpora(plan: Plan, dry_run: bool) -> tuple[dict[DataConfig, str], lis
             dataset = load_dataset(data)
             wanted = max(config.steps * config.train.batch_size for config in configs)
             dataset.check_length(sequences=wanted, max_epochs=data.max_epochs)
-            for train in {config.train for config in configs}:
-                dataset.validation_batches(train.eval_sequences, 1, train.eval_set)
+            for size, number in {(c.train.eval_sequences, c.train.eval_set) for c in configs}:
+                dataset.validation_batches(size, 1, number)
         except ConfigError as error:
             if plan.to_do:
                 raise ConfigError(f"{plan.sweep.path}: {error}") from None

@@ -213,6 +213,8 @@ def test_ids_of_the_defaults_version():
             "warmup_fraction": 0.1,
             "final_fraction": 0.1,
             "decay_fraction": 0.2,
+            "decay_shape": "linear",
+            "piecewise": {},
             "clip": None,
             "z_loss": 1e-4,
             "evaluations": 4,

@@ -20,6 +20,7 @@ from paper_repro.cost import counts, train_flops
 from paper_repro.errors import ConfigError
 from paper_repro.records import Record
 from paper_repro.records.provenance import factory_code, factory_hash, hash_code
+from paper_repro.schedules import Factors
 from slurm.profiles import Profile
 from slurm.snapshots import code_on_disk, copied, take_snapshot
 from slurm.submit import scripts
@@ -72,7 +73,7 @@ def test_validation_has_no_dropout():
     run = config("with_dropout", model={"tied": True})
     trainer = Trainer(run, Execution(device="cpu"))
     learner = trainer.learners.learner([run])
-    learner.schedule([1.0], 0)
+    learner.schedule([Factors()], 0)
     batch = trainer.dataset.training_batch(0, 0, 4)
     with torch.no_grad():
         first, second = (learner.losses(batch[None])[0] for _ in range(2))

@@ -17,6 +17,7 @@ from support.numbers import assert_same_numbers
 from support.public_grid import ABOVE, BELOW, grid
 
 from analysis.load import COMMITTED_RESULTS as RESULTS
+from analysis.public_runs.along import read_ends, whole_table
 from analysis.public_runs.cells import fit_cells
 from analysis.public_runs.regimes import Grid, fitted_exponents, with_intervals
 from analysis.public_runs.schedules import decay_gains, fit_schedules
@@ -39,7 +40,10 @@ from paper_repro.errors import ConfigError
 
 command = importlib.import_module("analysis.public_runs.__main__")
 
-TABLES = ("exponents", "cells", "regret", "laws", "schedules", "gains")
+TABLES = (
+    *("exponents", "cells", "regret", "laws", "schedules", "gains"),
+    *("along", "along_curves"),
+)
 
 
 @pytest.fixture
@@ -151,6 +155,22 @@ def test_the_intervals_of_the_page_are_those_of_the_tables():
     assert [interval for interval in quoted if interval not in known] == []
 
 
+def test_the_intervals_of_the_page_on_laws_along_a_schedule_are_those_of_the_tables():
+    known = set()
+    ours = read_table(RESULTS, "schedule_laws")
+    for table in (committed("along"), committed("along_curves"), ours):
+        for name in [name for name in table if f"{name}_low" in table]:
+            for digits in (2, 4):
+                known |= {format_interval(row, name, digits) for _, row in table.iterrows()}
+    page = (Path(__file__).parent.parent / "docs/schedule_laws.md").read_text(encoding="utf-8")
+    results = page.partition("## Results on the runs of others")[2].partition("## Schedule search")[
+        0
+    ]
+    quoted = re.findall(r"\d+\.\d+ \[\d+\.\d+, \d+\.\d+\]", " ".join(results.split()))
+    assert len(quoted) > 100
+    assert [interval for interval in quoted if interval not in known] == []
+
+
 def committed(name):
     return read_table(RESULTS, f"public_runs_{name}")
 
@@ -180,6 +200,22 @@ def test_the_committed_exponents_of_schedules_are_those_of_the_runs():
     gained = decay_gains(read_curves(CLONES[MULTI_POWER.option]))
     kept = committed("gains").drop(columns=["source", "date"])
     assert_same_numbers(kept.astype({"model": str}), gained)
+
+
+@needs_clones
+def test_the_runs_that_laws_along_a_schedule_are_held_against():
+    ends = read_ends(read_schedules(CLONES[LR_SCHEDULING.option]))
+    assert len(ends) == 126
+    assert [(each.name, each.steps) for each in ends if each.diverged] == [
+        ("cosine to 0 1 0.005", 50_000)
+    ]
+    assert {each.family for each in ends} == {
+        *("cosine to 0", "cosine to 0.1"),
+        *("wsd linear", "wsd sqrt"),
+    }
+    whole = whole_table(read_curves(CLONES[MULTI_POWER.option]))
+    kept = committed("along_curves").drop(columns=["source", "date"])
+    assert_same_numbers(kept, whole)
 
 
 @needs_clones

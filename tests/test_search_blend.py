@@ -51,6 +51,15 @@ def test_between_them_every_number_is_a_geometric_mean():
     assert found.eps == START.hyperparameters.eps
 
 
+def test_courses_of_the_rate_are_not_blended():
+    points = [{"at": 0, "factor": 1}, {"at": 1, "factor": 0}]
+    course = {"schedule": "piecewise", "piecewise": {"lr": points}}
+    annealed = RunConfig.model_validate({"train": course})
+    with pytest.raises(ConfigError, match=r"train\.piecewise: courses cannot be blended"):
+        blend(START, [annealed], [0.5])
+    assert weights_of(annealed, START, [END]) is None
+
+
 def test_a_line_goes_on_beyond_its_ends():
     assert blended(-0.5).hyperparameters.lr == pytest.approx(0.005)
     assert blended(1.5).hyperparameters.depth_multipliers["lr"] == pytest.approx([1, 8])

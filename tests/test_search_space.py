@@ -7,7 +7,7 @@ import pytest
 from paper_repro.config import RunConfig
 from paper_repro.errors import ConfigError
 from paper_repro.hyperparameters import resolve
-from paper_repro.search import Space, parse_space
+from paper_repro.search import Space, parse_space, tuned
 
 BASE = RunConfig.model_validate({"model": {"depth": 4}, "scaling": {"base_depth": 4}})
 
@@ -113,6 +113,39 @@ def test_layers_may_have_multipliers_of_their_own():
     moved = [name for name, numbers in parameters.items() if numbers.lr != lr]
     assert moved == ["blocks.2.query.weight"]
     assert parameters["blocks.2.query.weight"].lr == 2 * lr
+
+
+ANNEALED = RunConfig.model_validate(
+    {
+        "train": {
+            "schedule": "piecewise",
+            "piecewise": {
+                "lr": [
+                    {"at": 0.1, "factor": 1.0},
+                    {"at": 0.5, "factor": 0.5, "shape": "cosine"},
+                    {"at": 1.0, "factor": 0.0},
+                ]
+            },
+        }
+    }
+)
+
+
+def test_a_course_has_a_coordinate_for_each_point_that_is_not_zero():
+    space = parse_space({"train.piecewise.lr": [-6, 1]}, ANNEALED)
+    assert [axis.path for axis in space.coordinates] == [
+        "train.piecewise.lr.0",
+        "train.piecewise.lr.1",
+    ]
+    found = space.config((0.0, -2.0), seed=0).train.piecewise["lr"]
+    assert [point.factor for point in found] == [1.0, 0.125, 0.0]
+    assert [point.shape for point in found] == ["linear", "cosine", "linear"]
+    assert space.config(space.start, seed=0).run_id == ANNEALED.run_id
+    again = RunConfig.model_validate(tuned(space.config((0.0, -2.0), seed=0)))
+    assert again.train.piecewise["lr"] == found
+    for path in ("train.piecewise", "train.piecewise.weight_decay"):
+        with pytest.raises(ConfigError, match=f"{path}: expected a course of the base"):
+            parse_space({path: 1}, ANNEALED)
 
 
 def test_points_are_kept_within_the_ranges():

@@ -10,6 +10,7 @@ from support.runs import small_config
 from paper_repro.apply.param_groups import set_lr_scale
 from paper_repro.hyperparameters import resolve
 from paper_repro.model import GPT
+from paper_repro.schedules import Factors
 from paper_repro.training.stacked import StackedRuns, adamw_update
 
 VOCABULARY, STEPS = 32, 30
@@ -67,7 +68,7 @@ def trained(request, batches):
     for step, sequences in enumerate(batches):
         cross_entropy_R, z_loss_R = stack.losses(sequences)
         (cross_entropy_R + 1e-4 * z_loss_R).sum().backward()
-        stack.schedule([LR_SCALE] * len(configs), step)
+        stack.schedule([Factors(LR_SCALE)] * len(configs), step)
         stack.update()
         losses.append(cross_entropy_R.detach())
     return torch.stack(losses), stack, request.param

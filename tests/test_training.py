@@ -8,12 +8,11 @@ import torch
 from support.models import adamw, initialised
 from support.runs import small_config, train
 
-from paper_repro.config import Execution, TrainConfig
+from paper_repro.config import Execution
 from paper_repro.data import load_dataset
 from paper_repro.parameterization import PARAMETERIZATIONS
 from paper_repro.training import Observer, Trainer, trainer
 from paper_repro.training.devices import compiler_problem
-from paper_repro.training.schedules import lr_scale
 
 
 def test_identity_at_the_base(tmp_path):
@@ -214,26 +213,6 @@ def test_runs_that_train_at_once_have_norms_of_their_own():
     for together, alone in zip(*observers, strict=True):
         assert together.logged == pytest.approx(alone.logged, rel=1e-4)
     assert observers[0][0].logged[12] != pytest.approx(observers[0][1].logged[12], rel=1e-3)
-
-
-@pytest.mark.parametrize(
-    ("schedule", "scales"),
-    [
-        ("constant", [0.5, 1, 1, 1, 1, 1, 1, 1, 1, 1]),
-        ("linear", [0.5, 1, 1, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3]),
-        ("wsd", [0.5, 1, 1, 1, 1, 1, 1, 0.8, 0.6, 0.4]),
-        ("cosine", [0.5, 1, 1, None, None, None, 0.6, None, None, None]),
-    ],
-)
-def test_schedules(schedule, scales):
-    train_config = TrainConfig(
-        schedule=schedule, warmup_fraction=0.2, final_fraction=0.2, decay_fraction=0.4
-    )
-    computed = [lr_scale(train_config, step, 10) for step in range(10)]
-    for got, wanted in zip(computed, scales, strict=True):
-        if wanted is not None:
-            assert got == pytest.approx(wanted)
-    assert all(0 < scale <= 1 for scale in computed)
 
 
 @pytest.mark.parametrize(

@@ -26,6 +26,7 @@ import pandas as pd
 from rich.console import Console
 
 from analysis.load import COMMITTED_RESULTS
+from analysis.public_runs.along import ends_table, whole_table
 from analysis.public_runs.schedules import decay_gains, fit_schedules
 from analysis.public_runs.sources import (
     LR_SCHEDULING,
@@ -44,7 +45,7 @@ from analysis.tables import write_table
 from paper_repro.errors import ConfigError
 
 Tables = dict[str, pd.DataFrame]
-"""By name: `exponents`, `cells`, `regret`, `laws`, `schedules`, `gains`."""
+"""By the name of their file after `public_runs_`."""
 
 
 def _step_law(clone: Path) -> Tables:
@@ -55,12 +56,20 @@ def _step_law(clone: Path) -> Tables:
     return {name: pd.concat([dense[name], moe[name]], ignore_index=True) for name in dense}
 
 
+def _lr_scheduling(clone: Path) -> Tables:
+    runs = read_schedules(clone)
+    return {"schedules": schedules_table(fit_schedules(runs)), "along": ends_table(runs)}
+
+
+def _multi_power(clone: Path) -> Tables:
+    curves = read_curves(clone)
+    return {"gains": decay_gains(curves), "along_curves": whole_table(curves)}
+
+
 READERS: dict[Source, Callable[[Path], Tables]] = {
     STEP_LAW: _step_law,
-    LR_SCHEDULING: lambda clone: {
-        "schedules": schedules_table(fit_schedules(read_schedules(clone)))
-    },
-    MULTI_POWER: lambda clone: {"gains": decay_gains(read_curves(clone))},
+    LR_SCHEDULING: _lr_scheduling,
+    MULTI_POWER: _multi_power,
 }
 
 
@@ -120,7 +129,8 @@ def as_json(tables: Tables) -> dict[str, Any]:
     `{"steplaw": {"below": {"batch": [v, low, high], …}, "above": …, "boundary": …, …,
     "authors_boundary": {"below": …, "above": …}, "authors_formula": {"boundary": {"batch": v}},
     "regret": {"any": {"none": …}}, "laws": {"rate": {"compute above 16": …}}}, "steplaw_moe": …,
-    "lr_scheduling": [{"schedule": …, "share": …, "tokens": […]}], "multi_power": [{…}]}`
+    "lr_scheduling": [{"schedule": …, "share": …, "tokens": […]}], "multi_power": [{…}],
+    "along": [{"split": …, "law": …, "error": […], "top2": […], …}], "along_curves": [{…}]}`
     """
     found: dict[str, Any] = {}
     for _, row in tables.get("exponents", pd.DataFrame()).iterrows():
@@ -150,6 +160,12 @@ def as_json(tables: Tables) -> dict[str, Any]:
         gains = tables["gains"].drop(columns="source")
         found["multi_power"] = [
             {name: _plain(value) for name, value in row.items()} for _, row in gains.iterrows()
+        ]
+    for name in {"along", "along_curves"} & tables.keys():
+        found[name] = [
+            {each: row[each] for each in ("peaks", "split", "law") if each in row}
+            | {each: _triple(row, each) for each in MEASURES if each in row}
+            for _, row in tables[name].iterrows()
         ]
     return found
 
@@ -221,6 +237,20 @@ GAINS: Columns = {
     "steps": "steps",
     "gain over the constant rate (nats)": lambda row: f"{row['gain']:.3f}",
 }
+ALONG: Columns = {
+    "peaks": "peaks",
+    "held out": "split",
+    "law": "law",
+    "schedules": "schedules",
+    "relative error": ("error", 4),
+    "top 1": ("top1", 2),
+    "top 2": ("top2", 2),
+    "regret (nats)": ("regret", 4),
+    "right family": ("family", 2),
+}
+ALONG_CURVES: Columns = {name: ALONG[name] for name in list(ALONG)[1:5]}
+#: The measures of `analysis.schedule_laws.measures`.
+MEASURES = ("error", "top1", "top2", "regret", "family")
 
 
 def readable_tables(tables: Tables) -> Tables:
@@ -230,6 +260,8 @@ def readable_tables(tables: Tables) -> Tables:
         "regret": ("Carrying a rate from cell to cell", REGRET, 3),
         "laws": ("Laws at held-out cells (compute over the base's; off in octaves)", LAWS, 4),
         "schedules": ("Token exponent of η* by the share that decays", SCHEDULES, 4),
+        "along": ("lr-scheduling: laws of the loss along a schedule", ALONG, 3),
+        "along_curves": ("MultiPowerLaw: the same, over whole curves", ALONG_CURVES, 2),
         "gains": ("MultiPowerLaw: one peak rate, so no exponent; what decaying gains", GAINS, 2),
     }
     return {

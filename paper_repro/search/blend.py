@@ -28,8 +28,11 @@ def blend(start: RunConfig, ends: Sequence[RunConfig], weights: Sequence[float])
         a part of a `RunConfig`, in the form of `tuned`, with the base of the start.
 
     Raises:
-        ConfigError: a number is 0, or a list of multipliers by depth has another length elsewhere.
+        ConfigError: a number is 0, a list of multipliers by depth has another length elsewhere, or
+            a run has courses of its own, which have no logarithm.
     """
+    if any(run.train.piecewise for run in (start, *ends)):
+        raise ConfigError("train.piecewise: courses cannot be blended")
     origin = _leaves(tuned(start))
     targets = [_leaves(tuned(end)) for end in ends]
     paths = dict.fromkeys(path for leaves in (origin, *targets) for path in leaves)
@@ -49,6 +52,8 @@ def weights_of(
     run: RunConfig, start: RunConfig, ends: Sequence[RunConfig]
 ) -> tuple[float, ...] | None:
     """The reverse of `blend`: where a run lies on the line or plane; None if it does not."""
+    if any(each.train.piecewise for each in (run, start, *ends)):
+        return None
     origin, found = _leaves(tuned(start)), _leaves(tuned(run))
     targets = [_leaves(tuned(end)) for end in ends]
     paths = list(dict.fromkeys(path for leaves in (origin, found, *targets) for path in leaves))

@@ -26,7 +26,8 @@ def write_found(state: SearchState) -> Path | None:
 def tuned(config: RunConfig) -> dict[str, Any]:
     """What of a run is tuned, with the shape of the base at which it is stated."""
     whole = config.model_dump(mode="json")
-    schedule = ("warmup_fraction", "final_fraction")
+    schedule = ["warmup_fraction", "final_fraction"]
+    schedule += ["schedule", "piecewise"] if config.train.piecewise else []
     return {
         "scaling": {k: v for k, v in whole["scaling"].items() if k.startswith("base_")},
         "train": {key: whole["train"][key] for key in schedule},

@@ -28,6 +28,7 @@ Range = tuple[float, float]
 MODULES_PATH = "hyperparameters.module_multipliers"
 DEPTH_PATH = "hyperparameters.depth_multipliers"
 LAYER_PATH = "hyperparameters.layer_multipliers"
+COURSE_PATH = "train.piecewise"
 #: Points are rounded to this many decimals of an octave, so that they can be read and retyped.
 DECIMALS = 4
 
@@ -41,7 +42,7 @@ class Coordinate:
 
     path: str
     """Dotted, such as `hyperparameters.lr`; the last part of a multiplier by depth is its place in
-    the list, from the first block to the last."""
+    the list, from the first block to the last, that of a course the place of its point."""
     low: float
     high: float
 
@@ -123,7 +124,8 @@ def parse_space(content: Mapping[str, object], base: RunConfig) -> Space:
             every module type of the model that has the quantity; with a module type after it, for
             that type alone; `hyperparameters.layer_multipliers` likewise, with a coordinate for
             each block of each type in blocks. `hyperparameters.depth_multipliers` takes such a
-            mapping and has a coordinate a block.
+            mapping and has a coordinate a block. `train.piecewise.lr`, or another quantity after
+            `train.piecewise`, has a coordinate for each point of its course that is not 0.
         base: the run to start from.
 
     Raises:
@@ -179,9 +181,20 @@ def _depth_coordinates(path: str, octaves: object, base: RunConfig) -> Iterator[
             yield Coordinate(f"{DEPTH_PATH}.{each}.{block}", *bounds)
 
 
+def _course_coordinates(path: str, octaves: object, base: RunConfig) -> Iterator[Coordinate]:
+    quantity = path.removeprefix(COURSE_PATH).removeprefix(".")
+    courses = {str(each): points for each, points in base.train.piecewise.items()}
+    if quantity not in courses:
+        raise ConfigError(f"{path}: expected a course of the base, such as {COURSE_PATH}.lr")
+    for place, point in enumerate(courses[quantity]):
+        if point.factor:
+            yield Coordinate(f"{path}.{place}", *_range(path, octaves))
+
+
 _SECTIONS = {
     MODULES_PATH: _module_coordinates,
     LAYER_PATH: _layer_coordinates,
+    COURSE_PATH: _course_coordinates,
     DEPTH_PATH: _depth_coordinates,
 }
 """What the paths below a section stand for."""
@@ -254,6 +267,9 @@ def _move(content: dict[str, Any], path: str, octaves: float, depth: int) -> Non
             factor * 2**octaves if str(block) == last else factor
             for block, factor in enumerate(curve)
         ]
+        return
+    if path.startswith(COURSE_PATH):
+        content["train"]["piecewise"][parents[-1]][int(last)]["factor"] *= 2**octaves
         return
     section = _descend(content, parents)
     if last in ("beta1", "beta2"):

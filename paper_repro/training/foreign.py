@@ -17,6 +17,7 @@ from paper_repro.apply.factory import count, logits_of, make_model, rules_of
 from paper_repro.config import Execution, RunConfig
 from paper_repro.errors import ConfigError
 from paper_repro.model import Forward, losses
+from paper_repro.schedules import Factors
 from paper_repro.training.learners import compiled
 from paper_repro.training.processes import Processes
 from paper_repro.training.single import Learner, Loss, SingleRun
@@ -82,8 +83,8 @@ class ForeignRun(SingleRun):
         super().__init__(model, loss, _losses_of(model), groups, config.train.clip)
         self._seed = config.seed
 
-    def schedule(self, lr_scales: Sequence[float], step: int) -> None:
-        super().schedule(lr_scales, step)
+    def schedule(self, factors: Sequence[Factors], step: int) -> None:
+        super().schedule(factors, step)
         digest = hashlib.sha256(f"{self._seed}/dropout/{step}".encode()).digest()
         torch.manual_seed(int.from_bytes(digest[:8], "little", signed=True))
         self.model.train()

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from paper_repro.apply.param_groups import set_lr_scale
 from paper_repro.hyperparameters import ResolvedRun
 from paper_repro.model import GPT
+from paper_repro.schedules import Factors
 from paper_repro.training.checkpoint import RunState
 
 Loss = Callable[[Tensor], tuple[Tensor, Tensor]]
@@ -33,8 +34,8 @@ class Learner(Protocol):
     def evaluate(self, sequences_BT: Tensor) -> Tensor:
         """Cross-entropy of each run on the same sequences: (R,)."""
 
-    def schedule(self, lr_scales: Sequence[float], step: int) -> None:
-        """Set the factors on the runs' peak learning rates for the step to come, from 0."""
+    def schedule(self, factors: Sequence[Factors], step: int) -> None:
+        """Set the factors on the runs' hyperparameters for the step to come, from 0."""
 
     def update(self) -> None:
         """Take a step of AdamW on the gradients, clipped where a run says so, and drop them."""
@@ -74,6 +75,7 @@ class SingleRun:
         """
         self.model, self._loss, self._plain_loss, self._clip = model, loss, plain_loss, clip
         self._optimizer = torch.optim.AdamW(groups, fused=True)
+        self._unscheduled = [(group["weight_decay"], group["betas"]) for group in groups]
 
     def losses(self, sequences_RBT: Tensor) -> tuple[Tensor, Tensor]:
         cross_entropy, z_loss = self._loss(sequences_RBT[0])
@@ -83,8 +85,15 @@ class SingleRun:
         # Not the compiled function: a second graph costs more than these few forward passes.
         return self._plain_loss(sequences_BT)[0][None]
 
-    def schedule(self, lr_scales: Sequence[float], step: int) -> None:
-        set_lr_scale(self._optimizer, lr_scales[0])
+    def schedule(self, factors: Sequence[Factors], step: int) -> None:
+        lr, decay, *new = factors[0]
+        set_lr_scale(self._optimizer, lr)
+        for group, (peak, betas) in zip(
+            self._optimizer.param_groups, self._unscheduled, strict=True
+        ):
+            group["weight_decay"] = peak * decay
+            # Of the form that leaves a beta as it is, to the bit, where the factor is 1.
+            group["betas"] = tuple(b - (1 - b) * (f - 1) for b, f in zip(betas, new, strict=True))
 
     def update(self) -> None:
         if self._clip is not None:

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from paper_repro.apply.param_groups import param_groups
 from paper_repro.hyperparameters import ResolvedRun
 from paper_repro.model import GPT
+from paper_repro.schedules import Factors
 from paper_repro.training.checkpoint import RunState
 from paper_repro.training.single import Loss, initialise
 
@@ -72,8 +73,8 @@ class StackedRuns:
         # Not the compiled function: a second graph costs more than these few forward passes.
         return self.model.loss(sequences_BT.expand(self.runs, *sequences_BT.shape))[0]
 
-    def schedule(self, lr_scales: Sequence[float], step: int) -> None:
-        self._optimizer.schedule(lr_scales, step)
+    def schedule(self, factors: Sequence[Factors], step: int) -> None:
+        self._optimizer.schedule(factors, step)
 
     def update(self) -> None:
         self._optimizer.step()
@@ -167,16 +168,19 @@ class StackedAdamW:
         limits = [math.inf if clip is None else clip for clip in clips]
         clipped = any(math.isfinite(limit) for limit in limits)
         self._clip_R = torch.tensor(limits, device=device) if clipped else None
-        self._lr_scale_R = torch.ones(len(resolved), dtype=torch.float64, device=device)
+        self._scheduled_QR = torch.ones(
+            len(Factors._fields), len(resolved), dtype=torch.float64, device=device
+        )
+        """The factors of each run at the step to come, in the order of `Factors`."""
         self._steps = torch.ones((), dtype=torch.float64, device=device)
 
-    def schedule(self, lr_scales: Sequence[float], step: int) -> None:
-        """Set the factors on the peak rates for the step to come; `step` counts from 0."""
+    def schedule(self, factors: Sequence[Factors], step: int) -> None:
+        """Set the factors on hyperparameters for the step to come; `step` counts from 0."""
         self.steps = step + 1
-        scales_R = torch.tensor(lr_scales, dtype=torch.float64)
-        if self._lr_scale_R.is_cuda:  # pinned, so that nothing waits for the copy
-            scales_R = scales_R.pin_memory()
-        self._lr_scale_R.copy_(scales_R, non_blocking=True)
+        factors_QR = torch.tensor(list(zip(*factors, strict=True)), dtype=torch.float64)
+        if self._scheduled_QR.is_cuda:  # pinned, so that nothing waits for the copy
+            factors_QR = factors_QR.pin_memory()
+        self._scheduled_QR.copy_(factors_QR, non_blocking=True)
         self._steps.fill_(self.steps)
 
     @torch.no_grad()
@@ -184,7 +188,11 @@ class StackedAdamW:
         """Update all parameters and drop their gradients."""
         self._clip()
         lr, decay, beta1, beta2, eps = self._hyperparameters.values()
-        lr = lr * self._lr_scale_R
+        lr_scale_R, decay_scale_R, new1_scale_R, new2_scale_R = self._scheduled_QR
+        lr, decay = lr * lr_scale_R, decay * decay_scale_R
+        # Of the form that leaves a beta as it is, to the bit, where the factor is 1.
+        beta1 = beta1 - (1 - beta1) * (new1_scale_R - 1)
+        beta2 = beta2 - (1 - beta2) * (new2_scale_R - 1)
         factors_PFR = torch.stack(
             [
                 1 - lr * decay,

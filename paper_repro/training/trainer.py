@@ -19,6 +19,7 @@ from torch import Tensor
 from paper_repro.apply.param_groups import describe_groups
 from paper_repro.config import Execution, RunConfig
 from paper_repro.data import Dataset, load_dataset
+from paper_repro.schedules import factors, lr_scale
 from paper_repro.training.checkpoint import Checkpoint, Progress
 from paper_repro.training.devices import executable, peak_memory
 from paper_repro.training.foreign import ForeignLearners
@@ -32,7 +33,6 @@ from paper_repro.training.observer import (
     RunStart,
 )
 from paper_repro.training.processes import Processes
-from paper_repro.training.schedules import lr_scale
 from paper_repro.training.single import Learner
 from paper_repro.training.stacked import CapturedStep
 
@@ -210,8 +210,8 @@ class _Fit:
         sequences_SBT = torch.stack([trainer.processes.rows(batch) for batch in batches])
         if trainer.on_gpu:
             sequences_SBT = sequences_SBT.pin_memory().to(trainer.device, non_blocking=True)
-        scales = [lr_scale(config.train, self.step, self.steps) for config in self.configs]
-        self.learner.schedule(scales, self.step)
+        scheduled = [factors(config.train, self.step, self.steps) for config in self.configs]
+        self.learner.schedule(scheduled, self.step)
         cross_entropy_R = compute(sequences_SBT)
         if self.step == 0:
             for run, loss in zip(self.runs, self._mean(cross_entropy_R), strict=True):
