@@ -205,6 +205,7 @@ def test_ids_of_the_defaults_version():
             "context": 128,
             "max_epochs": 1,
             "validation_fraction": 0.1,
+            "hub_bytes": 2**30,
         },
         "train": {
             "batch_size": 16,
