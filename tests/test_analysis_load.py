@@ -138,10 +138,9 @@ def test_the_log_of_a_failed_run_is_no_result(tmp_path):
 
 def test_every_column_is_in_the_data_dictionary(tmp_path):
     write_run(tmp_path, "s", run_config("sp", 64, -6, 0), 1.5)
-    columns = load_sweep(tmp_path, "s").runs.columns
+    columns = load_sweep(tmp_path, "s").runs.columns.drop(["sweep", "run_id", "config"])
     page = (COMMITTED_RESULTS / "README.md").read_text("utf-8")
-    listed = [name for name in columns if f"| `{name}` |" in page]
-    assert listed == [name for name in columns if name not in ("sweep", "run_id", "config")]
+    assert [name for name in columns if f"| `{name}` |" not in page] == []
 
 
 def test_the_data_dictionary_is_that_of_the_models():

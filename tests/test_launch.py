@@ -326,7 +326,7 @@ def test_help_says_what_the_fields_say(capsys, monkeypatch):
     for name in ("dtype", "parallel", "accumulate", "recompute"):
         field = Execution.model_fields[name]
         assert f"--{name}" in text
-        assert field.description.removesuffix(".") in text
+        assert " ".join(field.description.split()).removesuffix(".") in text
     assert "{float32,bfloat16}" in text
     assert "(default: float32)" in text
     for absent in ("--threads", "--runs-at-once", "--checkpoint-seconds", "--execution"):

@@ -102,7 +102,9 @@ def test_every_default_of_the_configuration_page_makes_a_run():
     content: dict[str, object] = {}
     page = tables((ROOT / "docs/configuration.md").read_text(encoding="utf-8"))
     for heading, rows in page.items():
-        for key, *_, default, _meaning in rows if heading != "How runs execute" else []:
+        if heading == "How runs execute" or "SchedulePoint" in heading:  # of no default run
+            continue
+        for key, *_, default, _meaning in rows:
             path = [*re.findall(r"`(\w+)`", heading), *key.strip("`").split(".")]
             section = content
             for name in path[:-1]:
