@@ -89,6 +89,7 @@ OTHERS: dict[str, Callable[[Results, Path], Tables]] = {
     "tuned_global": lambda results, folder: {"tuned_global": tuned_global(results, folder)},
     "search_global": _race,
     "search_modules": _race,
+    "search_layers": _race,
     "modules_arms": lambda results, folder: {"attribution": attribution(results, folder)},
     "ladder": _ladder,
     "seed_variance": lambda results, _: {"seed_variance": components(results.runs)},
