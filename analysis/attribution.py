@@ -24,6 +24,8 @@ GLOBAL = "global"
 PER_MODULE = "per module"
 MORE = "global, searched on"
 """The global search gone on with from its optimum, with as many trials as per module."""
+LAYERS = "η per layer"
+"""From the per-module set, η searched for every module type in every block."""
 WANG = "Wang's rule"
 
 #: Learning rates of module types over that of the norms (arXiv 2502.19002).
@@ -51,20 +53,21 @@ _NAMES = {
     "shuffled_3": "shuffled 3",
 }
 
-Part = Literal["whole", "part", "rule", "control"]
+Part = Literal["whole", "finer", "part", "rule", "control"]
 
 
 def arms(results_dir: Path = COMMITTED_RESULTS) -> dict[str, tuple[Part, RunConfig]]:
     """All arms by name, with what each is."""
-    names = {GLOBAL: "tuned_global", PER_MODULE: "tuned_modules", MORE: "tuned_global_more"}
+    names = {GLOBAL: "tuned_global", PER_MODULE: "tuned_modules", LAYERS: "tuned_layers"}
+    names |= {MORE: "tuned_global_more"}
     names |= {_NAMES[name]: f"tuned_modules_{name}" for name in DERIVED}
     read = read_arms({name: results_dir / f"{file}.yaml" for name, file in names.items()})
     tuned, per_module = read[GLOBAL], read[PER_MODULE]
     found: dict[str, tuple[Part, RunConfig]] = {}
     for name, config in read.items():
+        kinds: dict[str, Part] = {GLOBAL: "whole", PER_MODULE: "whole", LAYERS: "finer"}
         control = name == MORE or name.startswith("shuffled")
-        kind: Part = "control" if control else "part"
-        found[name] = ("whole" if name in (GLOBAL, PER_MODULE) else kind, config)
+        found[name] = (kinds.get(name, "control" if control else "part"), config)
     found["types without depth"] = ("part", _with(per_module, depth_multipliers={}))
     types = per_module.hyperparameters.module_multipliers
     for module in types:
@@ -95,7 +98,7 @@ def attribution(results: Results, results_dir: Path = COMMITTED_RESULTS) -> pd.D
     Columns: `arm`, `part`, `seeds`, `loss` and `sd` (nats, over seeds); `gain` over the tuned
     global set, `speedup` over it, `lacks`, the loss above that of the per-module set, and
     `whole_speedup`, the speed-up of that set over the arm, with intervals over seeds, of `lacks` at
-    the confidence for all module types together (Bonferroni); `verdict` by the speed-up over
+    the confidence for all module types together (Bonferroni), of η per layer at 95 %; `verdict` by the speed-up over
     global; `matters` for parts, whether the interval of `lacks` lies above 0;
     `gradient_norm`, the largest of all steps and seeds before clipping. Of Wang's rule there is one
     row, at the η that is best at the choosing seeds and text.
@@ -124,8 +127,9 @@ def attribution(results: Results, results_dir: Path = COMMITTED_RESULTS) -> pd.D
             speedup = Interval(*(over[f"speedup{end}"] for end in _ENDS))
             row["verdict"] = verdict(speedup, SPEEDUP)
         if part != "whole":
-            all_types = 1 - (1 - CONFIDENCE) / len(_types(known))
-            (under,) = compare_arms(some, of_run, PER_MODULE, name, all_types).to_dict("records")
+            looked_at = 1 if part == "finer" else len(_types(known))
+            confidence = 1 - (1 - CONFIDENCE) / looked_at
+            (under,) = compare_arms(some, of_run, PER_MODULE, name, confidence).to_dict("records")
             row |= {f"lacks{end}": under[f"gain{end}"] for end in _ENDS}
             (under_95,) = compare_arms(some, of_run, PER_MODULE, name).to_dict("records")
             row |= {f"whole_speedup{end}": under_95[f"speedup{end}"] for end in _ENDS}

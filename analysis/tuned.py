@@ -134,6 +134,7 @@ CHOSEN = {
     "tuned_global": "search_global",
     "tuned_global_more": "search_global_more",
     "tuned_modules": "search_modules",
+    "tuned_layers": "search_layers",
 }
 """The files of what was chosen, and the sweeps that it was chosen from."""
 PER_MODULE = "tuned_modules"

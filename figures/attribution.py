@@ -17,6 +17,7 @@ from figures.style import distinct_palette
 
 _PARTS = {
     "whole": "tuned per module",
+    "finer": "tuned per layer",
     "part": "part of it",
     "control": "control",
     "rule": "rule without search",

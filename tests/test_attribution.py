@@ -82,7 +82,7 @@ def folder(tmp_path) -> Path:
         "random-0": {8: [1.0, 1.0]},  # in the race, no candidate
     }
     save_results(searched(losses), tmp_path / "search_modules.parquet")
-    for sweep, after in (("search_global", 1), ("search_global_more", 2)):
+    for sweep, after in (("search_global", 1), ("search_global_more", 2), ("search_layers", 3)):
         found = searched({"gp-0": {after: [1.8, 1.8]}}, sweep)
         save_results(found, tmp_path / f"{sweep}.parquet")
     assert main(["--results-dir", str(tmp_path)]) == 0
