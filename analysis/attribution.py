@@ -98,8 +98,8 @@ def attribution(results: Results, results_dir: Path = COMMITTED_RESULTS) -> pd.D
     Columns: `arm`, `part`, `seeds`, `loss` and `sd` (nats, over seeds); `gain` over the tuned
     global set, `speedup` over it, `lacks`, the loss above that of the per-module set, and
     `whole_speedup`, the speed-up of that set over the arm, with intervals over seeds, of `lacks` at
-    the confidence for all module types together (Bonferroni), of η per layer at 95 %; `verdict` by the speed-up over
-    global; `matters` for parts, whether the interval of `lacks` lies above 0;
+    the confidence for all module types together (Bonferroni), of η per layer at 95 %; `verdict` by
+    the speed-up over global; `matters` for parts, whether the interval of `lacks` lies above 0;
     `gradient_norm`, the largest of all steps and seeds before clipping. Of Wang's rule there is one
     row, at the η that is best at the choosing seeds and text.
 
