@@ -347,8 +347,13 @@ def test_a_dry_run_checks_what_is_not_on_the_hub(tmp_path, capsys):
 def _sizes() -> list[Any]:
     """Every size of every sweep file of the project that has some."""
     files = {path: yaml.safe_load(path.read_bytes()) for path in sorted(ROOT.glob("sweeps/*.yaml"))}
+    long = {("ladder", "cpu")}  # it builds a tokenizer and the tokens of 100 MB
     return [
-        pytest.param(path, size, id=f"{path.stem}-{size}")
+        pytest.param(
+            *(path, size),
+            id=f"{path.stem}-{size}",
+            marks=[pytest.mark.slow] if (path.stem, size) in long else [],
+        )
         for path, content in files.items()
         for size in content.get("sizes", {})
     ]
