@@ -65,6 +65,7 @@ def _children(process: int) -> list[int]:
     return [int(child) for child in listed.stdout.split()]
 
 
+@pytest.mark.slow  # it waits for SLURM to notice
 def test_the_batch_step_is_killed(job, undisturbed, tmp_path):
     """Its slurmstepd, the script and srun; the worker is in a step of its own and goes on."""
     found = subprocess.check_output(["pgrep", "-f", rf"slurmstepd: \[{job.id}\.batch\]"])
@@ -79,6 +80,7 @@ def test_the_batch_step_is_killed(job, undisturbed, tmp_path):
     assert numbers(job.record) == undisturbed[0]
 
 
+@pytest.mark.slow  # it waits for SLURM to notice
 def test_a_worker_that_outlives_its_slurmd_leaves_the_run_to_the_requeued_job(
     job, undisturbed, tmp_path, cluster
 ):
