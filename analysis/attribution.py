@@ -63,9 +63,9 @@ def arms(results_dir: Path = COMMITTED_RESULTS) -> dict[str, tuple[Part, RunConf
     names |= {_NAMES[name]: f"tuned_modules_{name}" for name in DERIVED}
     read = read_arms({name: results_dir / f"{file}.yaml" for name, file in names.items()})
     tuned, per_module = read[GLOBAL], read[PER_MODULE]
+    kinds: dict[str, Part] = {GLOBAL: "whole", PER_MODULE: "whole", LAYERS: "finer"}
     found: dict[str, tuple[Part, RunConfig]] = {}
     for name, config in read.items():
-        kinds: dict[str, Part] = {GLOBAL: "whole", PER_MODULE: "whole", LAYERS: "finer"}
         control = name == MORE or name.startswith("shuffled")
         found[name] = (kinds.get(name, "control" if control else "part"), config)
     found["types without depth"] = ("part", _with(per_module, depth_multipliers={}))

@@ -58,6 +58,9 @@ _AXES = {"N": "width", "L": "depth", "B": "batch size", "D": "tokens"}
 #: Parameters in hidden matrices of the models on which laws were tried: ours, and the public grids.
 SIZES = (Range(24_576, 786_432), Range(187_974_000, 1_241_270_000))
 
+#: Schedules that do not end at `train.final_fraction` of their peak.
+WITHOUT_FINAL_FRACTION = ("constant", "inverse_sqrt", "piecewise")
+
 
 def shapes(config: RunConfig) -> tuple[Shape, Shape]:
     """What laws know of the base and of the target of a run, at one length of context."""
@@ -138,7 +141,7 @@ def _schedule(config: RunConfig) -> dict[str, Any]:
         "name": train.schedule,
         "warmup_steps": round(train.warmup_fraction * config.steps),
     }
-    if train.schedule != "constant":
+    if train.schedule not in WITHOUT_FINAL_FRACTION:
         found["final_fraction"] = train.final_fraction
     if train.schedule == "wsd":
         found["decay_steps"] = round(train.decay_fraction * config.steps)

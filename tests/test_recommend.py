@@ -88,6 +88,13 @@ def test_the_readable_form_has_the_same(command):
     assert "several axes at once" in out
 
 
+@pytest.mark.parametrize("schedule", ["constant", "inverse_sqrt"])
+def test_a_schedule_that_ends_nowhere_in_particular_has_no_end(command, schedule):
+    out = command(TUNED, {**TARGET, "train": {**TARGET["train"], "schedule": schedule}})[1]
+    assert f"{schedule} schedule, 51 steps of warm-up" in out
+    assert "of the peak" not in out
+
+
 def test_a_target_along_one_axis_has_no_warning(command):
     same = {"model": {"width": 64, "depth": 4, "head_dim": 16}}
     same["train"] = {"batch_size": 4, "tokens": 65_536}
