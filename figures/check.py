@@ -23,6 +23,16 @@ from paper_repro.errors import ConfigError
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit code 0, or 2 where there is no such figure, or none of such runs."""
     (name,) = sys.argv[1:] if argv is None else argv
+    check(name, [RunConfig.model_validate_json(line) for line in sys.stdin if line.strip()])
+    return 0
+
+
+def check(name: str, configs: Sequence[RunConfig]) -> None:
+    """Check that a figure is of one sweep, and can be drawn of such runs where they are known.
+
+    Raises:
+        ConfigError: if it cannot, or there is no such figure.
+    """
     entry = find_figure(name)
     if len(entry.sweeps) != 1:
         needed = ", ".join((*entry.sweeps, *entry.tables))
@@ -30,13 +40,11 @@ def main(argv: Sequence[str] | None = None) -> int:
             f"{name} is not of one sweep but of {needed}: draw it when they are there, "
             f"python -m figures {name}"
         )
-    configs = [RunConfig.model_validate_json(line) for line in sys.stdin if line.strip()]
     if entry.check and configs:
         try:
             entry.check(planned(configs))
         except ConfigError as error:
             raise ConfigError(f"{name} cannot be drawn of these runs: {error}") from None
-    return 0
 
 
 def planned(configs: Sequence[RunConfig]) -> pd.DataFrame:

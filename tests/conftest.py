@@ -12,6 +12,11 @@ from slurm.testcluster import missing_programs, private_cluster
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """First the tests that mostly wait, for SLURM, so that the others run meanwhile."""
+    items.sort(key=lambda item: item.get_closest_marker("slurm") is None)
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
     if item.get_closest_marker("slurm") and (missing := missing_programs()):
         pytest.skip(f"SLURM is not installed: no {', '.join(missing)}")

@@ -14,6 +14,7 @@ import pytest
 import torch
 import yaml
 
+import figures.check
 from paper_repro.cost import parameters
 from paper_repro.errors import ConfigError
 from paper_repro.model import GPT
@@ -367,6 +368,9 @@ def test_every_size_of_this_project_plans_and_the_largest_builds(
 ):
     monkeypatch.chdir(ROOT)  # profiles are relative to it
     sweep = read_sweep(path, size=size)
+    if sweep.figure:  # here, as the launch does in a process of its own, which takes seconds
+        figures.check.check(sweep.figure, [] if sweep.searches else [*sweep.runs.values()])
+    monkeypatch.setattr(launch, "check_figure", lambda _: None)
     cluster = ["--cluster", "slurm"] if sweep.profile else []
     arguments = [str(path), "--size", size, "--runs-dir", str(tmp_path / "runs"), "--dry-run"]
     assert launch.main([*arguments, *cluster]) == 0
