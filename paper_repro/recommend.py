@@ -21,8 +21,7 @@ from paper_repro.config import RunConfig
 from paper_repro.cost import matrix_parameters
 from paper_repro.hyperparameters import resolve, scaling_of
 from paper_repro.optimum_laws import BATCH_LAWS, RATE_LAWS, Law, Shape
-from paper_repro.paths import given_path
-from paper_repro.transfer import transferred
+from paper_repro.transfer import add_files, transferred
 
 EPILOG = """\
 The files are those of python -m paper_repro.transfer --help:
@@ -263,10 +262,7 @@ def _parser() -> argparse.ArgumentParser:
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument(
-        "--from", dest="tuned", type=given_path, required=True, metavar="TUNED.yaml"
-    )
-    parser.add_argument("--to", type=given_path, required=True, metavar="TARGET.yaml")
+    add_files(parser)
     parser.add_argument("--json", action="store_true", help="print it for a program")
     return parser
 

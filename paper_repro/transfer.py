@@ -93,6 +93,14 @@ def transferred(tuned: Path, target: Path, model: dict[str, Any] | None = None) 
     return config
 
 
+def add_files(parser: argparse.ArgumentParser) -> None:
+    """Add the options `--from` (as `tuned`) and `--to`, the files of `transferred`."""
+    parser.add_argument(
+        "--from", dest="tuned", type=given_path, required=True, metavar="TUNED.yaml"
+    )
+    parser.add_argument("--to", type=given_path, required=True, metavar="TARGET.yaml")
+
+
 def _section(path: Path) -> dict[str, Any]:
     content = read_yaml(path)
     if not isinstance(content, dict):
@@ -291,10 +299,7 @@ def _parser() -> argparse.ArgumentParser:
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument(
-        "--from", dest="tuned", type=given_path, required=True, metavar="TUNED.yaml"
-    )
-    parser.add_argument("--to", type=given_path, required=True, metavar="TARGET.yaml")
+    add_files(parser)
     parser.add_argument(
         "--model",
         metavar="MODULE:FUNCTION",

@@ -7,7 +7,7 @@ import math
 
 import pandas as pd
 import pytest
-import yaml
+from support.tuned_files import on_files
 
 from analysis.load import COMMITTED_RESULTS
 from paper_repro import recommend
@@ -25,17 +25,7 @@ TARGET = {
 
 @pytest.fixture
 def command(tmp_path, capsys):
-    """Run the command on what the files say; its exit code, output and errors."""
-
-    def command(tuned: object, target: object, *arguments: str) -> tuple[int, str, str]:
-        paths = tmp_path / "tuned.yaml", tmp_path / "target.yaml"
-        for path, content in zip(paths, (tuned, target), strict=True):
-            path.write_text(yaml.safe_dump(content), encoding="utf-8")
-        code = recommend.main(["--from", str(paths[0]), "--to", str(paths[1]), *arguments])
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return command
+    return on_files(recommend.main, tmp_path, capsys)
 
 
 def test_the_rule_and_the_other_laws_by_hand(command):

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-import yaml
+from support.tuned_files import on_files
 
 from paper_repro import transfer
 from paper_repro.apply import TRAINERS
@@ -34,17 +34,7 @@ TARGET = {
 
 @pytest.fixture
 def command(tmp_path, capsys):
-    """Run the command on what the files say; its exit code, output and errors."""
-
-    def command(tuned: object, target: object, *arguments: str) -> tuple[int, str, str]:
-        paths = tmp_path / "tuned.yaml", tmp_path / "target.yaml"
-        for path, content in zip(paths, (tuned, target), strict=True):
-            path.write_text(yaml.safe_dump(content), encoding="utf-8")
-        code = transfer.main(["--from", str(paths[0]), "--to", str(paths[1]), *arguments])
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return command
+    return on_files(transfer.main, tmp_path, capsys)
 
 
 def test_numbers_are_the_base_times_multipliers_times_the_rules(command):
