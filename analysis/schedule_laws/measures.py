@@ -20,7 +20,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.stats import binomtest
 
-from analysis.schedule_laws.curves import Floats
+from analysis.schedule_laws.curves import Bools, Floats
 from paper_repro.statistics import CONFIDENCE, UNKNOWN, Interval
 
 #: Schedules of a set.
@@ -122,14 +122,14 @@ def _measured(
     return float(error), float(top1), float(top2), float(regret)
 
 
-def f1(said: Sequence[bool], happened: Sequence[bool]) -> float:
+def f1(said: Sequence[bool] | Bools, happened: Sequence[bool] | Bools) -> float:
     """The harmonic mean of precision and recall; NaN where neither was said nor happened."""
     hits = int(np.sum(np.logical_and(said, happened)))
     total = int(np.sum(said)) + int(np.sum(happened))
     return 2 * hits / total if total else float("nan")
 
 
-def f1_interval(said: Sequence[bool], happened: Sequence[bool]) -> Interval:
+def f1_interval(said: Sequence[bool] | Bools, happened: Sequence[bool] | Bools) -> Interval:
     """F1 with percentiles of a bootstrap that draws runs."""
     random = np.random.default_rng(0)
     some, true = np.array(said, dtype=bool), np.array(happened, dtype=bool)

@@ -18,14 +18,14 @@ the features are the logarithm of the expected number of escapes over two barrie
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from scipy.optimize import minimize
 from scipy.special import expit
 
-from analysis.schedule_laws.curves import Curve, Floats, Schedule
+from analysis.schedule_laws.curves import Bools, Curve, Floats, Schedule
 
 POWERS = (0.25, 0.5, 1.0)
 #: Curvatures, in units of one over the median area of the known schedules.
@@ -114,19 +114,25 @@ def fit_opt_laws(curves: Sequence[Curve]) -> OptLaws:
     design = np.array([features(curve.schedule, units) for curve in curves])
     standard = Standard.of(design)
     scaled, losses = standard(design), np.array([curve.losses[-1] for curve in curves])
+
+    def error(penalty: float, out: Bools) -> float:
+        mean, weights = _ridge(scaled[~out], losses[~out], penalty)
+        return float(np.square(mean + scaled[out] @ weights - losses[out]).sum())
+
+    penalty = _choose_penalty(curves, error)
+    return OptLaws(units, standard, *_ridge(scaled, losses, penalty), penalty)
+
+
+def _choose_penalty(curves: Sequence[Curve], error: Callable[[float, Bools], float]) -> float:
+    """The penalty with the least error on the schedules that folds leave out.
+
+    Args:
+        error: of a penalty, and of which curves are left out.
+    """
     names = sorted({curve.name for curve in curves})
     fold = np.array([names.index(curve.name) % _FOLDS for curve in curves])
-
-    def left_out(penalty: float) -> float:
-        errors = 0.0
-        for number in set(fold.tolist()):
-            out = fold == number
-            mean, weights = _ridge(scaled[~out], losses[~out], penalty)
-            errors += float(np.square(mean + scaled[out] @ weights - losses[out]).sum())
-        return errors
-
-    penalty = min(PENALTIES, key=left_out)
-    return OptLaws(units, standard, *_ridge(scaled, losses, penalty), penalty)
+    left_out = [fold == number for number in set(fold.tolist())]
+    return min(PENALTIES, key=lambda penalty: sum(error(penalty, out) for out in left_out))
 
 
 def _ridge(design: Floats, losses: Floats, penalty: float) -> tuple[float, Floats]:
@@ -156,18 +162,30 @@ class Divergence:
         return float(expit(self.weights[0] + design[0] @ self.weights[1:]))
 
 
-def fit_divergence(
-    curves: Sequence[Curve], diverged: Sequence[bool], penalty: float = 1e-2
-) -> Divergence:
-    """Logistic regression on the features of stability, with a penalty on the squared weights."""
+def fit_divergence(curves: Sequence[Curve], diverged: Sequence[bool]) -> Divergence:
+    """Logistic regression on the features of stability, its penalty as of `fit_opt_laws`."""
     units = Units.of(curves)
     design = np.array([stability(curve.schedule, units) for curve in curves])
     standard = Standard.of(design)
-    scaled, signs = standard(design), np.where(diverged, 1.0, -1.0)
+    scaled = np.insert(standard(design), 0, 1.0, axis=1)
+    signs = np.where(diverged, 1.0, -1.0)
 
-    def cost(weights: Floats) -> float:
-        margins = signs * (weights[0] + scaled @ weights[1:])
-        return float(np.logaddexp(0, -margins).mean() + penalty * np.square(weights[1:]).sum())
+    def error(penalty: float, out: Bools) -> float:
+        weights = _logistic(scaled[~out], signs[~out], penalty)
+        return float(np.logaddexp(0, -signs[out] * (scaled[out] @ weights)).sum())
 
-    found = minimize(cost, np.zeros(1 + scaled.shape[1]), method="L-BFGS-B")
-    return Divergence(units, standard, found.x)
+    penalty = _choose_penalty(curves, error)
+    return Divergence(units, standard, _logistic(scaled, signs, penalty))
+
+
+def _logistic(design: Floats, signs: Floats, penalty: float) -> Floats:
+    """The weights, of which the first is not penalised."""
+
+    def cost(weights: Floats) -> tuple[float, Floats]:
+        margins = signs * (design @ weights)
+        penalised = np.insert(weights[1:], 0, 0.0)
+        gradient = 2 * penalty * penalised - design.T @ (signs * expit(-margins)) / len(signs)
+        return float(np.logaddexp(0, -margins).mean() + penalty * penalised @ penalised), gradient
+
+    found: Floats = minimize(cost, np.zeros(design.shape[1]), jac=True, method="L-BFGS-B").x
+    return found
