@@ -76,7 +76,8 @@ FIGURES = {
         check=check_durations,
     ),
     "search": FigureEntry(
-        _drawn_by("figures.search:make_search"), ("search_global", "search_global_defaults")
+        _drawn_by("figures.search:make_search"),
+        ("search_global", "search_global_defaults", "search_modules"),
     ),
     "modules": FigureEntry(_drawn_by("figures.modules:make_modules"), ("search_modules",)),
     "attribution": FigureEntry(

@@ -15,33 +15,24 @@ from figures.style import distinct_palette
 from paper_repro.statistics import Interval, over_seeds
 
 
-def make_search(results: Results, defaults: Results) -> Made:
+def make_search(space: Results, defaults: Results, modules: Results) -> Made:
     """Left, what the searches saw; right, their incumbents at seeds that they did not use.
 
     Args:
+        space: searches over global hyperparameters, in the upper row.
         defaults: a grid over the learning rate at those seeds, all else at its default.
+        modules: searches over those of every module type, in the lower row.
     """
-    trials = with_losses(results.trials, results.runs)
-    table, seen = race(trials), _least_seen(trials)
+    figure = Figure((7.2, 6.0), layout="constrained")
+    upper, lower = figure.subplots(2, 2, sharex=True, sharey="row")
+    race_of_all, seen_of_all = _draw_race(*upper, space, "global")
+    race_of_modules, seen_of_modules = _draw_race(*lower, modules, "per module")
+    handles, labels = upper[1].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper center", ncols=len(labels))
     grid = _grids_best(defaults.runs)
-    names = [name for name in PROPOSER_NAMES if name in set(table["proposer"])]
-    colours = distinct_palette(names)
-    figure = Figure((7.2, 3.4), layout="constrained")
-    left, right = figure.subplots(1, 2, sharey=True)
-    for name in names:
-        for _, curve in seen[seen["proposer"] == name].groupby("search"):
-            left.plot(curve["trial"] + 1, curve["least"], color=colours[name], linewidth=0.9)
-    left.set_title("least loss that the search saw")
-    left.set_ylabel("validation loss (nats)")
-    for place, name in enumerate(names):
-        _draw_confirmed(right, table[table["proposer"] == name], name, colours[name], place)
-    right.set_title("incumbent at fresh seeds")
-    right.set_xlim(left.get_xlim())
-    left.legend(*right.get_legend_handles_labels(), loc="lower left")
-    for panel in (left, right):
-        panel.set_xlabel("trials")
+    for panel in upper:
         panel.axhline(grid.value, color="0.3", linestyle="--", linewidth=1)
-    left.annotate(
+    upper[0].annotate(
         "defaults, best of a grid over η",
         (0.98, grid.value),
         xycoords=("axes fraction", "data"),
@@ -49,22 +40,54 @@ def make_search(results: Results, defaults: Results) -> Made:
         va="bottom",
         fontsize=8,
     )
+    frames = {
+        "race": race_of_all,
+        "seen": seen_of_all,
+        "grid": pd.DataFrame([grid.columns("loss")]),
+        "race_modules": race_of_modules,
+        "seen_modules": seen_of_modules,
+    }
     tables = {
-        "Proposers at equal trials": readable(
-            table,
-            {
-                "": lambda row: PROPOSER_NAMES[row["proposer"]],
-                "trials": "trials",
-                "searches": "searches",
-                "loss at fresh seeds": ("loss", 3),
-                "loss that it saw": lambda row: f"{row['seen']:.3f}",
-                "infinite": lambda row: f"{row['infinite']:.1f}",
-            },
-        )
+        "Proposers at equal trials": _readable(race_of_all),
+        "Proposers at equal trials, per module": _readable(race_of_modules),
     }
     text = f"Defaults at the best learning rate of a grid, at the same seeds: {grid.value:.3f} nats"
-    frames = {"race": table, "seen": seen, "grid": pd.DataFrame([grid.columns("loss")])}
     return Made(figure, frames, tables, (text,))
+
+
+def _draw_race(
+    left: Axes, right: Axes, results: Results, title: str
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Draw the searches over one space; their race, and the least losses that they saw."""
+    trials = with_losses(results.trials, results.runs)
+    table, seen = race(trials), _least_seen(trials)
+    names = [name for name in PROPOSER_NAMES if name in set(table["proposer"])]
+    colours = distinct_palette(names)
+    for place, name in enumerate(names):
+        for _, curve in seen[seen["proposer"] == name].groupby("search"):
+            left.plot(curve["trial"] + 1, curve["least"], color=colours[name], linewidth=0.9)
+        _draw_confirmed(right, table[table["proposer"] == name], name, colours[name], place)
+    left.set_title(f"{title}: least loss seen")
+    left.set_ylabel("validation loss (nats)")
+    right.set_title(f"{title}: incumbent at fresh seeds")
+    for panel in (left, right):
+        panel.set_xlabel("trials")
+        panel.tick_params(labelbottom=True)
+    return table, seen
+
+
+def _readable(table: pd.DataFrame) -> pd.DataFrame:
+    return readable(
+        table,
+        {
+            "": lambda row: PROPOSER_NAMES[row["proposer"]],
+            "trials": "trials",
+            "searches": "searches",
+            "loss at fresh seeds": ("loss", 3),
+            "loss that it saw": lambda row: f"{row['seen']:.3f}",
+            "infinite": lambda row: f"{row['infinite']:.1f}",
+        },
+    )
 
 
 def _least_seen(trials: pd.DataFrame) -> pd.DataFrame:

@@ -54,8 +54,10 @@ def of_searches(octaves: dict[str, float]) -> Results:
 def test_the_search_figure_has_what_was_seen_and_what_held_at_fresh_seeds():
     rates = [2.0**-6] * 2 + [2.0**-5] * 2
     grid = pd.DataFrame({"hyperparameters.lr": rates, "val_loss": [2.3, 2.3, 2.1, 2.2]})
+    modules = of_searches({})
+    modules.runs["val_loss"] -= 0.5
     with style():
-        made = make_search(of_searches({}), Results(grid, pd.DataFrame(), pd.DataFrame()))
+        made = make_search(of_searches({}), Results(grid, pd.DataFrame(), pd.DataFrame()), modules)
     race = made.frames["race"].set_index(["proposer", "trials"])
     assert race.loc[("gp", 4), "loss"] == pytest.approx(1.75)
     assert race.loc[("gp", 4), "seen"] == pytest.approx(1.65)
@@ -63,9 +65,13 @@ def test_the_search_figure_has_what_was_seen_and_what_held_at_fresh_seeds():
     assert made.frames["grid"]["loss"].item() == pytest.approx(2.15)  # at its best rate
     least = made.frames["seen"].groupby("search")["least"]
     assert all(after <= before for _, curve in least for before, after in pairwise(curve))
-    left, _ = made.figure.axes
+    race = made.frames["race_modules"].set_index(["proposer", "trials"])
+    assert race.loc[("gp", 4), "loss"] == pytest.approx(1.25)
+    assert made.frames["seen_modules"]["least"].min() == pytest.approx(1.15)
+    left, _, lower, _ = made.figure.axes
     assert len(left.lines) == 4 + 1  # the searches and the grid
-    assert [text.get_text() for text in left.get_legend().get_texts()] == [
+    assert len(lower.lines) == 4
+    assert [text.get_text() for text in made.figure.legends[0].get_texts()] == [
         *("trust region", "Gaussian process")
     ]
 
