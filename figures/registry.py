@@ -101,6 +101,7 @@ FIGURES = {
         (),
         tables=("schedule_laws", "public_runs_along"),
     ),
+    "annealings": FigureEntry(_drawn_by("figures.annealings:make_annealings"), ("annealings",)),
 }
 
 

@@ -13,6 +13,7 @@ from sweeps.expand import Sweep, read_sweep
 from sweeps.schema import suggestion
 
 SWEEPS = Path(__file__).parent.parent / "sweeps"
+FOUND = SWEEPS.parent / "analysis" / "results" / "annealing_short_0.yaml"
 
 
 @pytest.fixture
