@@ -49,9 +49,7 @@ def searched(sweep: str, ended: int = 3) -> Results:
     random, runs, trials = np.random.default_rng(len(sweep)), [], []
     for search in read_sweep(SWEEPS / f"{sweep}.yaml").searches[:ended]:
         trial = search.confirmation(search.space.clip(random.uniform(-6, 1, 7)), search.trials)
-        runs += [
-            row(config, 1.8 + 0.01 * seed, sweep) for seed, config in enumerate(trial.runs.values())
-        ]
+        runs += [row(config, 1.8 + 0.01 * config.seed, sweep) for config in trial.runs.values()]
         trials.append(confirmed(search, list(trial.runs)))
     frame = pd.DataFrame(trials, columns=list(TRIAL_COLUMNS))
     return Results(pd.DataFrame(runs), NO_CURVES, frame)
@@ -196,7 +194,7 @@ def test_the_table_has_every_comparison_and_the_figure_draws_it(design, project)
         made = make_annealings(results, folder)
     left, right = made.figure.axes
     assert len(left.lines) == 9
-    assert [label.get_text() for label in right.get_yticklabels()][0] == "cut − short, 192"
+    assert right.get_yticklabels()[0].get_text() == "cut − short, 192"
     assert len(made.frames["courses"]) == 3 * (7 + 7 + 4)
 
 
