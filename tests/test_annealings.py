@@ -159,6 +159,7 @@ def test_an_interval_is_unknown_without_searches_or_seeds():
         (-0.3, -0.001, "below"),
         (-0.019, 0.019, "within 0.02"),
         (-0.019, 0.021, "not decided"),
+        (-0.021, 0.019, "not decided"),
         (math.nan, math.nan, "not decided"),
     ],
 )
