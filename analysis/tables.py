@@ -14,6 +14,7 @@
 - `seed_variance.csv`: of what the spread over seeds comes.
 - `schedule_laws.csv`: how laws of the loss along a schedule do on held-out schedules, durations and
   sizes; `schedule_divergence.csv`, how models of divergence do.
+- `annealings.csv`: how annealings that searches found do at fresh seeds, beside each other.
 - `loss_differences.csv`: the loss under one rule less that under another; `embedding.csv`: whether
   the learning rate of the embedding is what μP has over SP.
 - `optimum_laws.csv`: which recipe for the learning rate costs least at held-out targets; with the
@@ -32,6 +33,7 @@ from pathlib import Path
 import pandas as pd
 import torch
 
+from analysis.annealings import annealings
 from analysis.arms import AXES, LR
 from analysis.attribution import attribution
 from analysis.comparisons import embedding, loss_differences
@@ -94,6 +96,7 @@ OTHERS: dict[str, Callable[[Results, Path], Tables]] = {
     "ladder": _ladder,
     "seed_variance": lambda results, _: {"seed_variance": components(results.runs)},
     "schedules": lambda results, _: our_tables(results),
+    "annealings": lambda results, folder: {"annealings": annealings(results, folder)},
 }
 """The tables of sweeps that are no study, from their results and the folder of what was tuned."""
 

@@ -70,7 +70,8 @@ def arms_of(runs: pd.DataFrame, arms: Mapping[str, RunConfig]) -> pd.Series:
 
 def _tuned(config: RunConfig) -> str:
     """What a search tunes, as text: equal for equal hyperparameters and schedules."""
-    schedule = config.train.model_dump(include={"schedule", "warmup_fraction", "final_fraction"})
+    fields = {"schedule", "warmup_fraction", "final_fraction", "piecewise"}
+    schedule = config.train.model_dump(include=fields)
     return json.dumps([config.hyperparameters.model_dump(), schedule], sort_keys=True)
 
 

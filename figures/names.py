@@ -37,6 +37,7 @@ NAMES = (
     "public_runs",
     "sde",
     "schedule_laws",
+    "annealings",
 )
 """All figures (`figures.registry.FIGURES`), in the order in which they are made."""
 

@@ -102,6 +102,7 @@ FIGURES = {
         (),
         tables=("schedule_laws", "public_runs_along"),
     ),
+    "annealings": FigureEntry(_drawn_by("figures.annealings:make_annealings"), ("annealings",)),
 }
 
 

@@ -177,7 +177,8 @@ def _read_base(path: Path, key: str) -> Any:
     except ValidationError as error:
         raise ConfigError(f"{key}: {path}: {schema.first_problem(error)}") from None
     except ConfigError as error:
-        raise ConfigError(f"{key}: {error}") from None
+        made = "" if path.exists() else "; if a command makes it, the head of the sweep says which"
+        raise ConfigError(f"{key}: {error}{made}") from None
 
 
 def _values_of_axes(grids: Sequence[Sequence[Axis]]) -> list[str | Between]:

@@ -13,6 +13,7 @@ from sweeps.expand import Sweep, read_sweep
 from sweeps.schema import suggestion
 
 SWEEPS = Path(__file__).parent.parent / "sweeps"
+FOUND = SWEEPS.parent / "analysis" / "results" / "annealing_short_0.yaml"
 
 
 @pytest.fixture
@@ -106,7 +107,11 @@ def test_an_axis_of_base_files_may_have_points_between_them(read, tmp_path):
         ),
         ({"from": "a.yaml", "to": ["b"], "at": [0]}, None, r"base_file: expected \{from: file"),
         ({"from": "a.yaml", "to": ["b"], "at": [[0], [1]]}, None, r"base_file: expected \{from:"),
-        (["tuned.yaml"], None, r"base_file: .*tuned\.yaml: cannot be read"),
+        (
+            ["tuned.yaml"],
+            None,
+            r"base_file: .*tuned\.yaml: cannot be read .*; if a command makes it, the head",
+        ),
         (
             ["tuned.yaml"],
             "model: {wdith: 3}",
@@ -214,6 +219,8 @@ def test_suggestions():
 
 @pytest.mark.parametrize("path", sorted(SWEEPS.glob("*.yaml")), ids=lambda path: path.stem)
 def test_the_sweeps_of_this_project_are_valid_and_say_why(path):
+    if path.stem == "annealings" and not FOUND.exists():
+        pytest.skip("what its searches found is not there yet: the head of the file says how")
     sweep = read_sweep(path)
     assert sweep.name == path.stem
     opening = path.read_text(encoding="utf-8").split("name:")[0]
