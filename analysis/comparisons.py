@@ -4,30 +4,53 @@ A row is of two arms that are no copies, at one scale but the base. *Difference*
 the rules would see: the mean loss at that scale with the base's best value of the hyperparameter,
 whose error is in the interval. *Tuned* is the same where each arm has its own optimum at that
 scale, so that it is about the trainings and not about the transfer of one value.
+
+Arms share their seeds, so both are taken in pairs: the curves of two arms are drawn together
+(`analysis.paired`), and seed by seed a difference is that of one seed.
 """
 
 from __future__ import annotations
 
 import itertools
+from dataclasses import dataclass
 from typing import Literal
 
 import pandas as pd
 
 from analysis.arms import Arm
+from analysis.paired import draw_fits
+from analysis.pooled import Shared
 from analysis.pooled_transfer import (
     INFLATIONS,
     AllShared,
+    PooledArm,
     credible,
-    pooled_arm,
     same_trainings,
 )
-from analysis.transfer import REGRET_TOLERANCE, Transfer
-from paper_repro.statistics import Interval
+from analysis.transfer import REGRET_TOLERANCE, ScaleFits, Transfer, counted_scales
+from paper_repro.statistics import Interval, over_seeds
 
 OPEN = "not decided"
 
 #: Whether the embedding's learning rate is the advantage of μP over SP (arXiv 2605.21486).
 EmbeddingVerdict = Literal["yes", "no", "not decided"]
+
+
+@dataclass(frozen=True)
+class Differences:
+    """Loss of one arm less that of another at a scale, nats."""
+
+    difference: Interval
+    """With the base's best value of the hyperparameter."""
+    tuned: Interval
+    """Each arm at its own optimum."""
+
+    @classmethod
+    def of(cls, one: PooledArm, other: PooledArm, scale: int) -> Differences:
+        """From the draws of both arms."""
+        difference = one.loss(scale) - other.loss(scale)
+        tuned = one.draws[scale].loss - other.draws[scale].loss
+        return cls(credible(difference), credible(tuned))
 
 
 def loss_differences(transfer: Transfer, shared: AllShared) -> pd.DataFrame:
@@ -37,32 +60,64 @@ def loss_differences(transfer: Transfer, shared: AllShared) -> pd.DataFrame:
         shared: what curves share, by hyperparameter.
 
     Returns:
-        a row a pair and scale: `axis`, `scale`, the arms in print (`first`, `second`), the loss of
-        the first less that of the second (nats) with its interval, with the base's best value
-        (`difference`) and tuned (`tuned`), and `better`: which has the lower loss with the base's
-        best value, or `not decided` where the interval holds 0. Empty where there are no two arms.
+        two rows a pair and scale, one a method (`pooled`, `by seed`): `axis`, `scale`, the arms in
+        print (`first`, `second`), the loss of the first less that of the second (nats) with its
+        interval, with the base's best value (`difference`) and tuned (`tuned`), and `better`:
+        which has the lower loss with the base's best value, or `not decided` where the interval
+        holds 0. Empty where there are no two arms.
     """
-    name = transfer.hyperparameter
-    pooled = {
-        arm.label: pooled
-        for arm in same_trainings(transfer)
-        if (pooled := pooled_arm(transfer.arms[arm], transfer.base, shared[name], INFLATIONS[name]))
-    }
+    base = transfer.base
+    known = shared[transfer.hyperparameter], INFLATIONS[transfer.hyperparameter]
     rows = []
-    for (first, one), (second, other) in itertools.combinations(pooled.items(), 2):
-        for scale in sorted(one.draws.keys() & other.draws.keys() - {one.base}):
-            difference = credible(one.loss(scale) - other.loss(scale))
-            tuned = credible(one.draws[scale].loss - other.draws[scale].loss)
-            rows.append(
+    for first, second in itertools.combinations(same_trainings(transfer), 2):
+        one, other = transfer.arms[first], transfer.arms[second]
+        scales = {*counted_scales(one)} & {*counted_scales(other)}
+        for scale in sorted(scales - {base}) if base in scales else ():
+            methods = {
+                "pooled": pooled(one, other, base, scale, *known),
+                "by seed": by_seed(one, other, base, scale),
+            }
+            rows += (
                 {
                     **{"axis": transfer.axis.name, "scale": scale},
-                    **{"first": first, "second": second},
-                    **difference.columns("difference"),
-                    **tuned.columns("tuned"),
-                    "better": _better(difference, first, second),
+                    **{"first": first.label, "second": second.label, "method": method},
+                    **found.difference.columns("difference"),
+                    **found.tuned.columns("tuned"),
+                    "better": _better(found.difference, first.label, second.label),
                 }
+                for method, found in methods.items()
+                if found is not None
             )
     return pd.DataFrame(rows)
+
+
+def pooled(
+    one: ScaleFits, other: ScaleFits, base: int, scale: int, shared: Shared, inflation: float
+) -> Differences | None:
+    """The differences by draws of both arms together; None where a curve has too little.
+
+    All four curves must have a bracketed optimum.
+    """
+    pairs = {at: draw_fits(one[at], other[at], shared, inflation) for at in (base, scale)}
+    drawn = {at: pair for at, pair in pairs.items() if pair is not None}
+    if len(drawn) < 2:
+        return None
+    first, second = (PooledArm({at: pair[k] for at, pair in drawn.items()}, base) for k in (0, 1))
+    return Differences.of(first, second, scale)
+
+
+def by_seed(one: ScaleFits, other: ScaleFits, base: int, scale: int) -> Differences:
+    """The differences of each seed that has all four optima, over seeds.
+
+    Each seed tunes its own base, as in `analysis.transfer.regret`.
+    """
+    curves = [fits[at].seeds for fits in (one, other) for at in (base, scale)]
+    differences, tuned = [], []
+    for seed in sorted(set.intersection(*map(set, curves))):
+        first_base, first, second_base, second = (each[seed] for each in curves)
+        differences.append(first.at(first_base.log2) - second.at(second_base.log2))
+        tuned.append(first.loss - second.loss)
+    return Differences(over_seeds(differences), over_seeds(tuned))
 
 
 def _better(difference: Interval, first: str, second: str) -> str:
@@ -85,7 +140,8 @@ def embedding(differences: pd.DataFrame) -> pd.DataFrame:
         `scale`; `embedding` and `fan_in`, the tuned loss above that of Complete(d)P, nats, with
         intervals; `verdict`. Empty where either was not trained.
     """
-    against = differences[differences["second"] == Arm("complete_d").label]
+    drawn = differences[differences["method"] == "pooled"]
+    against = drawn[drawn["second"] == Arm("complete_d").label]
     arms = (Arm("sp_embedding").label, Arm("sp_fan_in").label)
     near, far = (against[against["first"] == label].set_index("scale") for label in arms)
     both = near.index.intersection(far.index)

@@ -42,13 +42,13 @@ WINDOW = 2.0
 INFLATION = 1.5
 #: Octaves beyond the outermost point at which an optimum may still lie.
 _BEYOND = 1.0
-_STEP = 0.05
+STEP = 0.05
 _SIGMAS = torch.linspace(-2.2, 2.2, 7, dtype=torch.float64)
 """Grid of log σ, in deviations of its prior."""
-_POWERS = 5
+POWERS = 5
 _NUMBERS = (
     *("correlation", "correlation_near", "growth", "log_sigma", "log_sigma_sd"),
-    *(f"{name}_{power}" for name in ("mean", "sd") for power in range(1, _POWERS + 1)),
+    *(f"{name}_{power}" for name in ("mean", "sd") for power in range(1, POWERS + 1)),
 )
 """The columns of a table of `Shared`."""
 
@@ -97,6 +97,12 @@ class Curve:
         """The point with the least mean loss."""
         return float(self.x[int(np.argmin(self.losses.mean(axis=1)))])
 
+    def optima(self, step: float) -> tuple[Floats, NDArray[np.bool_]]:
+        """The optima that are tried, log2 and `step` octaves apart, and which of them may be."""
+        grid = self.lowest + np.arange(-WINDOW, WINDOW + step / 2, step)
+        high = min(self.x[-1] + _BEYOND, self.limit)
+        return grid, (grid >= self.x[0] - _BEYOND) & (grid <= high)
+
 
 @dataclass(frozen=True, eq=False)
 class Shared:
@@ -113,6 +119,15 @@ class Shared:
     sd: Floats
     """Over curves, of the coefficients (5,)."""
 
+    def covariance(self, octaves: Floats) -> Floats:
+        """Of a seed's noise over σ², at octaves from the lowest point (points, points)."""
+        a, b = self.correlation
+        distance = np.abs(octaves[:, None] - octaves)
+        growth = np.exp(self.growth * octaves)
+        shape = a + b * np.exp(-distance) + (1 - a - b) * (distance == 0)
+        covariance: Floats = shape * growth[:, None] * growth
+        return covariance
+
     def columns(self) -> dict[str, float]:
         """As the columns of a table; `of_columns` reads them back."""
         numbers = [*self.correlation, self.growth, *self.log_sigma, *self.mean, *self.sd]
@@ -122,7 +137,7 @@ class Shared:
     def of_columns(cls, row: Mapping[str, float]) -> Shared:
         """What a row of a table says."""
         a, b, growth, mu, tau, *shape = (float(row[name]) for name in _NUMBERS)
-        return cls((a, b), growth, (mu, tau), np.array(shape[:_POWERS]), np.array(shape[_POWERS:]))
+        return cls((a, b), growth, (mu, tau), np.array(shape[:POWERS]), np.array(shape[POWERS:]))
 
 
 @dataclass(frozen=True, eq=False)
@@ -149,7 +164,7 @@ class Draws:
         at = np.broadcast_to(np.asarray(log2, float), self.optimum.shape)
         inside = (at >= self.curve.x[0] - _BEYOND) & (at <= self.curve.x[-1] + _BEYOND)
         z = at - self.optimum
-        fitted = np.einsum("nk,nk->n", _powers(torch.from_numpy(z)).numpy(), self.coefficients)
+        fitted = np.einsum("nk,nk->n", powers(z), self.coefficients)
         x, mean = self.curve.measured
         elsewhere = Akima1DInterpolator(x, mean)(np.clip(at, x[0], x[-1])) - self.loss
         excess: Floats = np.maximum(np.where(inside, fitted, elsewhere), 0.0)
@@ -161,7 +176,7 @@ def learn(curves: Sequence[Curve]) -> Shared:
 
     Takes about five seconds for seventy curves on one core.
     """
-    groups = _grouped(curves, step=2 * _STEP)
+    groups = _grouped(curves, step=2 * STEP)
     scale = torch.from_numpy(_PRIOR_SCALE)
 
     def loss(vector: Floats) -> tuple[float, Floats]:
@@ -192,15 +207,15 @@ def draw(
     values = (*shared.correlation, shared.growth, *shared.log_sigma, shared.mean, shared.sd)
     a, b, h, mu, tau, mean, sd = (torch.tensor(value, dtype=torch.float64) for value in values)
     sd = sd * inflation
-    (group,) = _grouped([curve], step=_STEP)
+    (group,) = _grouped([curve], step=STEP)
     (joint,) = _log_joint(group, a, b, h, mu, tau, mean, sd)
     weights = torch.exp(joint - joint.max()).flatten().numpy()
     random = np.random.default_rng(seed)
     cells = random.choice(len(weights), draws, p=weights / weights.sum())
     optimum = group.grid[0].numpy()[cells % joint.shape[1]]
-    correlation = _correlation(group, a, b, h)[0].numpy()
+    correlation = shared.covariance(curve.x - curve.lowest)
     seeds = curve.losses.shape[1]
-    found = np.empty((draws, 1 + _POWERS))
+    found = np.empty((draws, 1 + POWERS))
     for cell in np.unique(cells):
         here = cells == cell
         sigma, place = divmod(int(cell), joint.shape[1])
@@ -211,9 +226,9 @@ def draw(
         inverse = np.linalg.inv(design.T @ precision @ design + np.diag(prior))
         pull = design.T @ precision @ curve.losses.mean(axis=1)
         centre = inverse @ (pull + prior * np.concatenate([[0.0], mean.numpy()]))
-        noise = random.standard_normal((int(here.sum()), 1 + _POWERS))
+        noise = random.standard_normal((int(here.sum()), 1 + POWERS))
         found[here] = centre + noise @ np.linalg.cholesky(inverse).T
-    optimum = optimum + random.uniform(-0.5, 0.5, draws) * _STEP
+    optimum = optimum + random.uniform(-0.5, 0.5, draws) * STEP
     return Draws(curve, optimum, found[:, 0], found[:, 1:])
 
 
@@ -243,10 +258,8 @@ def _grouped(curves: Sequence[Curve], step: float) -> list[_Group]:
     groups = []
     for some in by_points.values():
         x = torch.tensor(np.array([curve.x for curve in some]))
+        grid, allowed = zip(*(curve.optima(step) for curve in some), strict=True)
         lowest = torch.tensor([curve.lowest for curve in some], dtype=torch.float64)
-        grid = lowest[:, None] + torch.arange(-WINDOW, WINDOW + step / 2, step, dtype=torch.float64)
-        limits = torch.tensor([curve.limit for curve in some], dtype=torch.float64)
-        high = torch.minimum(x[:, -1] + _BEYOND, limits)
         residuals = [curve.losses - curve.losses.mean(axis=1, keepdims=True) for curve in some]
         groups.append(
             _Group(
@@ -254,17 +267,19 @@ def _grouped(curves: Sequence[Curve], step: float) -> list[_Group]:
                 mean=torch.tensor(np.array([curve.losses.mean(axis=1) for curve in some])),
                 scatter=torch.tensor(np.array([each @ each.T for each in residuals])),
                 seeds=torch.tensor([curve.losses.shape[1] for curve in some]),
-                grid=grid,
-                allowed=(grid >= x[:, :1] - _BEYOND) & (grid <= high[:, None]),
-                powers=_powers(x[:, None, :] - grid[:, :, None]),
+                grid=torch.tensor(np.array(grid)),
+                allowed=torch.tensor(np.array(allowed)),
+                powers=torch.tensor(powers(x.numpy()[:, None] - np.array(grid)[:, :, None])),
             )
         )
     return groups
 
 
-def _powers(z: Tensor) -> Tensor:
-    size = z.abs()
-    return torch.stack([z**2, z * size, z**3, size**3, z**4], dim=-1)
+def powers(z: Floats) -> Floats:
+    """The functions of which a shape is made, at octaves from the optimum (..., 5)."""
+    size = np.abs(z)
+    made: Floats = np.stack([z**2, z * size, z**3, size**3, z**4], axis=-1)
+    return made
 
 
 def _correlation(group: _Group, a: Tensor, b: Tensor, h: Tensor) -> Tensor:
