@@ -4,12 +4,13 @@ A seed is the initial weights and the order of the batches, which arms at one sc
 their noise is alike. Each curve is modelled as in `analysis.pooled`; the noise of a seed at a point
 of one and a point of the other has the covariance
 
-    ρ σ₁ σ₂ (R D D at the distance of the points, each counted from the lowest of its own curve),
+    σ₁ σ₂ D D (α a + β (b exp(−|Δx|) + (1 − a − b) I)),     x from the lowest point of its curve,
 
-with one ρ a pair, uniform over (−1, 1) before the losses are seen: of some pairs nearly all noise
-is common, of some none (docs/statistics.md). Draws are by importance: deviations and ρ from what
-the scatter over seeds says, optima from each curve by itself, resampled by the evidence of the
-means of both; levels and shapes are Gaussian given these.
+with correlations α of shifts and β of what is local that are the pair's own, uniform over (−1, 1)
+before the losses are seen: of some pairs nearly all noise is common, of some none
+(docs/statistics.md). Draws are by importance: deviations and correlations from what the scatter
+over seeds says, optima from each curve by itself, resampled by the evidence of the means of both;
+levels and shapes are Gaussian given these.
 """
 
 from __future__ import annotations
@@ -25,11 +26,11 @@ from analysis.pooled_transfer import curve_of
 from analysis.transfer import ScaleFit
 from paper_repro.errors import ConfigError
 
-#: Grid of log σ, in deviations of its prior, and of ρ, even in Fisher's z.
-_SIGMAS = np.linspace(-2.2, 2.2, 13)
-_FISHER = np.linspace(-1.6, 3.6, 14)
+#: Grids of log σ, in deviations of its prior, and of correlations, even in Fisher's z.
+_SIGMAS = np.linspace(-2.2, 2.2, 9)
+_FISHER = np.linspace(-1.6, 3.4, 11)
 #: Candidates for each draw.
-_CANDIDATES = 4
+_CANDIDATES = 2
 
 
 def draw_pair(
@@ -101,17 +102,22 @@ def draw_fits(
 
 
 def _noise(pair: Sequence[Curve], shared: Shared) -> tuple[Floats, Floats]:
-    """σ₁ and σ₂ (cells, 2) of every cell of the grid of σ₁, σ₂ and ρ, and a seed's covariance."""
+    """Of every cell of the grid of σ₁, σ₂, α and β: σ₁ and σ₂ (cells, 2), a seed's covariance."""
     mu, tau = shared.log_sigma
-    sigmas = np.exp(mu + tau * _SIGMAS)
-    s1, s2, rho = (
-        each.ravel() for each in np.meshgrid(sigmas, sigmas, np.tanh(_FISHER), indexing="ij")
+    sigmas, correlations = np.exp(mu + tau * _SIGMAS), np.tanh(_FISHER)
+    first, second, shift, local = (
+        each.ravel()
+        for each in np.meshgrid(sigmas, sigmas, correlations, correlations, indexing="ij")
     )
-    deviations = np.stack([s1, s2], axis=1)
-    both = np.stack([np.stack([s1**2, rho * s1 * s2], 1), np.stack([rho * s1 * s2, s2**2], 1)], 1)
+    deviations = np.stack([first, second], axis=1)
     arm = np.repeat([0, 1], [len(curve.x) for curve in pair])
-    covariance = shared.covariance(np.concatenate([curve.x - curve.lowest for curve in pair]))
-    return deviations, both[:, arm[:, None], arm] * covariance
+    apart = arm[:, None] != arm
+    parts = shared.parts(np.concatenate([curve.x - curve.lowest for curve in pair]))
+    noise = sum(
+        part * np.where(apart, correlation[:, None, None], 1)
+        for part, correlation in zip(parts, (shift, local), strict=True)
+    )
+    return deviations, noise * deviations[:, arm, None] * deviations[:, None, arm]
 
 
 def _of_scatter(pair: Sequence[Curve], noise: Floats) -> Floats:
@@ -123,7 +129,8 @@ def _of_scatter(pair: Sequence[Curve], noise: Floats) -> Floats:
     log = -0.5 * ((losses.shape[1] - 1) * np.linalg.slogdet(noise)[1] + spread)
     normal = -0.5 * _SIGMAS**2
     uniform = -2 * np.log(np.cosh(_FISHER))
-    log = log + (normal[:, None, None] + normal[:, None] + uniform).ravel()
+    prior = normal[:, None, None, None] + normal[:, None, None] + uniform[:, None] + uniform
+    log = log + prior.ravel()
     probable: Floats = np.exp(log - log.max())
     return probable / probable.sum()
 

@@ -121,12 +121,15 @@ class Shared:
 
     def covariance(self, octaves: Floats) -> Floats:
         """Of a seed's noise over σ², at octaves from the lowest point (points, points)."""
+        return sum(self.parts(octaves))
+
+    def parts(self, octaves: Floats) -> tuple[Floats, Floats]:
+        """The two parts of `covariance`: a seed's shift of the whole curve, and what is local."""
         a, b = self.correlation
         distance = np.abs(octaves[:, None] - octaves)
         growth = np.exp(self.growth * octaves)
-        shape = a + b * np.exp(-distance) + (1 - a - b) * (distance == 0)
-        covariance: Floats = shape * growth[:, None] * growth
-        return covariance
+        both = growth[:, None] * growth
+        return a * both, (b * np.exp(-distance) + (1 - a - b) * (distance == 0)) * both
 
     def columns(self) -> dict[str, float]:
         """As the columns of a table; `of_columns` reads them back."""
@@ -169,6 +172,12 @@ class Draws:
         elsewhere = Akima1DInterpolator(x, mean)(np.clip(at, x[0], x[-1])) - self.loss
         excess: Floats = np.maximum(np.where(inside, fitted, elsewhere), 0.0)
         return excess
+
+    def fitted(self, log2: Floats) -> Floats:
+        """The curve itself: the median of the loss at values of the hyperparameter (values,)."""
+        shapes = powers(log2[:, None] - self.optimum) * self.coefficients
+        losses: Floats = np.median(self.loss + shapes.sum(axis=-1), axis=1)
+        return losses
 
 
 def learn(curves: Sequence[Curve]) -> Shared:

@@ -8,9 +8,10 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from analysis.arms import LR
-from analysis.load import Results
+from analysis.load import COMMITTED_RESULTS, Results
 from analysis.regime import regime
 from analysis.report import Columns, format_interval, readable, scale_range
+from analysis.tables import read_shared
 from analysis.transfer_check import CheckedAxis, checked_axes, conclusion, verdicts
 from figures.made import Made
 from figures.style import sequential_palette
@@ -19,6 +20,7 @@ from figures.transfer import (
     PANEL_HEIGHT,
     PANEL_WIDTH,
     draw_panel,
+    fitted_draws,
     loss_range,
     marker_handles,
 )
@@ -57,7 +59,7 @@ COLUMNS: Columns = {
 
 
 def draw(checked: list[CheckedAxis], table: pd.DataFrame) -> Figure:
-    """Draw the loss curves: lines are means over seeds, bands and dots are as in `lr_width`."""
+    """Draw the loss curves, as in `lr_width`."""
     rows = list(dict.fromkeys((each.model, arm) for each in checked for arm in each.transfer.arms))
     axes = list(dict.fromkeys(each.axis for each in checked))
     figure = Figure(
@@ -74,6 +76,7 @@ def draw(checked: list[CheckedAxis], table: pd.DataFrame) -> Figure:
     everything = [fit for found in fits.values() for fit in found.values()]
     runs = pd.concat([each.transfer.runs for each in checked])
     limits, rates = loss_range(runs, everything), np.log2(runs[LR].to_numpy(dtype=float))
+    shared = read_shared(COMMITTED_RESULTS)[LR]
     handles: list[Line2D] = []
     for column, axis in enumerate(axes):
         scales = sorted({scale for key, found in fits.items() if key[2] is axis for scale in found})
@@ -91,7 +94,8 @@ def draw(checked: list[CheckedAxis], table: pd.DataFrame) -> Figure:
             name = f"{model}, {arm.label}" if several else model
             title = f"{name} along {axis.label}: {found['verdict']}"
             drift = format_interval(found, "drift", 2)
-            draw_panel(panel, title, drift, fits[model, arm, axis], palette)
+            found_fits = fits[model, arm, axis]
+            draw_panel(panel, title, drift, found_fits, fitted_draws(found_fits, shared), palette)
             panel.set_ylim(*limits)
             panel.set_xlim(rates.min() - 0.4, rates.max() + 0.4)
             panel.set_xlabel(f"{LABELS[LR]} (log scale)")
