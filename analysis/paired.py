@@ -97,6 +97,8 @@ def draw_fits(
     """
     complete = [set(fit.curves.dropna(axis="columns")) for fit in (one, other)]
     seeds = sorted(set.intersection(*complete))
+    if len(seeds) < 2:
+        return None
     first, second = (curve_of(replace(fit, curves=fit.curves[seeds])) for fit in (one, other))
     return first and second and draw_pair(first, second, shared, inflation=inflation)
 

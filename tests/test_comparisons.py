@@ -29,7 +29,12 @@ def test_differences_of_losses_have_the_error_of_the_rate_in_them(tmp_path):
     stated = runs[LR] * np.where(runs["model.width"] > 64, 2.0, 1.0)
     right = runs.assign(**{LR: stated, "sde_rule": "lr"})
     both = pd.concat([select(runs, NO_RULE), right])
-    (row,) = loss_differences(fit_transfer(both, AXES["tokens"]), SHARED).to_dict("records")
+    table = loss_differences(fit_transfer(both, AXES["tokens"]), SHARED)
+    row, by_seed = table.to_dict("records")
+    assert (row["method"], by_seed["method"]) == ("pooled", "by seed")
+    for name, truth in (("difference", CURVATURE), ("tuned", 0)):
+        assert by_seed[name] == pytest.approx(truth, abs=0.02)
+        assert by_seed[f"{name}_low"] <= by_seed[name] <= by_seed[f"{name}_high"]
     assert (row["axis"], row["scale"]) == ("tokens", 256_000)
     assert (row["first"], row["second"]) == ("no SDE rule", "SDE rule on η")
     assert row["difference"] == pytest.approx(CURVATURE, abs=0.02)
@@ -67,7 +72,8 @@ def differences_of(runs, fan_in):
 
 
 def test_the_rule_that_is_better_at_the_largest_scale_is_named(width_runs):
-    table = differences_of(width_runs, fan_in=0.05).set_index(["first", "second", "scale"])
+    table = differences_of(width_runs, fan_in=0.05)
+    table = table[table["method"] == "pooled"].set_index(["first", "second", "scale"])
     row = table.loc[("SP", "Complete(d)P", 512)]
     assert row["better"] == "Complete(d)P"
     assert row["tuned_low"] < 0.2 < row["tuned_high"]
