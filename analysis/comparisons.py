@@ -5,52 +5,33 @@ the rules would see: the mean loss at that scale with the base's best value of t
 whose error is in the interval. *Tuned* is the same where each arm has its own optimum at that
 scale, so that it is about the trainings and not about the transfer of one value.
 
-Arms share their seeds, so both are taken in pairs: the curves of two arms are drawn together
-(`analysis.paired`), and seed by seed a difference is that of one seed.
+Arms share their seeds, and so some of their noise. The pooled draws of two arms leave that out, so
+that their intervals are rather too wide (docs/statistics.md); seed by seed it cancels.
 """
 
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass
 from typing import Literal
 
 import pandas as pd
 
 from analysis.arms import Arm
-from analysis.paired import draw_fits
-from analysis.pooled import Shared
 from analysis.pooled_transfer import (
     INFLATIONS,
     AllShared,
     PooledArm,
     credible,
+    pooled_arm,
     same_trainings,
 )
-from analysis.transfer import REGRET_TOLERANCE, ScaleFits, Transfer, counted_scales
+from analysis.transfer import REGRET_TOLERANCE, ScaleFits, Transfer
 from paper_repro.statistics import Interval, over_seeds
 
 OPEN = "not decided"
 
 #: Whether the embedding's learning rate is the advantage of μP over SP (arXiv 2605.21486).
 EmbeddingVerdict = Literal["yes", "no", "not decided"]
-
-
-@dataclass(frozen=True)
-class Differences:
-    """Loss of one arm less that of another at a scale, nats."""
-
-    difference: Interval
-    """With the base's best value of the hyperparameter."""
-    tuned: Interval
-    """Each arm at its own optimum."""
-
-    @classmethod
-    def of(cls, one: PooledArm, other: PooledArm, scale: int) -> Differences:
-        """From the draws of both arms."""
-        difference = one.loss(scale) - other.loss(scale)
-        tuned = one.draws[scale].loss - other.draws[scale].loss
-        return cls(credible(difference), credible(tuned))
 
 
 def loss_differences(transfer: Transfer, shared: AllShared) -> pd.DataFrame:
@@ -66,48 +47,41 @@ def loss_differences(transfer: Transfer, shared: AllShared) -> pd.DataFrame:
         which has the lower loss with the base's best value, or `not decided` where the interval
         holds 0. Empty where there are no two arms.
     """
-    base = transfer.base
-    known = shared[transfer.hyperparameter], INFLATIONS[transfer.hyperparameter]
-    rows = []
-    for first, second in itertools.combinations(same_trainings(transfer), 2):
-        one, other = transfer.arms[first], transfer.arms[second]
-        scales = {*counted_scales(one)} & {*counted_scales(other)}
-        for scale in sorted(scales - {base}) if base in scales else ():
+    name = transfer.hyperparameter
+    drawn = {
+        arm: pooled
+        for arm in same_trainings(transfer)
+        if (pooled := pooled_arm(transfer.arms[arm], transfer.base, shared[name], INFLATIONS[name]))
+    }
+    rows: list[dict[str, object]] = []
+    for (first, one), (second, other) in itertools.combinations(drawn.items(), 2):
+        fits = transfer.arms[first], transfer.arms[second]
+        for scale in sorted(one.draws.keys() & other.draws.keys() - {one.base}):
             methods = {
-                "pooled": pooled(one, other, base, scale, *known),
-                "by seed": by_seed(one, other, base, scale),
+                "pooled": _pooled(one, other, scale),
+                "by seed": _by_seed(*fits, one.base, scale),
             }
             rows += (
                 {
                     **{"axis": transfer.axis.name, "scale": scale},
                     **{"first": first.label, "second": second.label, "method": method},
-                    **found.difference.columns("difference"),
-                    **found.tuned.columns("tuned"),
-                    "better": _better(found.difference, first.label, second.label),
+                    **difference.columns("difference"),
+                    **tuned.columns("tuned"),
+                    "better": _better(difference, first.label, second.label),
                 }
-                for method, found in methods.items()
-                if found is not None
+                for method, (difference, tuned) in methods.items()
             )
     return pd.DataFrame(rows)
 
 
-def pooled(
-    one: ScaleFits, other: ScaleFits, base: int, scale: int, shared: Shared, inflation: float
-) -> Differences | None:
-    """The differences by draws of both arms together; None where a curve has too little.
-
-    All four curves must have a bracketed optimum.
-    """
-    pairs = {at: draw_fits(one[at], other[at], shared, inflation) for at in (base, scale)}
-    drawn = {at: pair for at, pair in pairs.items() if pair is not None}
-    if len(drawn) < 2:
-        return None
-    first, second = (PooledArm({at: pair[k] for at, pair in drawn.items()}, base) for k in (0, 1))
-    return Differences.of(first, second, scale)
+def _pooled(one: PooledArm, other: PooledArm, scale: int) -> tuple[Interval, Interval]:
+    """The difference and the tuned one, as if the arms shared no seeds."""
+    tuned = one.draws[scale].loss - other.draws[scale].loss
+    return credible(one.loss(scale) - other.loss(scale)), credible(tuned)
 
 
-def by_seed(one: ScaleFits, other: ScaleFits, base: int, scale: int) -> Differences:
-    """The differences of each seed that has all four optima, over seeds.
+def _by_seed(one: ScaleFits, other: ScaleFits, base: int, scale: int) -> tuple[Interval, Interval]:
+    """The same within each seed that has all four optima, over seeds.
 
     Each seed tunes its own base, as in `analysis.transfer.regret`.
     """
@@ -117,7 +91,7 @@ def by_seed(one: ScaleFits, other: ScaleFits, base: int, scale: int) -> Differen
         first_base, first, second_base, second = (each[seed] for each in curves)
         differences.append(first.at(first_base.log2) - second.at(second_base.log2))
         tuned.append(first.loss - second.loss)
-    return Differences(over_seeds(differences), over_seeds(tuned))
+    return over_seeds(differences), over_seeds(tuned)
 
 
 def _better(difference: Interval, first: str, second: str) -> str:

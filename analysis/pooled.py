@@ -42,13 +42,13 @@ WINDOW = 2.0
 INFLATION = 1.5
 #: Octaves beyond the outermost point at which an optimum may still lie.
 _BEYOND = 1.0
-STEP = 0.05
+_STEP = 0.05
 _SIGMAS = torch.linspace(-2.2, 2.2, 7, dtype=torch.float64)
 """Grid of log σ, in deviations of its prior."""
-POWERS = 5
+_POWERS = 5
 _NUMBERS = (
     *("correlation", "correlation_near", "growth", "log_sigma", "log_sigma_sd"),
-    *(f"{name}_{power}" for name in ("mean", "sd") for power in range(1, POWERS + 1)),
+    *(f"{name}_{power}" for name in ("mean", "sd") for power in range(1, _POWERS + 1)),
 )
 """The columns of a table of `Shared`."""
 
@@ -97,12 +97,6 @@ class Curve:
         """The point with the least mean loss."""
         return float(self.x[int(np.argmin(self.losses.mean(axis=1)))])
 
-    def optima(self, step: float) -> tuple[Floats, NDArray[np.bool_]]:
-        """The optima that are tried, log2 and `step` octaves apart, and which of them may be."""
-        grid = self.lowest + np.arange(-WINDOW, WINDOW + step / 2, step)
-        high = min(self.x[-1] + _BEYOND, self.limit)
-        return grid, (grid >= self.x[0] - _BEYOND) & (grid <= high)
-
 
 @dataclass(frozen=True, eq=False)
 class Shared:
@@ -119,18 +113,6 @@ class Shared:
     sd: Floats
     """Over curves, of the coefficients (5,)."""
 
-    def covariance(self, octaves: Floats) -> Floats:
-        """Of a seed's noise over σ², at octaves from the lowest point (points, points)."""
-        return sum(self.parts(octaves))
-
-    def parts(self, octaves: Floats) -> tuple[Floats, Floats]:
-        """The two parts of `covariance`: a seed's shift of the whole curve, and what is local."""
-        a, b = self.correlation
-        distance = np.abs(octaves[:, None] - octaves)
-        growth = np.exp(self.growth * octaves)
-        both = growth[:, None] * growth
-        return a * both, (b * np.exp(-distance) + (1 - a - b) * (distance == 0)) * both
-
     def columns(self) -> dict[str, float]:
         """As the columns of a table; `of_columns` reads them back."""
         numbers = [*self.correlation, self.growth, *self.log_sigma, *self.mean, *self.sd]
@@ -140,7 +122,7 @@ class Shared:
     def of_columns(cls, row: Mapping[str, float]) -> Shared:
         """What a row of a table says."""
         a, b, growth, mu, tau, *shape = (float(row[name]) for name in _NUMBERS)
-        return cls((a, b), growth, (mu, tau), np.array(shape[:POWERS]), np.array(shape[POWERS:]))
+        return cls((a, b), growth, (mu, tau), np.array(shape[:_POWERS]), np.array(shape[_POWERS:]))
 
 
 @dataclass(frozen=True, eq=False)
@@ -167,7 +149,7 @@ class Draws:
         at = np.broadcast_to(np.asarray(log2, float), self.optimum.shape)
         inside = (at >= self.curve.x[0] - _BEYOND) & (at <= self.curve.x[-1] + _BEYOND)
         z = at - self.optimum
-        fitted = np.einsum("nk,nk->n", powers(z), self.coefficients)
+        fitted = np.einsum("nk,nk->n", _powers(torch.from_numpy(z)).numpy(), self.coefficients)
         x, mean = self.curve.measured
         elsewhere = Akima1DInterpolator(x, mean)(np.clip(at, x[0], x[-1])) - self.loss
         excess: Floats = np.maximum(np.where(inside, fitted, elsewhere), 0.0)
@@ -175,8 +157,9 @@ class Draws:
 
     def fitted(self, log2: Floats) -> Floats:
         """The curve itself: the median of the loss at values of the hyperparameter (values,)."""
-        shapes = powers(log2[:, None] - self.optimum) * self.coefficients
-        losses: Floats = np.median(self.loss + shapes.sum(axis=-1), axis=1)
+        z = torch.from_numpy(log2[:, None] - self.optimum)
+        shapes = np.einsum("vnk,nk->vn", _powers(z).numpy(), self.coefficients)
+        losses: Floats = np.median(self.loss + shapes, axis=1)
         return losses
 
 
@@ -185,7 +168,7 @@ def learn(curves: Sequence[Curve]) -> Shared:
 
     Takes about five seconds for seventy curves on one core.
     """
-    groups = _grouped(curves, step=2 * STEP)
+    groups = _grouped(curves, step=2 * _STEP)
     scale = torch.from_numpy(_PRIOR_SCALE)
 
     def loss(vector: Floats) -> tuple[float, Floats]:
@@ -216,15 +199,15 @@ def draw(
     values = (*shared.correlation, shared.growth, *shared.log_sigma, shared.mean, shared.sd)
     a, b, h, mu, tau, mean, sd = (torch.tensor(value, dtype=torch.float64) for value in values)
     sd = sd * inflation
-    (group,) = _grouped([curve], step=STEP)
+    (group,) = _grouped([curve], step=_STEP)
     (joint,) = _log_joint(group, a, b, h, mu, tau, mean, sd)
     weights = torch.exp(joint - joint.max()).flatten().numpy()
     random = np.random.default_rng(seed)
     cells = random.choice(len(weights), draws, p=weights / weights.sum())
     optimum = group.grid[0].numpy()[cells % joint.shape[1]]
-    correlation = shared.covariance(curve.x - curve.lowest)
+    correlation = _correlation(group, a, b, h)[0].numpy()
     seeds = curve.losses.shape[1]
-    found = np.empty((draws, 1 + POWERS))
+    found = np.empty((draws, 1 + _POWERS))
     for cell in np.unique(cells):
         here = cells == cell
         sigma, place = divmod(int(cell), joint.shape[1])
@@ -235,9 +218,9 @@ def draw(
         inverse = np.linalg.inv(design.T @ precision @ design + np.diag(prior))
         pull = design.T @ precision @ curve.losses.mean(axis=1)
         centre = inverse @ (pull + prior * np.concatenate([[0.0], mean.numpy()]))
-        noise = random.standard_normal((int(here.sum()), 1 + POWERS))
+        noise = random.standard_normal((int(here.sum()), 1 + _POWERS))
         found[here] = centre + noise @ np.linalg.cholesky(inverse).T
-    optimum = optimum + random.uniform(-0.5, 0.5, draws) * STEP
+    optimum = optimum + random.uniform(-0.5, 0.5, draws) * _STEP
     return Draws(curve, optimum, found[:, 0], found[:, 1:])
 
 
@@ -267,8 +250,10 @@ def _grouped(curves: Sequence[Curve], step: float) -> list[_Group]:
     groups = []
     for some in by_points.values():
         x = torch.tensor(np.array([curve.x for curve in some]))
-        grid, allowed = zip(*(curve.optima(step) for curve in some), strict=True)
         lowest = torch.tensor([curve.lowest for curve in some], dtype=torch.float64)
+        grid = lowest[:, None] + torch.arange(-WINDOW, WINDOW + step / 2, step, dtype=torch.float64)
+        limits = torch.tensor([curve.limit for curve in some], dtype=torch.float64)
+        high = torch.minimum(x[:, -1] + _BEYOND, limits)
         residuals = [curve.losses - curve.losses.mean(axis=1, keepdims=True) for curve in some]
         groups.append(
             _Group(
@@ -276,19 +261,17 @@ def _grouped(curves: Sequence[Curve], step: float) -> list[_Group]:
                 mean=torch.tensor(np.array([curve.losses.mean(axis=1) for curve in some])),
                 scatter=torch.tensor(np.array([each @ each.T for each in residuals])),
                 seeds=torch.tensor([curve.losses.shape[1] for curve in some]),
-                grid=torch.tensor(np.array(grid)),
-                allowed=torch.tensor(np.array(allowed)),
-                powers=torch.tensor(powers(x.numpy()[:, None] - np.array(grid)[:, :, None])),
+                grid=grid,
+                allowed=(grid >= x[:, :1] - _BEYOND) & (grid <= high[:, None]),
+                powers=_powers(x[:, None, :] - grid[:, :, None]),
             )
         )
     return groups
 
 
-def powers(z: Floats) -> Floats:
-    """The functions of which a shape is made, at octaves from the optimum (..., 5)."""
-    size = np.abs(z)
-    made: Floats = np.stack([z**2, z * size, z**3, size**3, z**4], axis=-1)
-    return made
+def _powers(z: Tensor) -> Tensor:
+    size = z.abs()
+    return torch.stack([z**2, z * size, z**3, size**3, z**4], dim=-1)
 
 
 def _correlation(group: _Group, a: Tensor, b: Tensor, h: Tensor) -> Tensor:

@@ -24,7 +24,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.load import COMMITTED_RESULTS
-from analysis.pooled import INFLATION, Floats, Shared, learn, powers
+from analysis.pooled import INFLATION, Floats, Shared, learn
 from analysis.pooled_transfer import credible, curve_of, pooled_arm
 from analysis.report import Columns, readable
 from analysis.transfer import (
@@ -105,7 +105,7 @@ def simulate(
     fits, shapes = {}, {}
     for scale in sorted(design.scales):
         optimum = drift * math.log2(scale / base)
-        shapes[scale] = shape = shape_of(family, random)
+        shapes[scale] = shape = _shape(family, random)
         x = (
             np.arange(design.points, dtype=float)
             - (design.points - 1) // 2
@@ -120,7 +120,7 @@ def simulate(
     return Simulated(fits, base, drift, float(shapes[largest](np.array([moved]))[0]))
 
 
-def shape_of(family: Family, random: np.random.Generator) -> Callable[[Floats], Floats]:
+def _shape(family: Family, random: np.random.Generator) -> Callable[[Floats], Floats]:
     """The loss above its least against octaves from the optimum."""
     if family == "hostile":
         left, right = 0.0215 * (1 + random.uniform(-0.35, 0.35, 2))
@@ -135,8 +135,14 @@ def shape_of(family: Family, random: np.random.Generator) -> Callable[[Floats], 
     while True:
         coefficients = random.normal(LEARNT.mean, LEARNT.sd)
         z = np.linspace(-3, 3, 61)
-        if (powers(z) @ coefficients)[z != 0].min() > 0:
-            return lambda z: powers(z) @ coefficients
+        if _polynomial(coefficients, z)[z != 0].min() > 0:
+            return lambda z: _polynomial(coefficients, z)
+
+
+def _polynomial(coefficients: Floats, z: Floats) -> Floats:
+    size = np.abs(z)
+    value: Floats = np.stack([z**2, z * size, z**3, size**3, z**4], -1) @ coefficients
+    return value
 
 
 def _noise(z: Floats, design: Design, random: np.random.Generator) -> Floats:
@@ -145,14 +151,9 @@ def _noise(z: Floats, design: Design, random: np.random.Generator) -> Floats:
     distance = np.abs(z[:, None] - z[None, :])
     covariance = a + b * np.exp(-distance) + (1 - a - b) * np.eye(len(z))
     normal = np.linalg.cholesky(covariance) @ random.standard_normal((len(z), design.seeds))
+    tails = np.sqrt((_TAILS - 2) / random.chisquare(_TAILS, design.seeds))
     sigma = math.exp(random.normal(design.log_sigma, 0.2)) * np.exp(LEARNT.growth * z)
-    made: Floats = sigma[:, None] * normal * tails(design.seeds, random)
-    return made
-
-
-def tails(seeds: int, random: np.random.Generator) -> Floats:
-    """What makes normal noise heavy-tailed, of unit variance, for each seed (seeds,)."""
-    made: Floats = np.sqrt((_TAILS - 2) / random.chisquare(_TAILS, seeds))
+    made: Floats = sigma[:, None] * normal * tails
     return made
 
 
