@@ -43,6 +43,21 @@ def test_differences_of_losses_have_the_error_of_the_rate_in_them(tmp_path):
     assert abs(row["tuned"]) < 0.005  # the same trainings, each at its best
 
 
+def test_noise_that_arms_share_cancels_by_seed_alone(tmp_path):
+    write_sweep(tmp_path, "s", {"complete_d": drifting(0), "mup": drifting(0)}, scales=(64, 256))
+    runs = load_sweep(tmp_path, "s").runs
+    higher = 0.03 * ((runs["parameterization"] == "mup") & (runs["model.width"] > 64))
+    runs = runs.assign(val_loss=runs["val_loss"] + 0.2 * runs["seed"] + higher)
+    table = loss_differences(fit_transfer(runs, AXES["width"]), SHARED).set_index("method")
+    by_seed, pooled = table.loc["by seed"], table.loc["pooled"]
+    assert (by_seed["first"], by_seed["second"]) == ("μP", "Complete(d)P")
+    for name in ("difference", "tuned"):
+        assert by_seed[name] == pytest.approx(0.03, abs=0.005)
+        assert by_seed[f"{name}_high"] - by_seed[f"{name}_low"] < 0.02
+        assert pooled[f"{name}_high"] - pooled[f"{name}_low"] > 0.1
+    assert (by_seed["better"], pooled["better"]) == ("Complete(d)P", OPEN)
+
+
 def best_rate(config):
     """It falls with the width where the grids of the sweep do, and else stays."""
     octaves = math.log2(config.model.width / 32)
