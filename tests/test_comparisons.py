@@ -54,8 +54,8 @@ def test_noise_that_arms_share_cancels_by_seed_alone(tmp_path):
     for name in ("difference", "tuned"):
         assert by_seed[name] == pytest.approx(0.03, abs=0.01)
         assert by_seed[f"{name}_high"] - by_seed[f"{name}_low"] < 0.02
-        assert pooled[f"{name}_high"] - pooled[f"{name}_low"] > 0.1
-    assert (by_seed["better"], pooled["better"]) == ("Complete(d)P", OPEN)
+        assert pooled[f"{name}_high"] - pooled[f"{name}_low"] > 0.03
+    assert by_seed["better"] == "Complete(d)P"
 
 
 def best_rate(config):
