@@ -155,6 +155,13 @@ class Draws:
         excess: Floats = np.maximum(np.where(inside, fitted, elsewhere), 0.0)
         return excess
 
+    def fitted(self, log2: Floats) -> Floats:
+        """The curve itself: the median of the loss at values of the hyperparameter (values,)."""
+        z = torch.from_numpy(log2[:, None] - self.optimum)
+        shapes = np.einsum("vnk,nk->vn", _powers(z).numpy(), self.coefficients)
+        losses: Floats = np.median(self.loss + shapes, axis=1)
+        return losses
+
 
 def learn(curves: Sequence[Curve]) -> Shared:
     """Learn what curves share. They should be different trainings: a copy counts as evidence.

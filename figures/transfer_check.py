@@ -7,10 +7,11 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from analysis.arms import LR
-from analysis.load import Results
+from analysis.arms import LR, Arm, ScaleAxis
+from analysis.load import COMMITTED_RESULTS, Results
 from analysis.regime import regime
 from analysis.report import Columns, format_interval, readable, scale_range
+from analysis.tables import read_shared
 from analysis.transfer_check import CheckedAxis, checked_axes, conclusion, verdicts
 from figures.made import Made
 from figures.style import sequential_palette
@@ -18,7 +19,10 @@ from figures.transfer import (
     LABELS,
     PANEL_HEIGHT,
     PANEL_WIDTH,
+    Fitted,
     draw_panel,
+    fitted_draws,
+    fitted_frame,
     loss_range,
     marker_handles,
 )
@@ -35,9 +39,23 @@ def make_transfer_check(results: Results) -> Made:
     losses = [
         each.transfer.losses().assign(model=each.model, axis=each.axis.name) for each in checked
     ]
+    shared = read_shared(COMMITTED_RESULTS)[LR]
+    fitted: FittedPanels = {
+        (each.model, arm, each.axis): fitted_draws(fits, shared)
+        for each in checked
+        for arm, fits in each.transfer.arms.items()
+    }
+    curves = [
+        fitted_frame({arm.label: draws}).assign(model=model, axis=axis.name)
+        for (model, arm, axis), draws in fitted.items()
+    ]
     return Made(
-        draw(checked, table),
-        {"losses": pd.concat(losses, ignore_index=True), "verdicts": table},
+        draw(checked, table, fitted),
+        {
+            "losses": pd.concat(losses, ignore_index=True),
+            "fitted": pd.concat(curves, ignore_index=True),
+            "verdicts": table,
+        },
         {"Transfer of the learning rate": readable(table, COLUMNS, names=3)},
         (*regimes, *conclusion(table)),
     )
@@ -56,8 +74,12 @@ COLUMNS: Columns = {
 }
 
 
-def draw(checked: list[CheckedAxis], table: pd.DataFrame) -> Figure:
-    """Draw the loss curves: lines are means over seeds, bands and dots are as in `lr_width`."""
+FittedPanels = dict[tuple[str, Arm, ScaleAxis], Fitted]
+"""The fitted curves of a model's arm along an axis."""
+
+
+def draw(checked: list[CheckedAxis], table: pd.DataFrame, fitted: FittedPanels) -> Figure:
+    """Draw the loss curves, as in `lr_width`."""
     rows = list(dict.fromkeys((each.model, arm) for each in checked for arm in each.transfer.arms))
     axes = list(dict.fromkeys(each.axis for each in checked))
     figure = Figure(
@@ -91,7 +113,8 @@ def draw(checked: list[CheckedAxis], table: pd.DataFrame) -> Figure:
             name = f"{model}, {arm.label}" if several else model
             title = f"{name} along {axis.label}: {found['verdict']}"
             drift = format_interval(found, "drift", 2)
-            draw_panel(panel, title, drift, fits[model, arm, axis], palette)
+            key = (model, arm, axis)
+            draw_panel(panel, title, drift, fits[key], fitted[key], palette)
             panel.set_ylim(*limits)
             panel.set_xlim(rates.min() - 0.4, rates.max() + 0.4)
             panel.set_xlabel(f"{LABELS[LR]} (log scale)")

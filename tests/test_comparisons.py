@@ -29,13 +29,33 @@ def test_differences_of_losses_have_the_error_of_the_rate_in_them(tmp_path):
     stated = runs[LR] * np.where(runs["model.width"] > 64, 2.0, 1.0)
     right = runs.assign(**{LR: stated, "sde_rule": "lr"})
     both = pd.concat([select(runs, NO_RULE), right])
-    (row,) = loss_differences(fit_transfer(both, AXES["tokens"]), SHARED).to_dict("records")
+    table = loss_differences(fit_transfer(both, AXES["tokens"]), SHARED)
+    row, by_seed = table.to_dict("records")
+    assert (row["method"], by_seed["method"]) == ("pooled", "by seed")
+    for name, truth in (("difference", CURVATURE), ("tuned", 0)):
+        assert by_seed[name] == pytest.approx(truth, abs=0.02)
+        assert by_seed[f"{name}_low"] <= by_seed[name] <= by_seed[f"{name}_high"]
     assert (row["axis"], row["scale"]) == ("tokens", 256_000)
     assert (row["first"], row["second"]) == ("no SDE rule", "SDE rule on η")
     assert row["difference"] == pytest.approx(CURVATURE, abs=0.02)
     assert row["difference_low"] < CURVATURE < row["difference_high"]
     assert row["better"] == (OPEN if row["difference_low"] < 0 else "SDE rule on η")
     assert abs(row["tuned"]) < 0.005  # the same trainings, each at its best
+
+
+def test_noise_that_arms_share_cancels_by_seed_alone(tmp_path):
+    write_sweep(tmp_path, "s", {"complete_d": drifting(0), "mup": drifting(0)}, scales=(64, 256))
+    runs = load_sweep(tmp_path, "s").runs
+    higher = 0.03 * ((runs["parameterization"] == "mup") & (runs["model.width"] > 64))
+    runs = runs.assign(val_loss=runs["val_loss"] + 0.2 * runs["seed"] + higher)
+    table = loss_differences(fit_transfer(runs, AXES["width"]), SHARED).set_index("method")
+    by_seed, pooled = table.loc["by seed"], table.loc["pooled"]
+    assert (by_seed["first"], by_seed["second"]) == ("μP", "Complete(d)P")
+    for name in ("difference", "tuned"):
+        assert by_seed[name] == pytest.approx(0.03, abs=0.01)
+        assert by_seed[f"{name}_high"] - by_seed[f"{name}_low"] < 0.02
+        assert pooled[f"{name}_high"] - pooled[f"{name}_low"] > 0.03
+    assert by_seed["better"] == "Complete(d)P"
 
 
 def best_rate(config):
@@ -67,7 +87,8 @@ def differences_of(runs, fan_in):
 
 
 def test_the_rule_that_is_better_at_the_largest_scale_is_named(width_runs):
-    table = differences_of(width_runs, fan_in=0.05).set_index(["first", "second", "scale"])
+    table = differences_of(width_runs, fan_in=0.05)
+    table = table[table["method"] == "pooled"].set_index(["first", "second", "scale"])
     row = table.loc[("SP", "Complete(d)P", 512)]
     assert row["better"] == "Complete(d)P"
     assert row["tuned_low"] < 0.2 < row["tuned_high"]

@@ -5,6 +5,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from matplotlib.colors import to_rgb
 from support.synthetic_sweep import drifting, write_sweep
@@ -53,7 +54,7 @@ def test_fresh_results_become_parquet_figures_and_tables(runs, tmp_path, capsys)
     assert run_main(tmp_path, "lr_width", "--runs-dir", str(runs)) == 0
     written = sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.*"))
     assert written == [
-        *(f"out/data/lr_width_{frame}.csv" for frame in ("drifts", "losses", "optima")),
+        *(f"out/data/lr_width_{frame}.csv" for frame in ("drifts", "fitted", "losses", "optima")),
         *("out/lr_width.png", "out/lr_width.svg", "results/lr_width.parquet"),
     ]
     printed = capsys.readouterr().out
@@ -119,6 +120,27 @@ def test_the_numbers_are_those_of_the_figure(runs, tmp_path):
     sp = losses[(losses["label"] == "SP") & (losses["loss"] < math.inf)]
     assert drawn == pytest.approx(sorted(sp["loss"]), rel=1e-5)
     assert set(losses[losses["loss"] == math.inf]["log2"]) == {-2.0}
+
+
+def test_fitted_curves_go_through_the_means_and_are_least_at_their_optima(runs):
+    with style():
+        made = make_transfer(load_sweep(runs, "lr_width").runs, AXES["width"])
+    panel = made.figure.axes[1]
+    assert panel.get_title() == "Complete(d)P"
+    curves = [line for line in panel.lines if len(line.get_xdata()) > 20]
+    means = [line for line in panel.lines if line.get_marker() == "o"]
+    fitted = made.frames["fitted"]
+    fitted = fitted[fitted["label"] == "Complete(d)P"]
+    for curve, mean, (_, row) in zip(curves, means, fitted.iterrows(), strict=True):
+        x, y = curve.get_xdata(), curve.get_ydata()
+        within = (mean.get_xdata() >= x[0]) & (mean.get_xdata() <= x[-1])
+        assert within.sum() >= 3
+        assert np.interp(mean.get_xdata()[within], x, y) == pytest.approx(
+            mean.get_ydata()[within], abs=0.01
+        )
+        assert x[np.argmin(y)] == pytest.approx(row["optimum"], abs=0.1)
+        assert row["optimum_low"] < row["optimum"] < row["optimum_high"]
+        assert min(y) == pytest.approx(row["loss"], abs=0.002)
 
 
 def test_a_figure_may_need_several_sweeps_and_their_curves(tmp_path, capsys, monkeypatch):
