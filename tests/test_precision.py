@@ -84,6 +84,14 @@ def test_the_shift_of_the_optimum_is_found(shift, verdict, float32):
     assert found.loc[("both", "all"), "verdict"] == verdict
 
 
+def test_both_optima_of_a_pair_are_fitted_at_the_same_points(float32):
+    """Here the lowest point is another in bfloat16, around which -4.518 would be found."""
+    raised = np.log2(float32["hyperparameters.lr"]) == -4
+    other = float32.assign(val_loss=float32["val_loss"] + 0.012 * raised, dtype="bfloat16")
+    shift = table(other, float32).loc[("optimum", "all"), "difference"]
+    assert shift == pytest.approx(-4.5263 + 4.4, abs=1e-3)
+
+
 def test_a_difference_at_one_scale_is_not_averaged_away(float32):
     other = in_bfloat16(float32, sd=0.001)
     sign = other["model.width"].map({64: 1.0, 128: 0.0, 256: -1.0})

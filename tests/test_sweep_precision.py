@@ -37,6 +37,7 @@ def processor(tmp_path, monkeypatch):
         ("Features : fp asimd bf16 i8mm\n", True),
         ("", False),
     ],
+    ids=["AVX2", "AVX512_BF16", "AVX512", "AMX", "Arm", "none"],
 )
 def test_instructions_for_bfloat16_are_seen(text, has, processor):
     processor(text)
@@ -44,7 +45,7 @@ def test_instructions_for_bfloat16_are_seen(text, has, processor):
 
 
 @pytest.mark.parametrize(
-    ("told", "has"), [("8.0", True), ("9.0\n7.5", False), ("7.0", False), ("[N/A]", False)]
+    ("told", "has"), [("8.0", True), ("9.0 7.5", False), ("7.0", False), ("[N/A]", False)]
 )
 def test_of_a_gpu_its_driver_is_asked(told, has, tmp_path, processor, monkeypatch):
     processor(AVX2 if has else ZEN4)
@@ -58,7 +59,11 @@ def test_of_a_gpu_its_driver_is_asked(told, has, tmp_path, processor, monkeypatc
 
 
 @pytest.mark.parametrize(
-    ("first", "other", "dtype"), [(ZEN4, AVX2, "bfloat16"), (AVX2, ZEN4, "float32")]
+    ("first", "other", "dtype"),
+    [
+        pytest.param(ZEN4, AVX2, "bfloat16", id="bfloat16"),
+        pytest.param(AVX2, ZEN4, "float32", id="float32"),
+    ],
 )
 def test_a_sweep_goes_on_in_the_precision_that_it_began_in(
     first, other, dtype, tmp_path, processor, capsys
