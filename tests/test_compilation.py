@@ -23,13 +23,13 @@ TRAIN = """
 import json
 from paper_repro.config import Execution, RunConfig
 from paper_repro.training.trainer import train
-from torch._dynamo.utils import counters
 shape = {"width": 8, "depth": 1, "head_dim": 8}
 data = {"corpus": "synthetic", "context": 16}
 short = {"batch_size": 2, "tokens": 96, "evaluations": 1, "eval_sequences": 8}
 base = {"base_batch_size": 2, "base_tokens": 96}
 run = RunConfig.model_validate({"model": shape, "data": data, "train": short, "scaling": base})
 loss = train(run, Execution(device="cpu", compile=True)).val_loss
+from torch._dynamo.utils import counters  # not before: its import chooses torch's own place
 print(json.dumps([loss, {**counters["inductor"], **counters["aot_autograd"]}]))
 """
 """A process that trains one compiled run and counts what torch compiled."""

@@ -43,8 +43,9 @@ def share_compiled() -> None:
 
     Later launches find it there, and so do other machines where the cache is on a file system of
     theirs too. Torch's own key of a graph does not say for which processor it was made, and what is
-    loaded on another fails. Where the user has named a place, or none can be had (read-only, full,
-    without locks, no home), it is left to torch, which takes one in the temporary directory.
+    loaded on another fails. Where the user has named a place, torch has chosen its own already (the
+    import of its compiler does that), or none can be had (read-only, full, without locks, no home),
+    it is left to torch, which takes one in the temporary directory.
     """
     if COMPILED_VARIABLE in os.environ:
         return
