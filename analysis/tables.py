@@ -12,6 +12,7 @@
 - `speedup.csv`: what tuning per module gains over the tuned global set, at the proxy and at larger
   scales; `speedup_shuffled.csv`, the same of the control, and `speedup_slopes.csv`, its change.
 - `seed_variance.csv`: of what the spread over seeds comes.
+- `precision.csv`: what bfloat16 changes, in runs of `lr_width` trained in both precisions.
 - `schedule_laws.csv`: how laws of the loss along a schedule do on held-out schedules, durations and
   sizes; `schedule_divergence.csv`, how models of divergence do.
 - `annealings.csv`: how annealings that searches found do at fresh seeds, beside each other.
@@ -44,6 +45,7 @@ from analysis.load import COMMITTED_RESULTS, CURVES, TRIALS, Results, load_resul
 from analysis.optimum_laws import SWEEPS, optimum_laws, with_public
 from analysis.pooled import Shared
 from analysis.pooled_transfer import AllShared, learn_all, pooled_optima, transfer_rows
+from analysis.precision import precision
 from analysis.report import Columns, readable, scale_range
 from analysis.schedule_laws.tables import our_tables
 from analysis.searches import race, race_differences, with_losses
@@ -87,6 +89,11 @@ def _ladder(results: Results, results_dir: Path) -> Tables:
     return {name: table.assign(size="cpu") for name, table in made.items()}
 
 
+def _precision(results: Results, results_dir: Path) -> Tables:
+    float32 = load_results(results_dir / "lr_width.parquet").runs
+    return {"precision": precision(results.runs, float32, AXES["width"])}
+
+
 OTHERS: dict[str, Callable[[Results, Path], Tables]] = {
     "tuned_global": lambda results, folder: {"tuned_global": tuned_global(results, folder)},
     "search_global": _race,
@@ -97,6 +104,7 @@ OTHERS: dict[str, Callable[[Results, Path], Tables]] = {
     "seed_variance": lambda results, _: {"seed_variance": components(results.runs)},
     "schedules": lambda results, _: our_tables(results),
     "annealings": lambda results, folder: {"annealings": annealings(results, folder)},
+    "precision": _precision,
 }
 """The tables of sweeps that are no study, from their results and the folder of what was tuned."""
 

@@ -367,8 +367,7 @@ class Execution(_Strict):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """`auto` takes a GPU where there is one."""
     dtype: Literal["float32", "bfloat16"] = "float32"
-    """Precision of matrix products (autocast); parameters and optimiser state stay float32. A
-    launch of size `gpu` or `paper` on a GPU takes `bfloat16` unless this is said."""
+    """Precision of matrix products (autocast); parameters and optimiser state stay float32."""
     compile: bool = False
     """torch.compile the training step, once per bundle."""
     threads: PositiveInt = 1

@@ -1,4 +1,7 @@
-"""How many cores this process may use: those it is bound to, within a container's quota."""
+"""The cores of this machine: how many this process may use, and which instructions they have.
+
+It may use those it is bound to, within a container's quota.
+"""
 
 from __future__ import annotations
 
@@ -10,12 +13,24 @@ from pathlib import Path, PurePosixPath
 CGROUPS = Path("/sys/fs/cgroup")
 MEMBERSHIP = Path("/proc/self/cgroup")
 """Lines `hierarchy:controllers:path`; of version 2, whose hierarchy is 0, no controllers."""
+CPU_INFO = Path("/proc/cpuinfo")
 
 
 def usable_cores() -> int:
     """Whole cores, at least one: a quota of 1.5 is worth two workers."""
     bound = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return max(1, math.ceil(min([bound or 1, *_quotas()])))
+
+
+def instructions() -> frozenset[str]:
+    """The names that Linux has for what the processor can do, such as `avx2`; elsewhere none."""
+    try:
+        lines = CPU_INFO.read_text(encoding="utf-8").splitlines()
+    except OSError:  # not Linux
+        return frozenset()
+    fields = (line.partition(":") for line in lines)
+    named = (value for name, _, value in fields if name.strip() in ("flags", "Features"))
+    return frozenset(next(named, "").split())
 
 
 def _quotas() -> Iterator[float]:

@@ -9,9 +9,14 @@ from itertools import takewhile
 from pathlib import Path
 from typing import Literal
 
-from paper_repro.cores import usable_cores
+from paper_repro.cores import instructions, usable_cores
 
 Device = Literal["auto", "cpu", "cuda"]
+
+BFLOAT16_INSTRUCTIONS = frozenset({"avx512_bf16", "amx_bf16", "bf16"})
+"""Linux's names for products in bfloat16: of AVX-512, AMX and Arm."""
+BFLOAT16_CAPABILITY = 8.0
+"""The compute capability from which NVIDIA's GPUs have them (Ampere)."""
 
 _GPU = re.compile(r"\d+$|(GPU|MIG)-")
 
@@ -29,12 +34,25 @@ def gpus(device: Device) -> list[str]:
 
 def gpu_bytes() -> float | None:
     """Memory of the smallest GPU of this machine; None where the driver's tool does not tell."""
-    command = ["nvidia-smi", "--query-gpu=memory.total", "--format=csv,noheader,nounits"]
+    mebibytes = _told("memory.total")
+    return min(mebibytes) * 2**20 if mebibytes else None
+
+
+def has_bfloat16(device: Device) -> bool:
+    """Whether what workers would use here multiplies matrices in bfloat16 by itself."""
+    if gpus(device):
+        return min(_told("compute_cap"), default=0.0) >= BFLOAT16_CAPABILITY
+    return not BFLOAT16_INSTRUCTIONS.isdisjoint(instructions())
+
+
+def _told(query: str) -> list[float]:
+    """What the driver's tool says of the GPUs of this machine; nothing where it does not tell."""
+    command = ["nvidia-smi", f"--query-gpu={query}", "--format=csv,noheader,nounits"]
     try:
         told = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
-        return min(float(mebibytes) for mebibytes in told.stdout.split()) * 2**20
+        return [float(number) for number in told.stdout.split()]
     except (OSError, subprocess.SubprocessError, ValueError):
-        return None
+        return []
 
 
 def default_workers(device: Device) -> int:

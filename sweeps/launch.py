@@ -41,6 +41,7 @@ from sweeps.plan import (
     refresh,
     work_left,
 )
+from sweeps.precision import with_precision
 from sweeps.progress import Display
 from sweeps.report import (
     counts,
@@ -60,8 +61,6 @@ if TYPE_CHECKING:
     Workers = WorkersHere | QueuedWorkers
 
 DESCRIPTION = "Train the runs of a sweep that have no result yet."
-BFLOAT16_SIZES = ("gpu", "paper")
-"""Sizes that train in bfloat16 on a GPU unless `--dtype` says otherwise."""
 STOP_SECONDS = 60.0
 """How long a stopped launch waits for its workers to save their runs."""
 
@@ -97,7 +96,7 @@ def launch(options: LaunchOptions) -> int:
     runs_dir = options.runs_dir.resolve()
     gpu = bool(profile.gpus) if profile else bool(gpus(options.execution.device))
     processes = profile.processes if profile else 1
-    options = _with_precision(options, sweep, gpu)
+    options = with_precision(options, sweep, gpu)
     check_models(sweep, options.execution, processes)
     memory = profile.gpu_bytes if profile else (gpu and gpu_bytes()) or GPU_BYTES
     plan = mark_lost(make_plan(sweep, runs_dir, gpu, processes, options.execution, memory))
@@ -111,6 +110,8 @@ def launch(options: LaunchOptions) -> int:
     mixed = check_mixing(plan, hashes, options.execution.dtype)
     plan, taken_over = _take_over(plan, options, hashes)
     print_plan(console, plan)
+    if options.dtype == "auto":
+        say(console, f"precision (--dtype auto): {options.execution.dtype}")
     if taken_over:
         say(console, taken_over)
     for difference in mixed:
@@ -129,18 +130,6 @@ def launch(options: LaunchOptions) -> int:
     figure = LaunchFigure(plan, console)
     trained = _train(console, plan, profile, figure, options)
     return _conclude(console, trained, figure, before=plan) if trained else INTERRUPTED
-
-
-def _with_precision(options: LaunchOptions, sweep: Sweep, gpu: bool) -> LaunchOptions:
-    """The options with the default precision of large sizes on a GPU, unless another is asked for.
-
-    A GPU that has no bfloat16 trains in float32 (`paper_repro.training.devices.executable`).
-    """
-    execution = options.execution
-    if not gpu or sweep.size not in BFLOAT16_SIZES or "dtype" in execution.model_fields_set:
-        return options
-    bfloat16 = execution.model_copy(update={"dtype": "bfloat16"})
-    return options.model_copy(update={"execution": bfloat16})
 
 
 def _cluster_profile(sweep: Sweep, options: LaunchOptions) -> Profile | None:

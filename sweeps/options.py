@@ -56,14 +56,18 @@ class LaunchOptions(SweepOptions):
     """Show the plan and stop."""
     compile: Literal["auto", "always", "never"] = "auto"
     """torch.compile, once a bundle; auto: where its runs are long enough to repay it."""
+    dtype: Literal["auto", "float32", "bfloat16"] | None = None
+    """Precision of matrix products; parameters and optimiser state stay float32 (default: float32,
+    but bfloat16 of sizes gpu and paper on a GPU). auto: that of the runs that the sweep has, and of
+    the first ones bfloat16 where this machine has instructions for it."""
     execution: Execution = Execution()
-    """How runs execute. Compilation is decided by `compile`, threads on a cluster by its profile.
-    """
+    """How runs execute. Precision is decided by `dtype`, compilation by `compile`, threads on a
+    cluster by its profile."""
 
 
 Options = TypeVar("Options", bound=SweepOptions)
 
-_EXECUTION_FLAGS = (*("device", "dtype", "parallel", "accumulate", "recompute", "gradient_norms"),)
+_EXECUTION_FLAGS = (*("device", "parallel", "accumulate", "recompute", "gradient_norms"),)
 """The fields of `Execution` that have a flag."""
 
 
@@ -117,8 +121,9 @@ def _parser(name: str, kind: type[SweepOptions]) -> argparse.ArgumentParser:
 
 def _values(name: str, field: FieldInfo) -> dict[str, Any]:
     """The arguments of argparse that say which values a flag takes."""
-    if get_origin(field.annotation) is Literal:
-        return {"choices": get_args(field.annotation)}
+    kinds = (field.annotation, *get_args(field.annotation))  # a literal, or one that may be None
+    if choices := next((get_args(kind) for kind in kinds if get_origin(kind) is Literal), None):
+        return {"choices": choices}
     if field.annotation is bool:
         return {"action": "store_true"}
     if name == "overrides":

@@ -306,7 +306,8 @@ def test_what_is_not_given_is_left_to_the_options(tmp_path, monkeypatch):
         profile=Path("p"),
         workers=3,
         compile="never",
-        execution=Execution(device="cpu", dtype="bfloat16", accumulate=2, recompute=True),
+        dtype="bfloat16",
+        execution=Execution(device="cpu", accumulate=2, recompute=True),
     )
 
 
@@ -323,12 +324,12 @@ def test_help_says_what_the_fields_say(capsys, monkeypatch):
     with pytest.raises(SystemExit):
         launch.main(["--help"])
     text = " ".join(capsys.readouterr().out.split())
-    for name in ("dtype", "parallel", "accumulate", "recompute"):
+    for name in ("device", "parallel", "accumulate", "recompute"):
         field = Execution.model_fields[name]
         assert f"--{name}" in text
         assert " ".join(field.description.split()).removesuffix(".") in text
-    assert "{float32,bfloat16}" in text
-    assert "(default: float32)" in text
+    assert "{auto,float32,bfloat16}" in text
+    assert "(default: ddp)" in text
     for absent in ("--threads", "--runs-at-once", "--checkpoint-seconds", "--execution"):
         assert absent not in text
 

@@ -20,6 +20,7 @@ from sweeps import launch
 from sweeps.expand import read_sweep
 from sweeps.options import LaunchOptions
 from sweeps.plan import make_plan
+from sweeps.precision import with_precision
 
 ROOT = Path(__file__).parent.parent
 WIDE = RunConfig(
@@ -190,8 +191,8 @@ def test_memory_of_this_machines_gpus_is_what_the_driver_tells(tmp_path, monkeyp
 def test_large_sizes_train_in_bfloat16_on_a_gpu(size, gpu, asked, dtype, tmp_path):
     path = tmp_path / "wide.yaml"
     path.write_text(SWEEP, encoding="utf-8")
-    options = LaunchOptions(file=path, size=size, execution=Execution(**asked))
-    found = launch._with_precision(options, read_sweep(path, size=size), gpu)
+    options = LaunchOptions(file=path, size=size, **asked)
+    found = with_precision(options, read_sweep(path, size=size), gpu)
     assert found.execution.dtype == dtype
 
 

@@ -41,7 +41,7 @@ from paper_repro.files import read_json, write_json
 from paper_repro.paths import expanded
 
 CACHE_VARIABLE = "PAPER_REPRO_CACHE"
-"""The variable that says where token files are kept."""
+"""The variable that says where token files are kept, and beside them compiled steps."""
 FORMAT = 1
 """Raise it when the same corpus gives other tokens or the manifest other keys."""
 ENTROPY_TOKENS = 2**24
@@ -64,7 +64,7 @@ def load_dataset(config: DataConfig, cache_dir: Path | None = None) -> Dataset:
     """
     bpe_size(config.tokenizer)
     corpus = open_corpus(config.corpus, config.hub_bytes)
-    entry = (cache_dir or _cache_dir()) / _entry_name(config, corpus)
+    entry = (cache_dir or default_cache_dir()) / _entry_name(config, corpus)
     while (manifest := _manifest_if_whole(entry)) is None:
         log.info("tokenising %s with %s ...", config.corpus, config.tokenizer)
         try:
@@ -84,8 +84,8 @@ def load_dataset(config: DataConfig, cache_dir: Path | None = None) -> Dataset:
     )
 
 
-def _cache_dir() -> Path:
-    """Where token files are kept.
+def default_cache_dir() -> Path:
+    """Where token files are kept, if nothing else is said.
 
     Raises:
         ConfigError: it is in a home that is not known.

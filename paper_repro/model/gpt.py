@@ -190,7 +190,8 @@ def at_least_float32(x: Tensor) -> Tensor:
 def attend(q_BHTK: Tensor, k_BHTK: Tensor, v_BHTK: Tensor) -> Tensor:
     """Causal attention; on a CPU in float32, whatever the precision of other matrix products."""
     q, k, v = (x.flatten(0, -4) for x in (q_BHTK, k_BHTK, v_BHTK))  # fused kernels take no R
-    if q.device.type != "cpu":
+    # Where nothing is cast none is switched off: torch caches no graph whole in which one is.
+    if q.device.type != "cpu" or not torch.is_autocast_enabled("cpu"):
         y = F.scaled_dot_product_attention(q, k, v, is_causal=True)
     else:  # bfloat16's backward pass is ten times slower there
         with torch.autocast("cpu", enabled=False):

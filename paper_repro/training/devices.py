@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import ctypes
+import fcntl
+import hashlib
+import json
 import logging
 import os
 import platform
@@ -16,6 +19,9 @@ from pathlib import Path
 import torch
 
 from paper_repro.config import Execution
+from paper_repro.cores import instructions
+from paper_repro.data.cache import default_cache_dir
+from paper_repro.errors import ConfigError
 
 log = logging.getLogger(__name__)
 
@@ -23,8 +29,44 @@ COMPILER = os.environ.get("CXX", "g++")
 """What torch.compile compiles with."""
 
 
+COMPILED_VARIABLE = "TORCHINDUCTOR_CACHE_DIR"
+"""The variable that says where torch keeps what it compiles."""
+COMPILED_BYTES = 2**24
+"""Room that a place for it must have; a compiled step takes 2 to 6 MB."""
+
 PROBE = "#include <Python.h>\n#include <omp.h>\n"
 """What a compiled step includes."""
+
+
+def share_compiled() -> None:
+    """Have torch keep what it compiles beside the token files, in a folder for machines like this.
+
+    Later launches find it there, and so do other machines where the cache is on a file system of
+    theirs too. Torch's own key of a graph does not say for which processor it was made, and what is
+    loaded on another fails. Where the user has named a place, torch has chosen its own already (the
+    import of its compiler does that), or none can be had (read-only, full, without locks, no home),
+    it is left to torch, which takes one in the temporary directory.
+    """
+    if COMPILED_VARIABLE in os.environ:
+        return
+    try:
+        place = default_cache_dir() / "compiled" / machine_kind()
+        place.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=place) as file:
+            fcntl.flock(file, fcntl.LOCK_EX)  # as torch does
+            file.write(bytes(COMPILED_BYTES))
+            file.flush()
+    except (OSError, ConfigError) as error:
+        log.warning("compiled steps are kept for this machine alone: %s", error)
+    else:
+        os.environ[COMPILED_VARIABLE] = str(place)
+
+
+def machine_kind() -> str:
+    """The same for machines that can run what the other compiled: 12 hexadecimal digits."""
+    known = [platform.machine(), sorted(instructions()), *platform.libc_ver()]
+    capability = os.environ.get("ATEN_CPU_CAPABILITY")  # keeps torch from some instructions
+    return hashlib.sha256(json.dumps([*known, capability]).encode()).hexdigest()[:12]
 
 
 def compiler_problem() -> str | None:
@@ -33,6 +75,7 @@ def compiler_problem() -> str | None:
     A compiler may be there and still not work: for want of Python's headers or a linker, or since
     what it makes cannot be written or loaded where torch keeps it. So a library is made there.
     """
+    share_compiled()
     headers = sysconfig.get_path("include")
     command = [COMPILER, "-x", "c++", "-shared", "-fPIC", "-fopenmp", f"-I{headers}", "-", "-o"]
     try:

@@ -1,0 +1,60 @@
+"""In which precision the runs of a launch are trained: asked for, or that of the runs there are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from paper_repro.errors import ConfigError
+from paper_repro.records import Record
+from slurm.hardware import has_bfloat16
+from sweeps.expand import Sweep
+from sweeps.options import LaunchOptions
+
+BFLOAT16_SIZES = ("gpu", "paper")
+"""Sizes that train in bfloat16 on a GPU unless `--dtype` says otherwise."""
+
+
+def with_precision(options: LaunchOptions, sweep: Sweep, gpu: bool) -> LaunchOptions:
+    """The options with the precision that `dtype` means in their execution.
+
+    A GPU that has no bfloat16 trains in float32 (`paper_repro.training.devices.executable`).
+
+    Args:
+        gpu: whether runs train on GPUs.
+
+    Raises:
+        ConfigError: `auto`, where it cannot be known.
+    """
+    dtype: str | None = options.dtype
+    if dtype == "auto":
+        directory = options.runs_dir.resolve() / sweep.name
+        dtype = recorded_precision(directory) or _precision_here(options)
+    if dtype is None:
+        dtype = "bfloat16" if gpu and sweep.size in BFLOAT16_SIZES else "float32"
+    execution = options.execution.model_copy(update={"dtype": dtype})
+    return options.model_copy(update={"execution": execution})
+
+
+def recorded_precision(directory: Path) -> str | None:
+    """The precision of the runs in a sweep's directory; None where none has begun.
+
+    Raises:
+        ConfigError: they are of several.
+    """
+    records = map(Record, sorted(directory.iterdir()) if directory.is_dir() else [])
+    infos = (record.run_info() for record in records)
+    found = sorted({info.dtype for info in infos if info and info.dtype})
+    if len(found) > 1 or any(", " in name for name in found):
+        raise ConfigError(
+            f"--dtype auto: expected runs of one precision in {directory} (got {'; '.join(found)})"
+        )
+    return found[0] if found else None
+
+
+def _precision_here(options: LaunchOptions) -> str:
+    if options.cluster == "slurm":
+        raise ConfigError(
+            "--dtype auto: expected float32 or bfloat16 for the first launch with --cluster slurm, "
+            "since the processors of its nodes are not known here"
+        )
+    return "bfloat16" if has_bfloat16(options.execution.device) else "float32"
