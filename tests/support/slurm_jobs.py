@@ -34,7 +34,7 @@ def launch_sweep(path: Path, runs_dir: Path, *arguments: str) -> int:
 def wait_for(until: Callable[[], object], seconds: float = 60.0) -> None:
     deadline = time.monotonic() + seconds
     while not until():
-        assert time.monotonic() < deadline
+        assert time.monotonic() < deadline, f"not so within {seconds:.0f} s"
         time.sleep(0.1)
 
 
