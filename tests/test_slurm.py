@@ -271,7 +271,8 @@ def test_why_jobs_wait_is_told(tmp_path, capsys):
 def test_jobs_that_end_before_they_train_are_not_launched_again_blindly(tmp_path, capsys):
     """A module that the site does not have, say: the log tells."""
     profile = tmp_path / "broken.yaml"
-    profile.write_text("partition: main\nsetup: ['echo no such module >&2; exit 3']\n")
+    line = "srun sh -c 'echo no such module >&2; exit 3' || exit 3"  # srun has the last word
+    profile.write_text(f"partition: main\nsetup:\n- {line}\n")
     arguments = ["--cluster", "slurm", "--profile", str(profile)]
     assert launch_sweep(sweep_file(tmp_path, [0], 10), tmp_path / "runs", *arguments) == 1
     out = capsys.readouterr().out
