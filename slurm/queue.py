@@ -22,6 +22,7 @@ ANSWER_SECONDS = 60.0
 GRACE_SECONDS = 600.0
 """The longest time between a preempted job's SIGTERM and its end, where we wait for that."""
 
+_EXITED = re.compile(r"srun: error: .*: Exited with exit code \d+$")
 _SLURM_ERROR = re.compile(r"^(?:srun|slurmstepd\S*): error: (.*)$", re.MULTILINE)
 
 
@@ -153,10 +154,14 @@ def last_error(log: Path) -> str | None:
 
 
 def last_words(folder: Path) -> str | None:
-    """The last line of the newest log of errors in a folder of jobs; None without any."""
+    """The last line of the newest log of errors in a folder of jobs; None without any.
+
+    Not srun's own, that a task failed: why is in the line before.
+    """
     logs = sorted(folder.glob("*_log.err"), key=lambda log: log.stat().st_mtime)
     lines = [line for log in logs for line in _end(log).splitlines() if line.strip()]
-    return lines[-1].strip() if lines else None
+    said = [line for line in lines if not _EXITED.match(line)] or lines
+    return said[-1].strip() if said else None
 
 
 def _end(log: Path) -> str:

@@ -134,18 +134,23 @@ def _children(annotation: Any) -> dict[str, Any]:
     return {}
 
 
-def _check_base(content: Any, annotation: Any = RunConfig, place: str = "") -> Any:
+def _check_base(content: Any) -> Any:
     """Check the keys of a part of a RunConfig; its values are checked run by run."""
+    _check_below(content, RunConfig, "")
+    return content
+
+
+def _check_below(content: Any, annotation: Any, place: str) -> None:
+    """Check the keys of what stands at `place`, a part of a RunConfig of that annotation."""
     if not (known := _children(annotation)):
-        return content
+        return
     if not isinstance(content, dict):
         raise _problem(f"expected a mapping (got {content!r})", place)
     for key, value in content.items():
         below = f"{place}.{key}".removeprefix(".")
         if key not in known:
             raise _problem(f"unknown key{suggestion(key, known)}", below)
-        _check_base(value, known[key], below)
-    return content
+        _check_below(value, known[key], below)
 
 
 def _check_axes(section: Any) -> Any:

@@ -2,7 +2,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from analysis.optimum import RISE, fit_optimum
@@ -13,6 +13,7 @@ INF = math.inf
 NAN = math.nan
 
 
+@settings(deadline=None)
 @given(
     vertex=st.floats(-8.9, -3.1),
     curvature=st.floats(0.001, 1.0),

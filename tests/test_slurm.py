@@ -8,6 +8,8 @@ import re
 import shutil
 import signal
 import subprocess
+from multiprocessing import get_context
+from multiprocessing.queues import SimpleQueue
 
 import pytest
 from support.slurm_jobs import ON_SLURM, Job, launch_sweep, submit_tiny, wait_for
@@ -28,6 +30,8 @@ from sweeps import cancel, status
 from sweeps.expand import read_sweep
 
 pytestmark = pytest.mark.slurm
+
+NOBODY = 65534
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -211,7 +215,7 @@ def test_the_environment_of_the_caller_stays_the_callers(tmp_path, monkeypatch, 
     allocation = {"SLURM_MEM_PER_CPU": "500", "SLURM_NTASKS": "4", "SLURM_NTASKS_PER_NODE": "4"}
     allocation |= {"SLURM_CPU_BIND": "map_cpu:99", "SLURM_TRES_PER_TASK": "cpu=7"}
     defaults = {"SBATCH_JOB_NAME": "mine", "SBATCH_PARTITION": "urgent", "SBATCH_ARRAY_INX": "0-1"}
-    names = {"LOGNAME": "someone", "USER": "someone", "SQUEUE_FORMAT": "%u"}
+    names = {"LOGNAME": "someone", "USER": "someone", "SQUEUE_PARTITION": "urgent"}
     for name, value in {**allocation, **defaults, **names}.items():
         monkeypatch.setenv(name, value)
     path, runs_dir = sweep_file(tmp_path, [0], STEPS), tmp_path / "runs"
@@ -224,20 +228,41 @@ def test_the_environment_of_the_caller_stays_the_callers(tmp_path, monkeypatch, 
     assert "ArrayTaskId" not in shown
 
 
+def _ask_as_nobody(name: str, answers: SimpleQueue[frozenset[str] | None]) -> None:
+    os.setgroups([])
+    os.setgid(NOBODY)
+    os.setuid(NOBODY)
+    answers.put(live_jobs(name))
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can be another user: this is not root")
+def test_a_colleague_sees_the_jobs_too(tmp_path):
+    command = ["sbatch", "--parsable", "--hold", "--job-name=shared", "--wrap=true"]
+    held = subprocess.check_output(command, text=True, cwd=tmp_path).strip()
+    fork = get_context("fork")
+    answers = fork.SimpleQueue()
+    colleague = fork.Process(target=_ask_as_nobody, args=("shared", answers))
+    colleague.start()
+    colleague.join(60)
+    assert colleague.exitcode == 0
+    assert answers.get() == {held}
+    subprocess.run(["scancel", held], check=True)
+
+
 def test_why_jobs_wait_is_told(tmp_path, capsys):
     path, runs_dir = sweep_file(tmp_path, [0], 10), tmp_path / "runs"
     jobs = runs_dir / "tiny" / "jobs"
     subprocess.run(["scontrol", "update", "PartitionName=main", "State=DOWN"], check=True)
     try:
-        command = ["sbatch", "--parsable", "--job-name=tiny", "--partition=main", "--wrap=true"]
+        command = ["sbatch", "--parsable", "--job-name=tiny", "--array=0-1", "--wrap=true"]
         held = subprocess.check_output(command, text=True, cwd=tmp_path).strip()
         jobs.mkdir(parents=True)
-        note_submission(jobs, held, 1, gpu=False)
-        wait_for(lambda: waiting("tiny", [held]) == {"PartitionDown": 1})
+        note_submission(jobs, held, 2, gpu=False)
+        wait_for(lambda: waiting("tiny", [held]) == {"PartitionDown": 2})
         assert status.main([str(path), "--runs-dir", str(runs_dir)]) == 0
-        assert "jobs: 1 queued (PartitionDown)" in capsys.readouterr().out
+        assert "jobs: 2 queued (PartitionDown)" in capsys.readouterr().out
         workers = QueuedWorkers([held], "tiny")
-        wait_for(lambda: not workers.gone() and workers.waiting == {"PartitionDown": 1})
+        wait_for(lambda: not workers.gone() and workers.waiting == {"PartitionDown": 2})
     finally:
         subprocess.run(["scontrol", "update", "PartitionName=main", "State=UP"], check=True)
         subprocess.run(["scancel", "--name=tiny"], check=True)
@@ -246,7 +271,8 @@ def test_why_jobs_wait_is_told(tmp_path, capsys):
 def test_jobs_that_end_before_they_train_are_not_launched_again_blindly(tmp_path, capsys):
     """A module that the site does not have, say: the log tells."""
     profile = tmp_path / "broken.yaml"
-    profile.write_text("partition: main\nsetup: ['echo no such module >&2; exit 3']\n")
+    line = "srun sh -c 'echo no such module >&2; exit 3' || exit 3"  # srun has the last word
+    profile.write_text(f"partition: main\nsetup:\n- {line}\n")
     arguments = ["--cluster", "slurm", "--profile", str(profile)]
     assert launch_sweep(sweep_file(tmp_path, [0], 10), tmp_path / "runs", *arguments) == 1
     out = capsys.readouterr().out

@@ -44,7 +44,8 @@ def test_a_command_finds_nodes_and_gpus_and_its_exit_code_is_passed_on():
     script = (
         "dirname $SLURM_CONF; sinfo -h -N -p main -o %G; "
         "srun -N3 --gpus-per-node=1 sh -c 'echo gpu $CUDA_VISIBLE_DEVICES'; "
-        "sbatch -o /dev/null --wrap 'sleep 600' > /dev/null; exit 7"
+        "sbatch -o /dev/null --wrap 'sleep 600' > /dev/null; "
+        "until squeue -h -t R | grep -q .; do sleep 0.1; done; exit 7"
     )
     result = _run("--nodes", "3", "--", "sh", "-c", script)
     assert result.returncode == 7, result.stderr

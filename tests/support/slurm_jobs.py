@@ -15,7 +15,7 @@ from paper_repro.files import read_json
 from paper_repro.records import Record, lease
 from slurm import submit as arrays
 from slurm.profiles import read_profile
-from slurm.queue import live_jobs
+from slurm.queue import last_words, live_jobs
 from slurm.worker import Work, Worker
 from support.tiny_sweep import ROOT, STEPS, sweep_file
 from sweeps import launch
@@ -34,7 +34,7 @@ def launch_sweep(path: Path, runs_dir: Path, *arguments: str) -> int:
 def wait_for(until: Callable[[], object], seconds: float = 60.0) -> None:
     deadline = time.monotonic() + seconds
     while not until():
-        assert time.monotonic() < deadline
+        assert time.monotonic() < deadline, f"not so within {seconds:.0f} s"
         time.sleep(0.1)
 
 
@@ -101,7 +101,7 @@ def submit_tiny(folder: Path, seeds: list[int]) -> list[Job]:
     jobs: list[Job] = []
     deadline = time.monotonic() + 60
     while waiting:
-        assert time.monotonic() < deadline, "the runs did not start"
+        assert time.monotonic() < deadline, f"no start; log: {last_words(plan.jobs)}"
         for record in waiting:
             if record.checkpoint_path.exists() and len(record.metrics()) >= 3:
                 job = Job.of(record)

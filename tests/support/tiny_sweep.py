@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 from paper_repro.files import read_json
+from slurm.queue import last_words
 from sweeps import launch
 
 ROOT = Path(__file__).parent.parent.parent
@@ -61,7 +62,7 @@ def wait_until_training(record: Path) -> None:
     metrics = record / "metrics.jsonl"
     deadline = time.monotonic() + 60
     while not metrics.exists() or metrics.read_text().count("\n") < 3:
-        assert time.monotonic() < deadline, "the run did not start"
+        assert time.monotonic() < deadline, f"no start; log: {last_words(record.parent / 'jobs')}"
         time.sleep(0.01)
 
 
