@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -25,8 +27,8 @@ def make_search(space: Results, defaults: Results, modules: Results) -> Made:
     """
     figure = Figure((7.2, 6.0), layout="constrained")
     upper, lower = figure.subplots(2, 2, sharex=True, sharey="row")
-    race_of_all, seen_of_all = _draw_race(*upper, space, "global")
-    race_of_modules, seen_of_modules = _draw_race(*lower, modules, "per module")
+    race_of_all, seen_of_all = _draw_race(upper, space, "global")
+    race_of_modules, seen_of_modules = _draw_race(lower, modules, "per module")
     handles, labels = upper[1].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper center", ncols=len(labels))
     grid = _grids_best(defaults.runs)
@@ -56,9 +58,10 @@ def make_search(space: Results, defaults: Results, modules: Results) -> Made:
 
 
 def _draw_race(
-    left: Axes, right: Axes, results: Results, title: str
+    panels: Sequence[Axes], results: Results, title: str
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Draw the searches over one space; their race, and the least losses that they saw."""
+    left, right = panels
     trials = with_losses(results.trials, results.runs)
     table, seen = race(trials), _least_seen(trials)
     names = [name for name in PROPOSER_NAMES if name in set(table["proposer"])]
@@ -70,7 +73,7 @@ def _draw_race(
     left.set_title(f"{title}: least loss seen")
     left.set_ylabel("validation loss (nats)")
     right.set_title(f"{title}: incumbent at fresh seeds")
-    for panel in (left, right):
+    for panel in panels:
         panel.set_xlabel("trials")
         panel.tick_params(labelbottom=True)
     return table, seen
