@@ -36,6 +36,7 @@ TABLES = (
     *("transfer_table", "optima", "proposers", "proposer_differences", "tuned_global"),
     *DURATION_TABLES,
     *("attribution", "speedup", "speedup_shuffled", "speedup_slopes", "optimum_laws"),
+    "annealings",
 )
 #: The studies and figures that have committed results; those at the tuned base come one by one.
 STUDIED = [name for name, study in STUDIES.items() if (RESULTS / f"{study.sweep}.parquet").exists()]
