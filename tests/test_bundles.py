@@ -134,6 +134,20 @@ def test_a_run_that_cannot_be_trained_fails_by_itself(alone, tmp_path):
     assert [owner_of(run.record.directory) for run in runs] == [None] * 4
 
 
+def test_a_lease_that_cannot_be_released_leaves_the_others(alone, tmp_path, caplog):
+    runs, asked = leased(tmp_path, _configs()[2:]), itertools.count(1)
+
+    def should_stop() -> bool:
+        if next(asked) == 10:  # of the first run
+            runs[0].lease.path.unlink()
+            runs[0].lease.path.mkdir()
+        return False
+
+    train_bundle(runs, Execution(device="cpu", runs_at_once=1), should_stop)
+    assert "the lease could not be released" in caplog.text
+    _assert_equal(runs[1].record, alone[3])
+
+
 def test_a_run_that_another_worker_took_over_leaves_the_others(alone, tmp_path):
     runs = leased(tmp_path, _configs())
     steps = itertools.count()
