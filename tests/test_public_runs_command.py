@@ -157,16 +157,15 @@ def test_the_intervals_of_the_page_are_those_of_the_tables():
 
 def test_the_intervals_of_the_page_on_laws_along_a_schedule_are_those_of_the_tables():
     known = set()
-    ours = read_table(RESULTS, "schedule_laws")
-    for table in (committed("along"), committed("along_curves"), ours):
+    names = ("schedule_laws", "schedule_divergence", "annealings")
+    ours = [read_table(RESULTS, name) for name in names]
+    for table in (committed("along"), committed("along_curves"), *ours):
         for name in [name for name in table if f"{name}_low" in table]:
-            for digits in (2, 4):
+            for digits in (2, 3, 4):
                 known |= {format_interval(row, name, digits) for _, row in table.iterrows()}
     page = (Path(__file__).parent.parent / "docs/schedule_laws.md").read_text(encoding="utf-8")
-    results = page.partition("## Results on the runs of others")[2].partition("## Schedule search")[
-        0
-    ]
-    quoted = re.findall(r"\d+\.\d+ \[\d+\.\d+, \d+\.\d+\]", " ".join(results.split()))
+    results = page.partition("## Results on the runs of others")[2]
+    quoted = re.findall(r"−?\d+\.\d+ \[−?\d+\.\d+, −?\d+\.\d+\]", " ".join(results.split()))
     assert len(quoted) > 100
     assert [interval for interval in quoted if interval not in known] == []
 

@@ -183,7 +183,8 @@ def test_record_says_what_a_reader_needs(tmp_path):
     run = json.loads(record.run_path.read_text())
     assert run["data"]["corpus_hash"]
     assert 0 < run["data"]["bigram_entropy"] < run["data"]["unigram_entropy"]
-    assert run["versions"]["torch"] == torch.__version__
+    recorded, built = run["versions"]["torch"], torch.__version__  # with what it was built for
+    assert recorded.partition("+")[0] == built.partition("+")[0]
     assert {group["tensor_class"] for group in run["groups"]} >= {"embedding", "qk_norm"}
     assert record.status().tokens == 12 * 64
     assert record.status().tokens_per_second > 0
