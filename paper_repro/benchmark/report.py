@@ -52,7 +52,7 @@ class What(NamedTuple):
 
 
 class Ratio(NamedTuple):
-    """Tokens a second over those of the plain loop of the same alternation."""
+    """Tokens a second over those of another variant in the same alternation."""
 
     middle: float
     low: float
@@ -63,13 +63,13 @@ class Ratio(NamedTuple):
         return f"{self.middle:.2f}×{spread}"
 
 
-def ratios(rows: Sequence[Row]) -> dict[What, Ratio]:
-    """Median and range over the alternations, of what has a plain loop beside it."""
-    plain = {_place(row): row["tokens_per_s"] for row in rows if row["variant"] == "plain"}
+def ratios(rows: Sequence[Row], over: Variant = "plain") -> dict[What, Ratio]:
+    """Median and range over the alternations, of what has the other variant beside it."""
+    other = {_place(row): row["tokens_per_s"] for row in rows if row["variant"] == over}
     found: dict[What, list[float]] = defaultdict(list)
     for row in rows:
-        if _place(row) in plain:
-            found[_what(row)].append(row["tokens_per_s"] / plain[_place(row)])
+        if _place(row) in other:
+            found[_what(row)].append(row["tokens_per_s"] / other[_place(row)])
     return {what: Ratio(median(all_), min(all_), max(all_)) for what, all_ in found.items()}
 
 
