@@ -1,4 +1,4 @@
-"""The table of speeds in README.md and docs/performance.md, from the committed benchmarks.
+"""The tables of speeds in README.md and docs/performance.md, from the committed benchmark.
 
 Command: `python docs/speed.py` rewrites the marked blocks in place; with `--check` it only says
 whether they are out of date. A test holds them to it.
@@ -6,54 +6,53 @@ whether they are out of date. A test holds them to it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from statistics import median
-from typing import Any
 
 from analysis.load import COMMITTED_RESULTS
-from paper_repro.benchmark.report import ratios, read_history
+from paper_repro.benchmark.measure import Variant
+from paper_repro.benchmark.report import Ratio, Row, ratios, read_history
 from paper_repro.parameterization.page import markdown_table, render
 
-PRECISIONS = ("float32", "bfloat16")
+KEPT = COMMITTED_RESULTS / "benchmark_cpu_float32.json"
+ROWS: dict[str, tuple[Variant, Variant]] = {
+    "over a plain loop": ("bundled", "plain"),
+    "over it compiled": ("bundled", "compiled plain"),
+    "one run at a time, eager, over a plain loop": ("single", "plain"),
+}
 
 
 def table() -> str:
-    """This suite as it trains a study, in each precision, beside the plain loop in float32."""
-    latest = [
-        read_history(COMMITTED_RESULTS / f"benchmark_cpu_{dtype}.json")[-1] for dtype in PRECISIONS
+    """This suite as it trains a study, beside loops that train one run after the other."""
+    entry = read_history(KEPT)[-1]
+    rows, first = entry["rows"], entry["rows"][0]
+    widths = dict.fromkeys(row["width"] for row in rows)
+    lines = [
+        [f"tokens/s {name}", *(str(_ratio(rows, width, *pair)) for width in widths)]
+        for name, pair in ROWS.items()
     ]
-    head = ["width"]
-    for dtype in PRECISIONS:
-        head += [f"{dtype}: over a plain loop", "over it compiled", "runs/hour"]
-    widths = dict.fromkeys(row["width"] for row in latest[0]["rows"])
-    cells = [[str(width), *sum((_cells(entry, width) for entry in latest), [])] for width in widths]
-    return markdown_table(head, cells) + f"\n{_caption(latest)}\n"
-
-
-def _cells(entry: Mapping[str, Any], width: int) -> list[str]:
-    rows = [row for row in entry["rows"] if row["width"] == width]
-    bundled = [row for row in rows if row["variant"] == "bundled"]
-    (what,) = {what for what in ratios(rows) if what.variant == "bundled"}
-    runs_per_hour = median(row["runs_per_hour"] for row in bundled)
-    return [
-        str(ratios(rows)[what]),
-        str(ratios(rows, "compiled plain")[what]),
-        f"{runs_per_hour:,.0f}",
-    ]
-
-
-def _caption(entries: list[Mapping[str, Any]]) -> str:
-    first = entries[0]["rows"][0]
-    peaks: dict[str, float] = {}
-    for entry in entries:
-        peaks |= entry["peak_flops"]
-    most = ", ".join(f"{dtype} {peaks[dtype] / 1e9:.0f}" for dtype in PRECISIONS)
-    alternations = min(len({row["alternation"] for row in entry["rows"]}) for entry in entries)
-    revisions = " and ".join(dict.fromkeys(entry["git_revision"][:7] for entry in entries))
+    lines.append(["runs/hour", *(f"{_runs_per_hour(rows, width):,.0f}" for width in widths)])
+    alternations = len({row["alternation"] for row in rows})
     return (
-        f"Medians and ranges of {alternations} alternations on {first['workers']} cores of "
-        f"{first['device']}, GFLOP/s at most: {most}; code {revisions}, "
-        f"torch {entries[0]['versions']['torch']}."
+        markdown_table(["", *(f"width {width}" for width in widths)], lines)
+        + f"\nMedians and ranges of {alternations} alternations, {first['dtype']}, on "
+        f"{first['workers']} cores of {first['device'].replace('(R)', '')} with at most "
+        f"{entry['peak_flops'][first['dtype']] / 1e9:.0f} GFLOP/s (code "
+        f"{entry['git_revision'][:7]}, torch {entry['versions']['torch']}).\n"
+    )
+
+
+def _ratio(rows: list[Row], width: int, variant: Variant, over: Variant) -> Ratio:
+    (found,) = (
+        ratio
+        for what, ratio in ratios(rows, over).items()
+        if (what.width, what.variant) == (width, variant)
+    )
+    return found
+
+
+def _runs_per_hour(rows: list[Row], width: int) -> float:
+    return median(
+        row["runs_per_hour"] for row in rows if (row["width"], row["variant"]) == (width, "bundled")
     )
 
 

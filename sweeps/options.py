@@ -59,7 +59,7 @@ class LaunchOptions(SweepOptions):
     dtype: Literal["auto", "float32", "bfloat16"] | None = None
     """Precision of matrix products; parameters and optimiser state stay float32 (default: float32,
     but bfloat16 of sizes gpu and paper on a GPU). auto: that of the runs that the sweep has, and of
-    the first ones bfloat16 where this machine has instructions for it."""
+    the first ones bfloat16 where this machine is faster with it."""
     execution: Execution = Execution()
     """How runs execute. Precision is decided by `dtype`, compilation by `compile`, threads on a
     cluster by its profile."""

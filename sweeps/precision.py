@@ -6,12 +6,16 @@ from pathlib import Path
 
 from paper_repro.errors import ConfigError
 from paper_repro.records import Record
-from slurm.hardware import has_bfloat16
+from slurm.hardware import gpus, has_bfloat16
 from sweeps.expand import Sweep
 from sweeps.options import LaunchOptions
 
 BFLOAT16_SIZES = ("gpu", "paper")
 """Sizes that train in bfloat16 on a GPU unless `--dtype` says otherwise."""
+
+GAIN = 1.5
+"""How many times as fast a processor has to multiply in bfloat16 for it to be chosen: one has the
+instructions and is half as fast with them (docs/performance.md)."""
 
 
 def with_precision(options: LaunchOptions, sweep: Sweep, gpu: bool) -> LaunchOptions:
@@ -57,4 +61,14 @@ def _precision_here(options: LaunchOptions) -> str:
             "--dtype auto: expected float32 or bfloat16 for the first launch with --cluster slurm, "
             "since the processors of its nodes are not known here"
         )
-    return "bfloat16" if has_bfloat16(options.execution.device) else "float32"
+    device = options.execution.device
+    if not has_bfloat16(device) or not (gpus(device) or _gain() >= GAIN):
+        return "float32"
+    return "bfloat16"
+
+
+def _gain() -> float:
+    """Speed of a large product in bfloat16 over that in float32, on this processor."""
+    from paper_repro.benchmark.measure import peak_flops  # torch takes seconds
+
+    return peak_flops("cpu", "bfloat16") / peak_flops("cpu", "float32")

@@ -19,6 +19,7 @@ from paper_repro.parameterization.table import COLUMNS, FORWARD, TABLE
 ROOT = Path(__file__).parent.parent
 RULES = (ROOT / "docs/rules.md").read_text(encoding="utf-8")
 CONFIGURATION = runpy.run_path(str(ROOT / "docs/configuration.py"))
+SPEED = runpy.run_path(str(ROOT / "docs/speed.py"))
 
 
 def test_the_rule_tables_are_what_the_code_renders(capsys):
@@ -27,6 +28,10 @@ def test_the_rule_tables_are_what_the_code_renders(capsys):
 
 def test_the_configuration_is_what_the_code_renders(capsys):
     assert CONFIGURATION["main"](["--check"]) == 0, "renew: python docs/configuration.py"
+
+
+def test_the_speeds_are_the_committed_ones(capsys):
+    assert SPEED["main"](["--check"]) == 0, "renew: python docs/speed.py"
 
 
 def test_a_block_is_rendered_once_and_nothing_else_changes():
