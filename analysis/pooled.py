@@ -204,6 +204,8 @@ def draw(
     weights = torch.exp(joint - joint.max()).flatten().numpy()
     random = np.random.default_rng(seed)
     cells = random.choice(len(weights), draws, p=weights / weights.sum())
+    # Of all draws at once: where rounding puts one into another cell, no other draw changes.
+    noise = random.standard_normal((draws, 1 + _POWERS))
     optimum = group.grid[0].numpy()[cells % joint.shape[1]]
     correlation = _correlation(group, a, b, h)[0].numpy()
     seeds = curve.losses.shape[1]
@@ -218,8 +220,7 @@ def draw(
         inverse = np.linalg.inv(design.T @ precision @ design + np.diag(prior))
         pull = design.T @ precision @ curve.losses.mean(axis=1)
         centre = inverse @ (pull + prior * np.concatenate([[0.0], mean.numpy()]))
-        noise = random.standard_normal((int(here.sum()), 1 + _POWERS))
-        found[here] = centre + noise @ np.linalg.cholesky(inverse).T
+        found[here] = centre + noise[here] @ np.linalg.cholesky(inverse).T
     optimum = optimum + random.uniform(-0.5, 0.5, draws) * _STEP
     return Draws(curve, optimum, found[:, 0], found[:, 1:])
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -73,6 +74,13 @@ def test_equal_losses_have_equal_draws_at_another_statement_of_the_rate(shared):
     one, other = draw(Curve.of(X, table), shared), draw(Curve.of(X + 1.5, table), shared)
     np.testing.assert_allclose(other.optimum, one.optimum + 1.5)
     np.testing.assert_allclose(other.loss, one.loss)
+
+
+def test_a_little_rounding_changes_few_draws(shared):
+    """As of a table that another processor makes: few draws fall into another cell."""
+    curve, rounded = Curve.of(X, losses(-5)), replace(shared, mean=shared.mean * (1 + 1e-4))
+    one, other = draw(curve, shared), draw(curve, rounded)
+    assert np.mean(np.abs(other.loss - one.loss) > 1e-4) < 0.02
 
 
 def test_the_optimum_is_below_a_rate_that_diverged(shared):
