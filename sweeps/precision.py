@@ -62,9 +62,8 @@ def _precision_here(options: LaunchOptions) -> str:
             "since the processors of its nodes are not known here"
         )
     device = options.execution.device
-    if not has_bfloat16(device) or not (gpus(device) or _gain() >= GAIN):
-        return "float32"
-    return "bfloat16"
+    faster = has_bfloat16(device) and (bool(gpus(device)) or _gain() >= GAIN)
+    return "bfloat16" if faster else "float32"
 
 
 def _gain() -> float:
