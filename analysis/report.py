@@ -115,6 +115,7 @@ def interval_text(interval: Interval, form: str) -> str:
     """`value [low, high]` in a number format (`.3f`); `?` stands for an unknown interval."""
     if math.isnan(interval.value):
         return "–"
+    form = f"z{form}"  # what rounds to 0 has no sign
     if math.isnan(interval.low):
         return f"{interval.value:{form}} [?]"
     text = f"{interval.value:{form}} [{interval.low:{form}}, {interval.high:{form}}]"
