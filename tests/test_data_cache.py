@@ -69,7 +69,7 @@ def test_damaged_entry_is_rebuilt(tmp_path, damage):
 
 def test_two_processes_at_once_end_with_one_whole_entry(tmp_path):
     children = [start_loading(tmp_path) for _ in range(2)]
-    outputs = {child.communicate(timeout=180)[0] for child in children}
+    outputs = {child.communicate(timeout=60)[0] for child in children}
     assert [child.returncode for child in children] == [0, 0]
     dataset = load_dataset(SYNTHETIC, tmp_path)
     assert outputs == {f"{dataset.corpus_hash} {dataset.train.sum()}\n"}
@@ -97,7 +97,7 @@ def test_the_slower_of_two_builders_serves_the_entry_of_the_faster(tmp_path, mon
 def test_a_killed_build_leaves_no_entry(tmp_path):
     suicide = "import os; cache.write_json = lambda *_: os.kill(os.getpid(), 9)"
     child = start_loading(tmp_path, suicide)
-    child.communicate(timeout=180)
+    child.communicate(timeout=60)
     assert child.returncode == -signal.SIGKILL
     assert all(path.name.startswith(".building-") for path in tmp_path.iterdir())
     assert len(load_dataset(SYNTHETIC, tmp_path).train) == 3_776_512

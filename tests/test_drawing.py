@@ -45,7 +45,7 @@ def finish(plan, width):
 
 
 def keep_up_until_told(figure, plan, console):
-    deadline = time.monotonic() + 180
+    deadline = time.monotonic() + 60
     while "redrawn" not in console.file.getvalue():
         assert time.monotonic() < deadline
         figure.keep_up(plan)

@@ -85,7 +85,7 @@ def test_a_worker_that_outlives_its_slurmd_leaves_the_run_to_the_requeued_job(
     job, undisturbed, tmp_path, cluster
 ):
     cluster.kill(job.node)
-    wait_for(lambda: Job.of(Record(job.record)).node != job.node)
+    wait_for(lambda: Job.of(Record(job.record)).node != job.node, 120)
     again = Job.of(Record(job.record))
     assert again.id == job.id
     assert job.alive

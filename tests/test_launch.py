@@ -48,7 +48,7 @@ def undisturbed(tmp_path_factory):
 def test_launch_trains_all_and_a_relaunch_nothing(tmp_path):
     path, runs_dir = sweep_file(tmp_path, [0, 1, 2], 20), tmp_path / "runs"
     process = start(path, runs_dir, "--workers", "2")
-    out, _ = process.communicate(timeout=180)
+    out, _ = process.communicate(timeout=120)
     assert process.returncode == 0
     assert "workers (local): 2" in out
     assert "3 of 3 runs done" in out
@@ -127,7 +127,7 @@ def test_two_launchers_at_once_train_each_run_once(tmp_path):
     path, runs_dir = sweep_file(tmp_path, list(range(6)), 50), tmp_path / "runs"
     launchers = [start(path, runs_dir, "--cluster", "debug") for _ in range(2)]
     for launcher in launchers:
-        out, _ = launcher.communicate(timeout=180)
+        out, _ = launcher.communicate(timeout=120)
         assert launcher.returncode == 0
         assert "6 of 6 runs done" in out
     logs = "".join(log.read_text() for log in (runs_dir / "tiny" / "jobs").glob("*_log.out"))
@@ -170,7 +170,7 @@ def test_ctrl_c_leaves_everything_resumable(tmp_path, undisturbed):
     record = only_record(runs_dir)
     wait_until_training(record)
     os.killpg(launcher.pid, signal.SIGINT)  # what a terminal does: to the workers too
-    out, err = launcher.communicate(timeout=180)
+    out, err = launcher.communicate(timeout=60)
     assert launcher.returncode == 130
     assert "The same command resumes" in out
     assert "Traceback" not in err
@@ -214,7 +214,7 @@ def test_a_dead_worker_is_noticed_and_status_names_its_log(tmp_path, capsys):
     wait_until_training(record)
     (claim,) = (record / "claims").glob("*.json")
     os.kill(json.loads(claim.read_text())["pid"], signal.SIGKILL)
-    out, _ = launcher.communicate(timeout=180)
+    out, _ = launcher.communicate(timeout=60)
     assert launcher.returncode == 1
     assert "1 runs have no result" in out
     assert "Launch again" in out

@@ -158,7 +158,7 @@ def test_killed_in_the_middle_no_trial_is_lost_and_none_is_done_twice(undisturbe
     path = search_file(tmp_path)
     launcher = start(path, tmp_path / "runs", "--workers", "2")
     third = tmp_path / "runs/tiny/search/trust_region-0/0003.json"
-    deadline = time.monotonic() + 180
+    deadline = time.monotonic() + 120
     while not third.exists() or not _in_training(tmp_path):
         assert time.monotonic() < deadline, launcher.communicate()
         time.sleep(0.01)

@@ -172,7 +172,7 @@ def test_the_launcher_notices_that_its_jobs_are_gone(tmp_path):
     wait_until_training(only_record(runs_dir))
     (claim,) = (only_record(runs_dir) / "claims").glob("*.json")
     os.kill(json.loads(claim.read_text())["pid"], signal.SIGKILL)
-    out, _ = launcher.communicate(timeout=180)
+    out, _ = launcher.communicate(timeout=60)
     assert launcher.returncode == 1
     assert "Launch again" in out
 

@@ -66,7 +66,7 @@ def _submit(folder: Path, parallel: Parallel, edit: Callable[[str], str] = str) 
 
 def _frozen(record: Record) -> Job:
     """The job of a run, its leader stopped in the middle of it, after a checkpoint."""
-    deadline = time.monotonic() + 180
+    deadline = time.monotonic() + 60
     while not (record.checkpoint_path.exists() and len(record.metrics()) >= 3):
         assert time.monotonic() < deadline, (
             f"no start; log: {last_words(record.directory.parent / 'jobs')}"
@@ -97,7 +97,7 @@ def test_one_task_is_warned_and_the_job_is_queued_again(tmp_path, alone):
     job = _frozen(record)
     os.kill(_follower(job), signal.SIGUSR2)
     job.thaw()
-    wait_for(record.status_path.exists)
+    wait_for(record.status_path.exists, seconds=120)
     _equal_but_for_rounding(record, alone)
     assert read_json(record.run_path)["processes"] == 2
     wait_for(lambda: job.gone)
@@ -124,7 +124,7 @@ def test_after_a_failed_run_new_processes_do_the_others(tmp_path):
     """The first run wants more validation sequences than there are."""
     grid = "grid:\n  train.eval_sequences: [9_999_999, 8]\n  seed"
     failed, done = _submit(tmp_path, "ddp", lambda text: text.replace("grid:\n  seed", grid))
-    wait_for(done.status_path.exists)
+    wait_for(done.status_path.exists, seconds=120)
     assert failed.status().status == "failed"
     assert "eval_sequences 9999999" in failed.status().error
     assert done.status().status == "done"

@@ -69,7 +69,7 @@ def _start(source: Path, sweep_dir: Path) -> subprocess.Popen[str]:
 
 
 def _take(source: Path, sweep_dir: Path) -> Path:
-    out, error = (process := _start(source, sweep_dir)).communicate(timeout=180)
+    out, error = (process := _start(source, sweep_dir)).communicate(timeout=60)
     assert process.returncode == 0, error
     return Path(out.strip())
 
@@ -150,7 +150,7 @@ def test_what_a_killed_launch_left_is_completed(source, tmp_path):
 def test_a_snapshot_with_a_module_too_many_is_refused(source, tmp_path):
     snapshot = _take(source, tmp_path / "sweep")
     (snapshot / "slurm" / "extra.py").write_text("")
-    _, error = _start(source, tmp_path / "sweep").communicate(timeout=180)
+    _, error = _start(source, tmp_path / "sweep").communicate(timeout=60)
     assert error == f"error: {snapshot}: is not the code that its name says; delete it\n"
 
 
@@ -169,7 +169,7 @@ def test_launchers_at_once_share_a_snapshot(tmp_path):
 @pytest.mark.parametrize("name", ["a:b", "file"])
 def test_a_place_that_cannot_be_is_one_line(source, tmp_path, name):
     (tmp_path / "file").touch()
-    _, error = _start(source, tmp_path / name / "sweep").communicate(timeout=180)
+    _, error = _start(source, tmp_path / name / "sweep").communicate(timeout=60)
     assert error.startswith("error: --runs-dir: ")
     assert error.count("\n") == 1
 
@@ -213,7 +213,7 @@ def test_a_worker_refuses_other_code(tmp_path):
 
 def _submitted(folder: Path) -> str:
     """The id of the only job that was noted in a folder, once it is there."""
-    deadline = time.monotonic() + 180
+    deadline = time.monotonic() + 60
     while not (noted := submitted(folder)):
         assert time.monotonic() < deadline
         time.sleep(0.1)
@@ -252,7 +252,7 @@ def test_a_waiting_and_a_requeued_job_run_what_was_launched(source, tmp_path):
     record = only_record(runs_dir)
     wait_until_training(record)
     subprocess.run(["scancel", "--signal=USR2", job], check=True)
-    out, _ = launcher.communicate(timeout=180)
+    out, _ = launcher.communicate(timeout=60)
     assert launcher.returncode == 0, out
     assert "Restarts=1 " in subprocess.check_output(["scontrol", "show", "job", job], text=True)
 
@@ -261,6 +261,6 @@ def test_a_waiting_and_a_requeued_job_run_what_was_launched(source, tmp_path):
     assert run["git_revision"] == revision
     sweep_file(tmp_path, [0], STEPS)
     here = tmp_path / "here"
-    assert start(path, here, "--cluster", "debug").wait(timeout=180) == 0
+    assert start(path, here, "--cluster", "debug").wait(timeout=60) == 0
     assert only_record(here).name == record.name
     assert numbers(only_record(here)) == numbers(record)

@@ -31,8 +31,7 @@ def launch_sweep(path: Path, runs_dir: Path, *arguments: str) -> int:
     return launch.main([str(path), "--runs-dir", str(runs_dir), "--device", "cpu", *arguments])
 
 
-def wait_for(until: Callable[[], object], seconds: float = 180.0) -> None:
-    """Wait until it is so; the time ends a hang, and is ample for a busy machine."""
+def wait_for(until: Callable[[], object], seconds: float = 60.0) -> None:
     deadline = time.monotonic() + seconds
     while not until():
         assert time.monotonic() < deadline, f"not so within {seconds:.0f} s"
@@ -100,7 +99,7 @@ def submit_tiny(folder: Path, seeds: list[int]) -> list[Job]:
     arrays.submit(worker, len(seeds), read_profile(PROFILE), "tiny", plan.jobs)
     waiting = [plan.records[run_id] for run_id in plan.missing]
     jobs: list[Job] = []
-    deadline = time.monotonic() + 180
+    deadline = time.monotonic() + 60
     while waiting:
         assert time.monotonic() < deadline, f"no start; log: {last_words(plan.jobs)}"
         for record in waiting:

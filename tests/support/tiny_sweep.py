@@ -60,7 +60,7 @@ def start(
 def wait_until_training(record: Path) -> None:
     """Until a run is some steps into its training."""
     metrics = record / "metrics.jsonl"
-    deadline = time.monotonic() + 180
+    deadline = time.monotonic() + 60
     while not metrics.exists() or metrics.read_text().count("\n") < 3:
         assert time.monotonic() < deadline, f"no start; log: {last_words(record.parent / 'jobs')}"
         time.sleep(0.01)
