@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -78,7 +78,9 @@ def load_sweep(runs_dir: Path, sweep: str, only: Collection[str] | None = None) 
     if not directory.is_dir():
         raise ConfigError(f"{directory}: no records of sweep {sweep!r} (launch it first)")
     check_ids(directory)
-    rows, lines = [], []
+    rows, configs = [], []
+    lines: list[MetricsLine] = []
+    of_lines: list[str] = []
     for record in map(Record, sorted(directory.iterdir())):
         status = record.status() if record.config_path.is_file() else None
         if status is None:
@@ -91,14 +93,16 @@ def load_sweep(runs_dir: Path, sweep: str, only: Collection[str] | None = None) 
             continue
         identity = {"sweep": sweep, "run_id": run_id, "config": config.model_dump_json()}
         rows.append(identity | _outcome(status) | _details(record.run_info()))
-        lines += [{"run_id": run_id} | line for line in record.metrics()]
+        configs.append(config)
+        lines += record.metrics()
+        of_lines += [run_id] * (len(lines) - len(of_lines))
     if not rows:
         raise ConfigError(f"{directory}: no run has an outcome yet (launch the sweep first)")
-    runs = _with_config_columns(pd.DataFrame(rows), directory)
+    runs = _with_config_columns(pd.DataFrame(rows), configs)
     if only is not None:
         runs = _only(runs, only)
     _warn_of_differences(runs, directory)
-    curves = pd.DataFrame(lines, columns=list(CURVE_COLUMNS))
+    curves = pd.DataFrame(lines, columns=list(CURVE_COLUMNS)).assign(run_id=of_lines)
     curves = curves[curves["run_id"].isin(runs["run_id"])].reset_index(drop=True)
     return Results(runs, curves, read_trials(directory))
 
@@ -161,7 +165,7 @@ def load_results(path: Path) -> Results:
     trials = pd.DataFrame(columns=list(TRIAL_COLUMNS))
     if trials_path(path).exists():
         trials = _read_parquet(trials_path(path))
-    runs = _with_config_columns(runs, path)
+    runs = _with_config_columns(runs, _configs(runs, path))
     _warn_of_differences(runs, path)
     return Results(runs, curves, trials)
 
@@ -176,31 +180,36 @@ def trials_path(path: Path) -> Path:
     return path.with_name(f"{path.stem}{TRIALS}.parquet")
 
 
-def config_columns(config: BaseModel, prefix: str = "") -> dict[str, Any]:
+def config_columns(config: BaseModel) -> dict[str, Any]:
     """The fields of a config under their dotted paths.
 
     Free mappings and lists stay one column, so that the columns are the same for every sweep.
     """
+    return _columns(config, config.model_dump(mode="json"), "")
+
+
+def _columns(config: BaseModel, plain: dict[str, Any], prefix: str) -> dict[str, Any]:
     columns: dict[str, Any] = {}
-    plain = config.model_dump(mode="json")
-    for name, value in config:
+    for name, value in vars(config).items():
         if isinstance(value, BaseModel):
-            columns |= config_columns(value, f"{prefix}{name}.")
+            columns |= _columns(value, plain[name], f"{prefix}{name}.")
         else:
-            free = isinstance(value, dict | list)
+            free = isinstance(value, (dict, list))
             columns[prefix + name] = json.dumps(plain[name], sort_keys=True) if free else value
     return columns
 
 
-def _with_config_columns(runs: pd.DataFrame, source: Path) -> pd.DataFrame:
-    """The columns that follow from `config`, computed once: also fields newer than a file."""
-    rows = []
+def _configs(runs: pd.DataFrame, source: Path) -> Iterator[RunConfig]:
     for run_id, text in zip(runs["run_id"], runs["config"], strict=True):
         try:
-            config = RunConfig.model_validate_json(text)
+            yield RunConfig.model_validate_json(text)
         except ValidationError as error:
             raise ConfigError(f"{source}: {run_id}: config: {explain(error)}") from None
-        rows.append(config_columns(config) | Arm.of(config).columns())
+
+
+def _with_config_columns(runs: pd.DataFrame, configs: Iterable[RunConfig]) -> pd.DataFrame:
+    """The columns that follow from `config`, computed once: also fields newer than a file."""
+    rows = [config_columns(config) | Arm.of(config).columns() for config in configs]
     derived = pd.DataFrame(rows, index=runs.index)
     identity = runs[["sweep", "run_id", "config"]]
     others = runs.drop(columns=[*identity, *derived], errors="ignore")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 import os
 import re
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import yaml
+from pydantic_core import from_json
 
 from paper_repro.errors import ConfigError
 
@@ -72,7 +74,7 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
 def read_json(path: Path) -> dict[str, Any] | None:
     """The JSON object in `path`, or None if it is absent, truncated, no object or no file."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8-sig"))  # as editors may leave it
+        content = from_json(path.read_bytes().removeprefix(codecs.BOM_UTF8))  # editors leave it
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError, ValueError):
         return None
     return content if isinstance(content, dict) else None

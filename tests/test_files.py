@@ -249,3 +249,30 @@ def test_ids_of_the_defaults_version():
     }
     different = RunConfig.model_validate({"model": {"width": 128}, "hyperparameters": {"lr": 0.5}})
     assert (RunConfig().run_id, different.run_id) == ("d1-44136fa355b3", "d1-56fb6cbccb70")
+
+
+LINE = b'{"step": 1, "tokens": 8, "lr_scale": 1.0, "train_loss": 5.0}'
+
+
+@pytest.mark.parametrize(
+    ("text", "steps"),
+    [
+        (LINE + b"\n" + LINE.replace(b"1", b"2", 1) + b"\n", [1, 2]),
+        (LINE + b"\n" + LINE.replace(b"1", b"2", 1)[:20], [1]),
+        (LINE + b"\n\xff\xfe\n" + LINE.replace(b"1", b"3", 1), [1]),
+        (LINE + b'\n{"step": 2\n"tokens": 16}\n', [1]),  # an object of two lines
+        (LINE + b'\n{"tokens": 16}\n' + LINE.replace(b"1", b"3", 1), [1]),
+        (LINE + b"\n7\n", [1]),
+        (b"", []),
+    ],
+)
+def test_metrics_end_at_the_first_damaged_line(tmp_path, text, steps):
+    record = Record(tmp_path)
+    record.metrics_path.write_bytes(text)
+    assert [line["step"] for line in record.metrics()] == steps
+
+
+def test_of_a_step_that_was_written_twice_the_later_line_counts(tmp_path):
+    record = Record(tmp_path)
+    record.metrics_path.write_bytes(LINE + b"\n" + LINE.replace(b"5.0", b"4.0") + b"\n")
+    assert [line["train_loss"] for line in record.metrics()] == [4.0]
