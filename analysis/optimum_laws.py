@@ -28,6 +28,7 @@ from analysis.pooled_transfer import (
     credible,
     pooled_arm,
     same_trainings,
+    share_within,
 )
 from analysis.public_runs.regret import regret_verdict
 from analysis.report import format_interval
@@ -76,8 +77,8 @@ class Tried(NamedTuple):
     """Nats above the least loss of the same trainings."""
     off: Floats
     """Octaves by which the predicted rate is too high."""
-    outside: Floats
-    """1 where it is outside the grid of the target, else 0."""
+    outside: float
+    """The share of draws in which it is outside the grid of the target."""
 
 
 class Target(NamedTuple):
@@ -170,9 +171,10 @@ def _line(optima: Mapping[int, Floats], scale: int) -> Floats:
 def _tried(name: str, source: str, kind: str, log2: Floats, target: Draws, least: Floats) -> Tried:
     regret = target.excess(log2)
     measured, _ = target.curve.measured
-    outside = (log2 < measured[0]) | (log2 > measured[-1])
+    beyond = np.maximum(measured[0] - log2, log2 - measured[-1])
+    outside = 1 - share_within(beyond, 0.0)
     cost = regret + target.loss - least
-    return Tried(name, source, kind, cost, regret, log2 - target.optimum, outside.astype(float))
+    return Tried(name, source, kind, cost, regret, log2 - target.optimum, outside)
 
 
 def rows_of(sweep: str, targets: Sequence[Target]) -> Iterator[dict[str, object]]:
@@ -209,7 +211,7 @@ def _mean(tried: Sequence[Tried]) -> Tried:
         cost=np.mean([each.cost for each in tried], axis=0),
         regret=np.mean([each.regret for each in tried], axis=0),
         off=np.mean([each.off for each in tried], axis=0),
-        outside=np.mean([each.outside for each in tried], axis=0),
+        outside=float(np.mean([each.outside for each in tried])),
     )
 
 
@@ -232,9 +234,9 @@ def _ranked(
             **credible(each.cost - ranked[0].cost).columns("more"),
             **credible(each.regret).columns("regret"),
             "verdict": regret_verdict(cost),
-            "over": float((each.cost > REGRET_TOLERANCE).mean()),
+            "over": 1 - share_within(each.cost, REGRET_TOLERANCE),
             "off": float(np.median(each.off)),
-            "outside": float(each.outside.mean()),
+            "outside": each.outside,
         }
 
 

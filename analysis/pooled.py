@@ -195,34 +195,59 @@ def draw(
     seed: int = 0,
     inflation: float = INFLATION,
 ) -> Draws:
-    """Draw the optimum, the loss there and the shape of one curve."""
+    """Draw the optimum, the loss there and the shape of one curve.
+
+    All are continuous in the losses and in what is shared, so that rounding moves draws by as
+    little: the optimum and σ come from uniform numbers by inverse distribution functions.
+    """
     values = (*shared.correlation, shared.growth, *shared.log_sigma, shared.mean, shared.sd)
     a, b, h, mu, tau, mean, sd = (torch.tensor(value, dtype=torch.float64) for value in values)
     sd = sd * inflation
     (group,) = _grouped([curve], step=_STEP)
     (joint,) = _log_joint(group, a, b, h, mu, tau, mean, sd)
-    weights = torch.exp(joint - joint.max()).flatten().numpy()
     random = np.random.default_rng(seed)
-    cells = random.choice(len(weights), draws, p=weights / weights.sum())
-    # Of all draws at once: where rounding puts one into another cell, no other draw changes.
+    uniform = random.random((2, draws))
     noise = random.standard_normal((draws, 1 + _POWERS))
-    optimum = group.grid[0].numpy()[cells % joint.shape[1]]
-    correlation = _correlation(group, a, b, h)[0].numpy()
-    seeds = curve.losses.shape[1]
-    found = np.empty((draws, 1 + _POWERS))
-    for cell in np.unique(cells):
-        here = cells == cell
-        sigma, place = divmod(int(cell), joint.shape[1])
-        variance = np.exp(2 * float(mu + tau * _SIGMAS[sigma])) / seeds
-        design = np.column_stack([np.ones(len(curve.x)), group.powers[0, place].numpy()])
-        precision = np.linalg.inv(correlation) / variance
-        prior = np.concatenate([[0.0], 1 / sd.numpy() ** 2])  # the level is free
-        inverse = np.linalg.inv(design.T @ precision @ design + np.diag(prior))
-        pull = design.T @ precision @ curve.losses.mean(axis=1)
-        centre = inverse @ (pull + prior * np.concatenate([[0.0], mean.numpy()]))
-        found[here] = centre + noise[here] @ np.linalg.cholesky(inverse).T
-    optimum = optimum + random.uniform(-0.5, 0.5, draws) * _STEP
+    place, deviation = _inverted(torch.exp(joint - joint.max()).numpy(), *uniform)
+    optimum = float(group.grid[0, 0]) + _STEP * place
+    log_sigma = float(mu) + float(tau) * np.interp(deviation, range(len(_SIGMAS)), _SIGMAS.numpy())
+
+    variance = np.exp(2 * log_sigma) / curve.losses.shape[1]
+    powers = _powers(torch.from_numpy(curve.x - optimum[:, None])).numpy()
+    design = np.concatenate([np.ones((*powers.shape[:2], 1)), powers], axis=2)
+    precision = np.linalg.inv(_correlation(group, a, b, h)[0].numpy())
+    weighted = design.transpose(0, 2, 1) @ precision / variance[:, None, None]
+    prior = np.concatenate([[0.0], 1 / sd.numpy() ** 2])  # the level is free
+    inverse = np.linalg.inv(weighted @ design + np.diag(prior))
+    pull = weighted @ curve.losses.mean(axis=1) + prior * np.concatenate([[0.0], mean.numpy()])
+    spread = np.linalg.cholesky(inverse)
+    found = np.einsum("nij,nj->ni", inverse, pull) + np.einsum("nij,nj->ni", spread, noise)
     return Draws(curve, optimum, found[:, 0], found[:, 1:])
+
+
+def _inverted(weights: Floats, for_place: Floats, for_sigma: Floats) -> tuple[Floats, Floats]:
+    """Where uniform numbers fall in a distribution over cells of σ and of the optimum.
+
+    Args:
+        weights: of the cells, not normalised (σ, grid).
+        for_place: in [0, 1), for the optimum (draws,).
+        for_sigma: in [0, 1), for σ given it (draws,).
+
+    Returns:
+        Indices with fractions, into the grid and into `_SIGMAS`; a cell reaches half an index to
+        both sides.
+    """
+    cells = np.concatenate([[0.0], np.cumsum(weights.sum(axis=0))])
+    place = np.interp(for_place, cells / cells[-1], np.arange(len(cells))) - 0.5
+    node = np.clip(place, 0.0, weights.shape[1] - 1.0)
+    left = np.minimum(node.astype(int), weights.shape[1] - 2)
+    given = weights.T[left] + (node - left)[:, None] * (weights.T[left + 1] - weights.T[left])
+    levels = np.concatenate([np.zeros((len(node), 1)), np.cumsum(given, axis=1)], axis=1)
+    sought = for_sigma * levels[:, -1]
+    cell = (levels[:, 1:-1] <= sought[:, None]).sum(axis=1)
+    below = np.take_along_axis(levels, cell[:, None], axis=1)[:, 0]
+    share = (sought - below) / np.take_along_axis(given, cell[:, None], axis=1)[:, 0]
+    return place, cell + share - 0.5
 
 
 @dataclass(frozen=True, eq=False)

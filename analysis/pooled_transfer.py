@@ -152,6 +152,14 @@ def credible(values: Floats, confidence: float = CONFIDENCE) -> Interval:
     return Interval(float(middle), float(low), float(high))
 
 
+def share_within(values: Floats, limit: float) -> float:
+    """The share of draws up to a limit, between neighbouring draws by a straight line.
+
+    The inverse of numpy's quantiles: continuous, where a count steps with every draw.
+    """
+    return float(np.interp(limit, np.sort(values), np.linspace(0, 1, len(values)), left=0, right=1))
+
+
 def retuning_floor(fit: ScaleFit) -> float:
     """What it costs, in nats, to use at a scale the optimum of another seed at the same scale.
 
@@ -216,7 +224,8 @@ def _pooled(fits: ScaleFits, arm: PooledArm, bracketed: bool) -> dict[str, objec
     slope, cost = credible(drift), credible(worst)
     seeds = min(len(fits[scale].seeds) for scale in arm.draws)
     decided = verdict(slope, cost, seeds, bracketed)
-    stays = float(np.mean((np.abs(drift) <= DRIFT_TOLERANCE) & (worst <= REGRET_TOLERANCE)))
+    share = np.maximum(np.abs(drift) / DRIFT_TOLERANCE, worst / REGRET_TOLERANCE)
+    stays = share_within(share, 1.0)
     return {
         **slope.columns("drift"),
         **credible(arm.regret(max(arm.draws))).columns("regret"),

@@ -18,6 +18,7 @@ from analysis.pooled_transfer import (
     learn_all,
     retuning_floor,
     same_trainings,
+    share_within,
     transfer_rows,
     what_decides,
 )
@@ -76,11 +77,42 @@ def test_equal_losses_have_equal_draws_at_another_statement_of_the_rate(shared):
     np.testing.assert_allclose(other.loss, one.loss)
 
 
-def test_a_little_rounding_changes_few_draws(shared):
-    """As of a table that another processor makes: few draws fall into another cell."""
-    curve, rounded = Curve.of(X, losses(-5)), replace(shared, mean=shared.mean * (1 + 1e-4))
+def test_a_little_rounding_moves_every_draw_by_a_little(shared):
+    """As of what another processor learns: no draw jumps, and no share of draws does."""
+    curve = Curve.of(X, losses(-5))
+    rounded = replace(
+        shared,
+        mean=shared.mean * (1 + 1e-6),
+        sd=shared.sd * (1 - 1e-6),
+        log_sigma=(shared.log_sigma[0] + 1e-6, shared.log_sigma[1]),
+    )
     one, other = draw(curve, shared), draw(curve, rounded)
-    assert np.mean(np.abs(other.loss - one.loss) > 1e-4) < 0.02
+    np.testing.assert_allclose(other.optimum, one.optimum, rtol=0, atol=5e-6)
+    np.testing.assert_allclose(other.loss, one.loss, rtol=0, atol=5e-7)
+    np.testing.assert_allclose(other.coefficients, one.coefficients, rtol=0, atol=5e-7)
+    limits = np.linspace(-5.3, -4.7, 100)
+    shares = [[share_within(each.optimum, at) for at in limits] for each in (one, other)]
+    np.testing.assert_allclose(*shares, rtol=0, atol=1e-4)
+
+
+def test_a_share_is_the_inverse_of_a_quantile():
+    values = np.random.default_rng(0).standard_normal(100)
+    for share in (0.0, 0.123, 0.5, 1.0):
+        assert share_within(values, float(np.quantile(values, share))) == pytest.approx(share)
+    assert (share_within(values, -9.0), share_within(values, 9.0)) == (0, 1)
+    assert [share_within(np.zeros(3), at) for at in (-0.1, 0.0, 0.1)] == [0, 1, 1]
+
+
+def test_a_curve_is_known_best_where_it_was_measured(shared):
+    """Draws of level and shape go together: at every point no wider than the mean of the seeds."""
+    curve = Curve.of(X, losses(-5))
+    drawn = draw(curve, shared)
+    z = curve.x[:, None] - drawn.optimum
+    powers = np.stack([z**2, z * np.abs(z), z**3, np.abs(z) ** 3, z**4], axis=2)
+    fitted = drawn.loss + np.einsum("vnk,nk->vn", powers, drawn.coefficients)
+    noise = 0.01 * math.sqrt(2 / curve.losses.shape[1])
+    assert (fitted.std(axis=1) < 1.05 * noise).all()
+    np.testing.assert_allclose(fitted.mean(axis=1), curve.losses.mean(axis=1), atol=2 * noise)
 
 
 def test_the_optimum_is_below_a_rate_that_diverged(shared):
