@@ -70,9 +70,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("sweeps", nargs="+", metavar="SWEEP", help="names of committed results")
     parser.add_argument("--runs-dir", type=given_path, default=Path("runs"), help="default: runs")
+    parser.add_argument(
+        "--results-dir", type=given_path, default=COMMITTED_RESULTS, help="default: %(default)s"
+    )
     options = parser.parse_args(argv)
     for sweep in options.sweeps:
-        results = load_results(COMMITTED_RESULTS / f"{sweep}.parquet")
+        results = load_results(options.results_dir / f"{sweep}.parquet")
         count = restore(results, options.runs_dir / sweep)
         print(f"{options.runs_dir / sweep}: {count:,} records restored")
     return 0

@@ -18,6 +18,7 @@ from support.tiny_search import TRIALS, rounds, search_file
 from support.tiny_sweep import start
 
 from analysis.load import load_results, load_sweep
+from analysis.restore import main as restore_command
 from analysis.restore import restore
 from analysis.save import main as save
 from paper_repro.config import Execution, RunConfig
@@ -111,11 +112,12 @@ def test_a_finished_search_has_nothing_to_do_and_may_be_given_more_trials(undist
     assert all(count == 1 for count in leases(tmp_path).values())
 
 
-def test_a_search_goes_on_from_its_committed_results(undisturbed, tmp_path):
+def test_a_search_goes_on_from_its_committed_results(undisturbed, tmp_path, capsys):
     results = tmp_path / "tiny.parquet"
-    places = ["--runs-dir", str(undisturbed / "runs"), "--results-dir", str(tmp_path)]
-    assert save(["tiny", *places]) == 0
-    assert restore(load_results(results), tmp_path / "runs/tiny") == len(losses(undisturbed))
+    kept = ["--results-dir", str(tmp_path)]
+    assert save(["tiny", "--runs-dir", str(undisturbed / "runs"), *kept]) == 0
+    assert restore_command(["tiny", "--runs-dir", str(tmp_path / "runs"), *kept]) == 0
+    assert f"tiny: {len(losses(undisturbed))} records restored" in capsys.readouterr().out
     assert search(search_file(tmp_path)) == 0
     assert not leases(tmp_path)  # nothing was trained
     assert rounds(tmp_path) == rounds(undisturbed)
