@@ -2,6 +2,7 @@
 
 import itertools
 import re
+import runpy
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,25 +14,21 @@ from support.numbers import ABSOLUTE, assert_same_numbers
 from analysis.load import COMMITTED_RESULTS as RESULTS
 from analysis.load import config_columns, load_results
 from analysis.multiverse import REPORTED
-from analysis.multiverse import markdown as changed_verdicts
-from analysis.optimum_laws import markdown as costs_of_laws
 from analysis.pooled_transfer import HELD_OUT
 from analysis.power import PLANNED, WANTED
-from analysis.power import markdown as simulated_power
 from analysis.report import format_interval
 from analysis.schedule_laws.tables import our_tables
-from analysis.simulation import markdown as coverage
 from analysis.studies import STUDIES
-from analysis.tables import DURATION_TABLES, all_tables, markdown, read_table, size_of
+from analysis.tables import DURATION_TABLES, all_tables, read_table, size_of
 from analysis.transfer import DRIFT_TOLERANCE, REGRET_TOLERANCE
 from figures.made import COMMITTED_FIGURES, Made
 from figures.registry import FIGURES
 from figures.transfer import make_study
 from paper_repro.config import RunConfig
+from paper_repro.parameterization.page import with_block
 from sweeps.expand import read_sweep
 
 ROOT = Path(__file__).parent.parent
-START, END = "<!-- transfer: python -m analysis.tables --markdown -->\n", "<!-- /transfer -->"
 TABLES = (
     *("transfer_table", "optima", "proposers", "proposer_differences", "tuned_global"),
     *DURATION_TABLES,
@@ -44,6 +41,12 @@ DRAWN = [
     name
     for name, entry in FIGURES.items()
     if all((RESULTS / f"{sweep}.parquet").exists() for sweep in entry.sweeps)
+]
+#: Blocks of pages; that of `llama` is computed, and held by tests/test_transfer_check.py.
+FROM_TABLES = [
+    block
+    for block in runpy.run_path(str(ROOT / "docs/results.py"))["BLOCKS"]
+    if block[1] != "llama"
 ]
 INTERVAL = re.compile(r"−?\d+\.\d+ \[−?\d+\.\d+, −?\d+\.\d+\]")
 
@@ -128,47 +131,27 @@ def test_tables_are_those_of_the_runs(name, tables, made_again):
     assert_same_numbers(tables[name], made_again[name])
 
 
-def test_a_document_has_the_table_of_transfer(tables):
-    """As it is rounded from the CSV file; renew: the command beside the block."""
-    pages = [Path("README.md"), *Path("docs").glob("*.md"), *Path("analysis").glob("*.md")]
-    texts = [page.read_text(encoding="utf-8") for page in pages]
-    (text,) = [text for text in texts if START in text]
-    assert text.partition(START)[2].partition(END)[0] == markdown(tables["transfer_table"])
+@pytest.mark.parametrize(("page", "name", "content"), FROM_TABLES)
+def test_a_page_has_the_committed_table(page, name, content):
+    """Renew: `python docs/results.py`."""
+    text = Path(page).read_text(encoding="utf-8")
+    assert with_block(text, name, content()) == text
 
 
-def test_the_page_on_laws_of_the_optimum_has_their_costs(tables):
-    """Renew: the command beside the block."""
-    text = Path("docs/optimum_laws.md").read_text(encoding="utf-8")
-    block = text.partition("<!-- costs: python -m analysis.optimum_laws -->\n")[2]
-    assert block.partition("<!-- /costs -->")[0] == costs_of_laws(tables["optimum_laws"])
-
-
-def test_the_page_on_statistics_has_the_simulated_coverage():
-    """Renew: `python -m analysis.simulation`, which prints it."""
-    text = Path("docs/statistics.md").read_text(encoding="utf-8")
-    start = "<!-- simulation: python -m analysis.simulation -->\n"
+def test_simulated_coverage_is_as_promised():
     table = read_table(RESULTS, "simulation")
-    assert text.partition(start)[2].partition("<!-- /simulation -->")[0] == coverage(table)
     pooled = table[table["method"] == "pooled"]
     assert pooled["coverage"].between(0.93, 0.99).all()
 
 
-def test_the_page_on_designs_has_their_power():
-    """Renew: `python -m analysis.power`, which prints it. A design that goes ahead has power."""
-    text = Path("docs/designs.md").read_text(encoding="utf-8")
-    start, end = "<!-- power: python -m analysis.power -->\n", "<!-- /power -->"
+def test_a_design_that_goes_ahead_has_power():
     table = read_table(RESULTS, "power")
-    assert text.partition(start)[2].partition(end)[0] == simulated_power(table)
     assert table["sweep"].tolist() == [design.sweep for design in PLANNED]
     assert (table[["holds_at_0", "fails_at_0.5"]] > WANTED - 0.1).all(axis=None)  # of 80 studies
 
 
-def test_the_page_on_statistics_has_what_hangs_on_choices():
-    """Renew: `python -m analysis.multiverse`, which prints it."""
-    text = Path("docs/statistics.md").read_text(encoding="utf-8")
-    start, end = "<!-- multiverse: python -m analysis.multiverse -->\n", "<!-- /multiverse -->"
+def test_choices_are_tried_on_what_is_reported():
     table = read_table(RESULTS, "multiverse")
-    assert text.partition(start)[2].partition(end)[0] == changed_verdicts(table)
     keys = ["sweep", "label"]
     reported = table[table["choice"] == REPORTED].set_index(keys)["verdict"]
     rows = read_table(RESULTS, "transfer_table").query("method == 'pooled'")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import runpy
 from pathlib import Path
 
 import pytest
@@ -11,12 +12,9 @@ from support.numbers import same_text
 from support.synthetic_sweep import drifting, write_sweep
 
 from analysis.load import COMMITTED_RESULTS, load_results, load_sweep
-from analysis.report import readable
 from analysis.transfer_check import checked_axes, conclusion, verdicts
-from figures.transfer_check import COLUMNS
 from paper_repro.coordinate_check import check_model
 from paper_repro.errors import ConfigError
-from paper_repro.parameterization.page import markdown_table
 from sweeps import launch
 from sweeps.expand import read_sweep
 from sweeps.plan import make_plan
@@ -78,11 +76,10 @@ def test_missing_rules_are_caught_in_the_committed_runs_of_our_gpt():
 
 
 def test_the_table_of_the_page_is_that_of_the_committed_runs():
-    results = load_results(COMMITTED_RESULTS / "transfer_check.parquet")
-    table = readable(verdicts(checked_axes(results.runs)), COLUMNS)
-    expected = markdown_table(list(COLUMNS), table.reset_index().to_numpy().tolist())
+    """Renew: `python docs/results.py`."""
+    expected = runpy.run_path(str(ROOT / "docs/results.py"))["llama"]()
     page = (ROOT / "docs" / "transfer_check.md").read_text(encoding="utf-8")
-    start, end = "<!-- llama: python -m figures transfer_check -->\n", "<!-- /llama -->"
+    start, end = "<!-- llama: python docs/results.py -->\n", "<!-- /llama -->"
     assert same_text(page.partition(start)[2].partition(end)[0], expected)
 
 
