@@ -218,7 +218,7 @@ def _with_config_columns(runs: pd.DataFrame, configs: Iterable[RunConfig]) -> pd
 
 
 def _outcome(status: Status) -> dict[str, Any]:
-    columns = status.model_dump(exclude=set(NO_RESULT))
+    columns = {name: value for name, value in status if name not in NO_RESULT}
     if status.val_loss is None:
         columns["val_loss"] = math.inf if status.status == "diverged" else math.nan
     return columns
@@ -227,7 +227,7 @@ def _outcome(status: Status) -> dict[str, Any]:
 def _details(info: RunInfo | None) -> dict[str, Any]:
     if info is None:
         return {}
-    return info.data.model_dump() | {name: getattr(info, name) for name in RUN_COLUMNS}
+    return dict(info.data) | {name: getattr(info, name) for name in RUN_COLUMNS}
 
 
 def _read_parquet(path: Path) -> pd.DataFrame:
