@@ -189,11 +189,7 @@ def learn(curves: Sequence[Curve]) -> Shared:
 
 
 def draw(
-    curve: Curve,
-    shared: Shared,
-    draws: int = 4000,
-    seed: int = 0,
-    inflation: float = INFLATION,
+    curve: Curve, shared: Shared, draws: int = 4000, seed: int = 0, inflation: float = INFLATION
 ) -> Draws:
     """Draw the optimum, the loss there and the shape of one curve.
 
