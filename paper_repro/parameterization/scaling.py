@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from typing import Any, Literal
 
 from paper_repro.parameterization.factors import Ratios
@@ -58,9 +57,7 @@ class Scaling:
             raise ValueError(f"parameterization: {self.parameterization!r} is none of {choices}")
         if not 0.5 <= self.alpha <= 1:
             raise ValueError(f"alpha: expected a number in [0.5, 1] (got {self.alpha})")
-        object.__setattr__(self, "sde_rule", tuple(self.sde_rule))  # hashable also as a list
 
-    @lru_cache(maxsize=4096)  # noqa: B019 - runs of a plan share few, and all are small
     def factor(
         self, quantity: RuleQuantity, tensor_class: TensorClass, fan_in: float | None = None
     ) -> float:
