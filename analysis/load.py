@@ -194,7 +194,7 @@ def _columns(config: BaseModel, plain: dict[str, Any], prefix: str) -> dict[str,
         if isinstance(value, BaseModel):
             columns |= _columns(value, plain[name], f"{prefix}{name}.")
         else:
-            free = isinstance(value, (dict, list))
+            free = isinstance(value, dict | list)
             columns[prefix + name] = json.dumps(plain[name], sort_keys=True) if free else value
     return columns
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import astuple, dataclass
-from functools import lru_cache, partial
+from functools import partial
 from itertools import chain
 from math import sqrt
 from typing import cast, get_args
@@ -219,8 +219,9 @@ def check(config: RunConfig) -> None:
         if "init_std" in factors and not MODULES[module].drawn:
             raise ConfigError(f"{key}.init_std: norm gains start at 1 and have no init_std")
     model, scale = config.model, scaling_of(config)
-    alike = not hyperparameters.depth_multipliers and not hyperparameters.layer_multipliers
-    labels = _labels(model, blocks=1 if alike else model.depth)  # in equal blocks betas are equal
+    if not hyperparameters.depth_multipliers and not hyperparameters.layer_multipliers:
+        model = model.model_copy(update={"depth": 1})  # the betas of other blocks are the same
+    labels = parameter_labels(model).values()
     for quantity in get_args(BetaQuantity):
         # Once for the tensors of a class with the same multiplier of their own.
         different: dict[tuple[str, float], Label] = {}
@@ -236,12 +237,6 @@ def check(config: RunConfig) -> None:
                     f"train.piecewise.{quantity}: expected factors below {1 / (1 - beta):.6g}, "
                     f"above which the beta of {label.module_type} is not positive (got {largest:g})"
                 )
-
-
-@lru_cache(maxsize=64)
-def _labels(model: ModelConfig, blocks: int) -> tuple[Label, ...]:
-    """Remembered, since the thousands of runs of a plan have few models."""
-    return tuple(parameter_labels(model.model_copy(update={"depth": blocks})).values())
 
 
 def interpolate(curve: list[float], block: int, depth: int) -> float:
