@@ -83,8 +83,9 @@ def paired(results: Results, arms: pd.Series, faster: str, reference: str) -> pd
         of both, `loss` and `reference_loss`.
     """
     runs = results.runs.assign(arm=arms)
-    curves = results.curves.dropna(subset=["val_loss"]).sort_values("step")
-    of_run = dict(iter(curves.groupby("run_id")))
+    curves = results.curves.dropna(subset=["val_loss"])
+    both = runs.loc[runs["arm"].isin([faster, reference]), "run_id"]
+    of_run = dict(iter(curves[curves["run_id"].isin(both)].sort_values("step").groupby("run_id")))
     of_arm = {name: runs[runs["arm"] == name] for name in (faster, reference)}
     keys = [*RUNG, "seed"]
     pairs = of_arm[faster].merge(

@@ -233,14 +233,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--results-dir", type=given_path, default=COMMITTED_RESULTS, help="default: %(default)s"
     )
-    parser.add_argument(
-        "--markdown", action="store_true", help="print transfer_table.csv for a document"
-    )
-    options = parser.parse_args(arguments)
-    directory = options.results_dir
-    if options.markdown:
-        print(markdown(read_table(directory, "transfer_table")), end="")
-        return 0
+    directory = parser.parse_args(arguments).results_dir
     torch.set_num_threads(1)  # its tensors are small: threads would wait more than they work
     tables = all_tables(directory)
     for name, table in tables.items():

@@ -7,7 +7,7 @@ from analysis.arms import NO_RULE, Arm, arms_of
 from analysis.final_losses import duration_laws
 from analysis.load import load_sweep, save_results
 from analysis.studies import STUDIES
-from analysis.tables import main, read_table
+from analysis.tables import main, markdown, read_table
 from paper_repro.config import RunConfig
 from paper_repro.errors import ConfigError
 
@@ -46,7 +46,7 @@ def test_laws_of_a_sweep_whose_tuned_arm_is_missing(tmp_path):
         duration_laws(runs)
 
 
-def test_tables_of_the_results_there_are(tmp_path, capsys):
+def test_tables_of_the_results_there_are(tmp_path):
     save_results(width_results(tmp_path, "sp", "complete_d"), tmp_path / "lr_width.parquet")
     assert main(["--results-dir", str(tmp_path)]) == 0
     table = read_table(tmp_path, "transfer_table")
@@ -54,9 +54,7 @@ def test_tables_of_the_results_there_are(tmp_path, capsys):
     arms = set(zip(table["parameterization"], table["alpha"], table["sde_rule"], strict=True))
     assert arms == {("sp", 1, "all"), ("complete_d", 1, "all")}
     assert set(table["also"].dropna()) == {"Complete(d)P, α = ½"}
-    capsys.readouterr()
-    assert main(["--results-dir", str(tmp_path), "--markdown"]) == 0
-    assert "| lr_width | Complete(d)P | Complete(d)P, α = ½ | 64 … 128 |" in capsys.readouterr().out
+    assert "| lr_width | Complete(d)P | Complete(d)P, α = ½ | 64 … 128 |" in markdown(table)
     assert not (tmp_path / "loss_laws.csv").exists()
 
 
@@ -65,6 +63,6 @@ def test_no_results_are_one_line(tmp_path, capsys):
     assert "no results there" in capsys.readouterr().err
 
 
-def test_no_table_to_print_is_one_line(tmp_path, capsys):
-    assert main(["--results-dir", str(tmp_path), "--markdown"]) == 2
-    assert "transfer_table.csv: no such table" in capsys.readouterr().err
+def test_a_table_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(ConfigError, match=r"transfer_table\.csv: no such table"):
+        read_table(tmp_path, "transfer_table")
