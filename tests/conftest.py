@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import signal
 
 import pytest
 
 from slurm.testcluster import missing_programs, private_cluster
+
+# Before numpy and torch are imported: their threads, beside the workers of pytest, wait by spinning,
+# which took more than half of the time of the tests of the analysis.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # Who runs the tests in the background may have Ctrl-C ignored, and every child would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
