@@ -14,8 +14,9 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from analysis.likelihood import WINDOW
 from analysis.load import COMMITTED_RESULTS
-from analysis.pooled import INFLATION, WINDOW
+from analysis.pooled import INFLATION
 from analysis.pooled_transfer import (
     INFLATIONS,
     AllShared,

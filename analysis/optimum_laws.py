@@ -19,8 +19,9 @@ import numpy as np
 import pandas as pd
 
 from analysis.arms import ALL_BUT_DECAY, LR, LR_AND_DECAY, WHOLE_RULE, Arm
+from analysis.likelihood import Floats
 from analysis.load import COMMITTED_RESULTS
-from analysis.pooled import Draws, Floats
+from analysis.pooled import Draws
 from analysis.pooled_transfer import (
     INFLATIONS,
     AllShared,

@@ -20,7 +20,8 @@ import numpy as np
 import pandas as pd
 
 from analysis.arms import LR, WEIGHT_DECAY, Arm, configured_arms
-from analysis.pooled import INFLATION, WINDOW, Curve, Draws, Floats, Shared, draw, learn
+from analysis.likelihood import WINDOW, Curve, Floats
+from analysis.pooled import INFLATION, Draws, Shared, draw, learn
 from analysis.transfer import (
     DRIFT_TOLERANCE,
     REGRET_TOLERANCE,

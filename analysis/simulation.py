@@ -23,8 +23,9 @@ from typing import Literal, get_args
 import numpy as np
 import pandas as pd
 
+from analysis.likelihood import Floats
 from analysis.load import COMMITTED_RESULTS
-from analysis.pooled import INFLATION, Floats, Shared, learn
+from analysis.pooled import INFLATION, Shared, learn
 from analysis.pooled_transfer import credible, curve_of, pooled_arm
 from analysis.report import Columns, readable
 from analysis.transfer import (

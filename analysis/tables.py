@@ -32,7 +32,6 @@ from functools import cache
 from pathlib import Path
 
 import pandas as pd
-import torch
 
 from analysis.annealings import annealings
 from analysis.arms import AXES, LR
@@ -234,7 +233,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--results-dir", type=given_path, default=COMMITTED_RESULTS, help="default: %(default)s"
     )
     directory = parser.parse_args(arguments).results_dir
-    torch.set_num_threads(1)  # its tensors are small: threads would wait more than they work
     tables = all_tables(directory)
     for name, table in tables.items():
         write_table(table, directory / f"{name}.csv")

@@ -9,7 +9,7 @@ import pytest
 
 from slurm.testcluster import missing_programs, private_cluster
 
-# Before numpy and torch are imported: their threads, beside the workers of pytest, wait by spinning,
+# Before numpy and torch are imported: beside the workers of pytest their threads wait by spinning,
 # which took more than half of the time of the tests of the analysis.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 

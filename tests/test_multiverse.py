@@ -6,9 +6,9 @@ import pytest
 from support.synthetic_sweep import drifting, write_sweep
 
 from analysis.arms import AXES, LR, Arm
+from analysis.likelihood import WINDOW
 from analysis.load import load_sweep
 from analysis.multiverse import CHOICES, REPORTED, BySeed, Pooled, multiverse
-from analysis.pooled import WINDOW
 from analysis.pooled_transfer import learn_all, transfer_rows
 from analysis.simulation import LEARNT
 from analysis.transfer import Transfer, fit_transfer

@@ -11,8 +11,9 @@ import pytest
 from support.synthetic_sweep import CURVATURE, drifting, write_sweep
 
 from analysis.arms import AXES, Arm
+from analysis.likelihood import Curve
 from analysis.load import load_sweep
-from analysis.pooled import Curve, Shared, draw, learn
+from analysis.pooled import Shared, draw, learn
 from analysis.pooled_transfer import (
     credible,
     learn_all,

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-import torch
 from support.numbers import ABSOLUTE, assert_same_numbers
 
 from analysis.load import COMMITTED_RESULTS as RESULTS
@@ -65,7 +64,6 @@ def tables() -> dict[str, pd.DataFrame]:
 @pytest.fixture(scope="module")
 def made_again(tmp_path_factory) -> dict[str, pd.DataFrame]:
     """The tables of all results but those of schedules, whose laws take a minute to fit."""
-    torch.set_num_threads(1)  # as the command does
     some = tmp_path_factory.mktemp("results")
     for path in RESULTS.iterdir():
         if not path.name.startswith("schedules"):
