@@ -15,11 +15,12 @@ import zlib
 from collections import ChainMap
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from analysis.arms import LR, WEIGHT_DECAY, Arm, configured_arms
+from analysis.arms import LR, WEIGHT_DECAY, Arm, configured_arms, select
 from analysis.likelihood import WINDOW, Curve, Floats
 from analysis.pooled import INFLATION, Draws, Shared, draw, learn
 from analysis.transfer import (
@@ -28,7 +29,6 @@ from analysis.transfer import (
     ScaleFit,
     ScaleFits,
     Transfer,
-    TransferVerdict,
     counted_scales,
     fit_scale,
     regret,
@@ -193,9 +193,9 @@ def transfer_rows(transfer: Transfer, shared: AllShared, size: str = "cpu") -> p
         inflation = INFLATIONS[transfer.hyperparameter]
         pooled = pooled_arm(fits, transfer.base, shared[transfer.hyperparameter], inflation)
         if pooled is not None:
-            found = _pooled(fits, pooled, bool(known["bracketed"]))
-            held_out = _held_out(transfer, arm, shared, found["verdict"] == "holds")
-            rows.append(known | {"method": "pooled"} | found | held_out)
+            row = known | {"method": "pooled"} | _pooled(fits, pooled, bool(known["bracketed"]))
+            row["decides"] = what_decides(row, select(transfer.runs, arm))
+            rows.append(row | _held_out(transfer, arm, shared, row["verdict"] == "holds"))
         rows.append(known | {"method": "by seed"} | _by_seed(fits, transfer.base))
     return pd.DataFrame(rows)
 
@@ -236,7 +236,6 @@ def _pooled(fits: ScaleFits, arm: PooledArm, bracketed: bool) -> dict[str, objec
         "p_holds": stays,
         "p_fails": 1 - stays,
         "verdict": decided,
-        "decides": what_decides(slope, cost, seeds, bracketed, decided),
     }
 
 
@@ -286,22 +285,33 @@ def _by_seed(fits: ScaleFits, base: int) -> dict[str, object]:
     }
 
 
-def what_decides(
-    drift: Interval, regret: Interval, seeds: int, bracketed: bool, decided: TransferVerdict
-) -> str:
-    """What would decide an open verdict: how many seeds, or that seeds would not.
+def what_decides(row: Mapping[Any, Any], runs: pd.DataFrame) -> str:
+    """What would decide an open verdict: how many seeds, or that seeds would not; else empty.
 
     Intervals are taken to shrink as one over the root of the number of seeds around estimates that
-    stay, so it is a budget and no promise. Empty for what is decided.
+    stay, so it is a budget and no promise.
+
+    Args:
+        row: of the table of transfer.
+        runs: of its arm, from whose `wall_seconds` the work is taken.
     """
-    if decided != "not decided":
+    if row["verdict"] != "not decided":
         return ""
-    if not bracketed:
+    if not row["bracketed"]:
         return "a grid with every optimum inside"
-    number = deciding_seeds(drift, regret, seeds)
-    if number is None:
+    drift, worst = (
+        Interval(*(float(row[name + end]) for end in ("", "_low", "_high")))
+        for name in ("drift", "regret_worst")
+    )
+    seeds = int(row["seeds"])
+    needed = deciding_seeds(drift, worst, seeds)
+    if needed is None:
         return "no number of seeds: the estimate is at the threshold; a wider range of scales"
-    return f"about {number} seeds"
+    needed = max(needed, seeds + 1)
+    count = round(len(runs) / runs["seed"].nunique() * (needed - seeds))
+    hours = runs["wall_seconds"].mean() * count / 3600
+    work = f"{hours:.1f} h" if hours >= 1 else f"{60 * hours:.0f} min"
+    return f"about {needed} seeds ({count} runs more, {work} of one core)"
 
 
 def deciding_seeds(drift: Interval, regret: Interval, seeds: int) -> int | None:

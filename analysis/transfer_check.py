@@ -13,13 +13,12 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from analysis.arms import AXES, ScaleAxis
+from analysis.arms import AXES, Arm, ScaleAxis, select
 from analysis.load import COMMITTED_RESULTS
-from analysis.pooled_transfer import deciding_seeds, transfer_rows
+from analysis.pooled_transfer import transfer_rows, what_decides
 from analysis.tables import read_shared
 from analysis.transfer import ScaleFits, Transfer, TransferVerdict, fit_transfer
 from paper_repro.errors import ConfigError
-from paper_repro.statistics import Interval
 
 OURS = "our GPT"
 """The model of runs without a factory, in print."""
@@ -71,32 +70,23 @@ def verdicts(checked: Iterable[CheckedAxis]) -> pd.DataFrame:
     shared, rows = read_shared(COMMITTED_RESULTS), []
     for each in checked:
         table = transfer_rows(each.transfer, shared)
-        fits = {arm.label: found for arm, found in each.transfer.arms.items()}
+        arms = {arm.label: arm for arm in each.transfer.arms}
         for label, of_arm in table.groupby("label", sort=False):
             row = of_arm.sort_values("method", ascending=False).iloc[0]  # pooled before by seed
             found = {"model": each.model, **row, "decides": ""}
             if row["verdict"] == "not decided":
-                found["decides"] = _budget(row, fits[str(label)], each)
+                found["decides"] = _budget(row, arms[str(label)], each)
             rows.append(found)
     return pd.DataFrame(rows)
 
 
-def _budget(row: pd.Series, fits: ScaleFits, checked: CheckedAxis) -> str:
+def _budget(row: pd.Series, arm: Arm, checked: CheckedAxis) -> str:
     """What would decide an open verdict, and what that costs by the runs there are."""
-    if outside := list(_outside(fits, checked.axis)):
+    if outside := list(_outside(checked.transfer.arms[arm], checked.axis)):
         return f"rates beyond the grid: {', '.join(outside)}"
-    seeds = int(row["seeds"])
-    if seeds < 2:
+    if row["seeds"] < 2:
         return "2 seeds or more"
-    drift, regret = (_interval(row, name) for name in ("drift", "regret_worst"))
-    needed = deciding_seeds(drift, regret, seeds)
-    if needed is None:
-        return "no number of seeds, the estimate is at the threshold: a wider range of scales"
-    runs = checked.transfer.runs
-    more = max(1, needed - seeds)
-    count = round(len(runs) / runs["seed"].nunique() * more)
-    minutes = runs["wall_seconds"].mean() * count / 60
-    return f"about {seeds + more} seeds ({count} runs more, {minutes:.0f} min of one core)"
+    return what_decides(row.to_dict(), select(checked.transfer.runs, arm))
 
 
 def _outside(fits: ScaleFits, axis: ScaleAxis) -> Iterator[str]:
@@ -107,10 +97,6 @@ def _outside(fits: ScaleFits, axis: ScaleAxis) -> Iterator[str]:
             end = "below" if losses[0] <= losses[-1] else "above"
             edge = fit.mean.log2_lr[0 if end == "below" else -1]
             yield f"{end} 2^{edge:g} at {axis.label} {axis.text(scale)}"
-
-
-def _interval(row: pd.Series, name: str) -> Interval:
-    return Interval(*(float(row[name + end]) for end in ("", "_low", "_high")))
 
 
 def conclusion(table: pd.DataFrame) -> tuple[str, ...]:

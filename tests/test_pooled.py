@@ -189,18 +189,30 @@ def test_the_floor_is_what_a_seeds_own_optimum_costs_another():
 @pytest.mark.parametrize(
     ("drift", "regret", "expected"),
     [
-        ((0.1, -0.1, 0.3), (0.001, 0, 0.004), "about 9 seeds"),  # 0.20 to 0.15: n × 16/9
-        ((0.4, 0.2, 0.6), (0.001, 0, 0.004), "about 9 seeds"),
+        ((0.1, -0.1, 0.3), (0.001, 0, 0.004), "about 9 seeds (24 "),  # 0.20 to 0.15: n × 16/9
+        ((0.4, 0.2, 0.6), (0.001, 0, 0.004), "about 9 seeds (24 "),
         ((0.24, 0.1, 0.4), (0.001, 0, 0.004), "no number of seeds"),
-        ((0.0, -0.1, 0.1), (0.015, 0.005, 0.025), "about 20 seeds"),
-        ((-0.1, -0.3, 0.1), (0.001, 0, 0.004), "about 9 seeds"),
+        ((0.0, -0.1, 0.1), (0.015, 0.005, 0.025), "about 20 seeds (90 "),
+        ((-0.1, -0.3, 0.1), (0.001, 0, 0.004), "about 9 seeds (24 "),
     ],
 )
-def test_what_would_decide_is_a_number_of_seeds_or_none(drift, regret, expected):
-    found = what_decides(Interval(*drift), Interval(*regret), 5, True, "not decided")
-    assert found.startswith(expected)
-    assert what_decides(Interval(*drift), Interval(*regret), 5, True, "holds") == ""
-    assert "grid" in what_decides(Interval(*drift), Interval(*regret), 5, False, "not decided")
+def test_what_would_decide_is_a_number_of_seeds_and_their_work_or_none(drift, regret, expected):
+    numbers = Interval(*drift).columns("drift") | Interval(*regret).columns("regret_worst")
+    row = numbers | {"seeds": 5, "bracketed": True, "verdict": "not decided"}
+    runs = pd.DataFrame({"seed": [0, 1, 2, 3, 4] * 6, "wall_seconds": 60.0})
+    assert what_decides(row, runs).startswith(expected)
+    assert what_decides(row | {"verdict": "holds"}, runs) == ""
+    assert "grid" in what_decides(row | {"bracketed": False}, runs)
+
+
+def test_work_is_in_minutes_or_hours_of_one_core():
+    numbers = Interval(0.1, -0.1, 0.3).columns("drift") | Interval(0, 0, 0).columns("regret_worst")
+    row = numbers | {"seeds": 5, "bracketed": True, "verdict": "not decided"}
+    runs = pd.DataFrame({"seed": [0, 1, 2, 3, 4] * 6, "wall_seconds": 60.0})
+    text = what_decides(row, runs)
+    assert text == "about 9 seeds (24 runs more, 24 min of one core)"
+    text = what_decides(row, runs.assign(wall_seconds=600.0))
+    assert text.endswith("4.0 h of one core)")
 
 
 def test_a_simulated_sweep_has_the_drift_put_in():
