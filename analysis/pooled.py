@@ -172,21 +172,22 @@ def draw(
     (joint,) = log_joint(group, a, b, h, mu, tau, mean, sd)
     random = np.random.default_rng(seed)
     uniform = random.random((2, draws))
-    noise = random.standard_normal((draws, 1 + _POWERS))
+    noise = torch.from_numpy(random.standard_normal((draws, 1 + _POWERS)))
     place, deviation = _inverted(torch.exp(joint - joint.max()).numpy(), *uniform)
     optimum = float(group.grid[0, 0]) + _STEP * place
     log_sigma = float(mu) + float(tau) * np.interp(deviation, range(len(SIGMAS)), SIGMAS.numpy())
 
-    variance = np.exp(2 * log_sigma) / curve.losses.shape[1]
-    shape = basis(torch.from_numpy(curve.x - optimum[:, None])).numpy()
-    design = np.concatenate([np.ones((*shape.shape[:2], 1)), shape], axis=2)
-    precision = np.linalg.inv(noise_covariance(group, a, b, h)[0].numpy())
-    weighted = design.transpose(0, 2, 1) @ precision / variance[:, None, None]
-    prior = np.concatenate([[0.0], 1 / sd.numpy() ** 2])  # the level is free
-    inverse = np.linalg.inv(weighted @ design + np.diag(prior))
-    pull = weighted @ curve.losses.mean(axis=1) + prior * np.concatenate([[0.0], mean.numpy()])
-    spread = np.linalg.cholesky(inverse)
-    found = np.einsum("nij,nj->ni", inverse, pull) + np.einsum("nij,nj->ni", spread, noise)
+    variance = torch.from_numpy(np.exp(2 * log_sigma) / curve.losses.shape[1])
+    shape = basis(torch.from_numpy(curve.x - optimum[:, None]))
+    design = torch.cat([torch.ones_like(shape[..., :1]), shape], dim=2)
+    precision = torch.linalg.inv(noise_covariance(group, a, b, h)[0])
+    weighted = design.mT @ precision / variance[:, None, None]
+    of_prior = torch.cat([torch.zeros(1), 1 / sd**2])  # the level is free
+    inverse = torch.linalg.inv(weighted @ design + torch.diag(of_prior))
+    middle = torch.cat([torch.zeros(1), mean])
+    pull = weighted @ torch.from_numpy(curve.losses.mean(axis=1)) + of_prior * middle
+    spread = torch.linalg.cholesky(inverse)
+    found = (inverse @ pull[:, :, None] + spread @ noise[:, :, None]).squeeze(2).numpy()
     return Draws(curve, optimum, found[:, 0], found[:, 1:])
 
 
