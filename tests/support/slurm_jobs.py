@@ -75,7 +75,9 @@ class Job:
 
     @property
     def done(self) -> bool:
-        return Record(self.record).finished
+        """The outcome is written, and what a finished run needs no more is dropped after it."""
+        record = Record(self.record)
+        return record.finished and not record.checkpoint_path.exists()
 
     @property
     def restarts(self) -> int:
