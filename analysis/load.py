@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import math
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -78,9 +78,8 @@ def load_sweep(runs_dir: Path, sweep: str, only: Collection[str] | None = None) 
     if not directory.is_dir():
         raise ConfigError(f"{directory}: no records of sweep {sweep!r} (launch it first)")
     check_ids(directory)
-    rows, configs = [], []
-    lines: list[MetricsLine] = []
-    of_lines: list[str] = []
+    rows, derived = [], []
+    curves: dict[str, list[Any]] = {name: [] for name in CURVE_COLUMNS}
     for record in map(Record, sorted(directory.iterdir())):
         status = record.status() if record.config_path.is_file() else None
         if status is None:
@@ -93,18 +92,20 @@ def load_sweep(runs_dir: Path, sweep: str, only: Collection[str] | None = None) 
             continue
         identity = {"sweep": sweep, "run_id": run_id, "config": config.model_dump_json()}
         rows.append(identity | _outcome(status) | _details(record.run_info()))
-        configs.append(config)
-        lines += record.metrics()
-        of_lines += [run_id] * (len(lines) - len(of_lines))
+        derived.append(_derived(config))
+        lines = record.metrics()
+        curves["run_id"] += [run_id] * len(lines)
+        for name in MetricsLine.__annotations__:
+            curves[name] += [line.get(name) for line in lines]
     if not rows:
         raise ConfigError(f"{directory}: no run has an outcome yet (launch the sweep first)")
-    runs = _with_config_columns(pd.DataFrame(rows), configs)
+    runs = _with_derived(pd.DataFrame(rows), derived)
     if only is not None:
         runs = _only(runs, only)
     _warn_of_differences(runs, directory)
-    curves = pd.DataFrame(lines, columns=list(CURVE_COLUMNS)).assign(run_id=of_lines)
-    curves = curves[curves["run_id"].isin(runs["run_id"])].reset_index(drop=True)
-    return Results(runs, curves, read_trials(directory))
+    every = pd.DataFrame(curves)
+    of_runs = every[every["run_id"].isin(runs["run_id"])].reset_index(drop=True)
+    return Results(runs, of_runs, read_trials(directory))
 
 
 def _only(runs: pd.DataFrame, ids: Collection[str]) -> pd.DataFrame:
@@ -165,7 +166,7 @@ def load_results(path: Path) -> Results:
     trials = pd.DataFrame(columns=list(TRIAL_COLUMNS))
     if trials_path(path).exists():
         trials = _read_parquet(trials_path(path))
-    runs = _with_config_columns(runs, _configs(runs, path))
+    runs = _with_derived(runs, [_derived(config) for config in _configs(runs, path)])
     _warn_of_differences(runs, path)
     return Results(runs, curves, trials)
 
@@ -207,9 +208,12 @@ def _configs(runs: pd.DataFrame, source: Path) -> Iterator[RunConfig]:
             raise ConfigError(f"{source}: {run_id}: config: {explain(error)}") from None
 
 
-def _with_config_columns(runs: pd.DataFrame, configs: Iterable[RunConfig]) -> pd.DataFrame:
-    """The columns that follow from `config`, computed once: also fields newer than a file."""
-    rows = [config_columns(config) | Arm.of(config).columns() for config in configs]
+def _derived(config: RunConfig) -> dict[str, Any]:
+    """The columns that follow from `config`: also fields newer than a file."""
+    return config_columns(config) | Arm.of(config).columns()
+
+
+def _with_derived(runs: pd.DataFrame, rows: Sequence[dict[str, Any]]) -> pd.DataFrame:
     derived = pd.DataFrame(rows, index=runs.index)
     identity = runs[["sweep", "run_id", "config"]]
     others = runs.drop(columns=[*identity, *derived], errors="ignore")
