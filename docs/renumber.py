@@ -2,8 +2,8 @@
 
 Command: `python docs/renumber.py REVISION`. What a table of that revision says, as `value [low,
 high]`, is replaced in the pages by what the same row says now. Where rows that were printed alike
-differ by now, the place is named and left as it is. Marked blocks are rendered again by
-`python docs/results.py`.
+differ by now, the place is named and left as it is. Marked blocks are left to the commands that
+render them.
 """
 
 from __future__ import annotations
@@ -23,7 +23,10 @@ from analysis.report import format_interval
 
 ROOT = Path(__file__).parent.parent
 PAGES = ("README.md", "analysis/CLAIMS.md", "figures/README.md", "docs/*.md")
-INTERVAL = re.compile(r"−?\d+\.\d+ \[−?\d+\.\d+, −?\d+\.\d+\]")
+_PARTS = re.compile(
+    r"<!-- (?P<block>\w+): .*?<!-- /(?P=block) -->|−?\d+\.\d+ \[−?\d+\.\d+, −?\d+\.\d+\]", re.DOTALL
+)
+"""Marked blocks, which are passed over, and intervals."""
 
 NAMES = (
     *("sweep", "size", "size_min", "data", "source", "peaks", "split", "process", "question"),
@@ -70,17 +73,19 @@ def _name(row: pd.Series, keys: Iterable[str]) -> tuple[str, ...]:
 
 
 def renumbered(text: str, found: Mapping[str, set[str]]) -> tuple[str, list[str]]:
-    """The text with its intervals renewed, and those that stand for several numbers now."""
+    """The text with its intervals renewed, and a line for each that stands for several now."""
     ambiguous: list[str] = []
 
     def renewed(match: re.Match[str]) -> str:
-        candidates = found.get(match[0], {match[0]})
+        was = match[0]
+        candidates = {was} if match["block"] else found.get(was, {was})
         if len(candidates) == 1:
             return next(iter(candidates))
-        ambiguous.append(f"{match[0]}: {' or '.join(sorted(candidates))}")
-        return match[0]
+        line = text.count("\n", 0, match.start()) + 1
+        ambiguous.append(f"{line}: {was} is {' or '.join(sorted(candidates))}")
+        return was
 
-    return INTERVAL.sub(renewed, text), ambiguous
+    return _PARTS.sub(renewed, text), ambiguous
 
 
 def _tables_at(revision: str) -> Iterator[tuple[str, pd.DataFrame]]:
@@ -103,7 +108,7 @@ def main(arguments: list[str] | None = None) -> int:
             path.write_text(after, "utf-8")
             print(f"{path.relative_to(ROOT)}: renewed")
         for line in ambiguous:
-            print(f"{path.relative_to(ROOT)}: left as it is: {line}")
+            print(f"{path.relative_to(ROOT)}:{line}")
     return 0
 
 

@@ -38,7 +38,15 @@ def test_what_was_printed_alike_and_differs_now_is_named_and_left():
     apart = replacements(table(0.2, 0.2), table(0.4, 0.2))
     after, (line,) = renumbered(text, apart)
     assert after == text
-    assert line == "0.20 [0.10, 0.30]: 0.20 [0.10, 0.30] or 0.40 [0.30, 0.50]"
+    assert line == "1: 0.20 [0.10, 0.30] is 0.20 [0.10, 0.30] or 0.40 [0.30, 0.50]"
+
+
+def test_what_another_command_renders_is_left_to_it():
+    found = replacements(table(0.2, 0.9), table(0.4, 0.8))
+    block = "<!-- t: python docs/results.py -->\n0.20 [0.10, 0.30]\n<!-- /t -->"
+    text = f"0.20 [0.10, 0.30]\n{block}\n0.90 [0.80, 1.00]"
+    after, _ = renumbered(text, found)
+    assert after == f"0.40 [0.30, 0.50]\n{block}\n0.80 [0.70, 0.90]"
 
 
 def test_every_row_of_a_committed_table_has_a_name_of_its_own():
