@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -166,5 +167,8 @@ def _unpaired(first: pd.Series, second: pd.Series) -> Interval:
     """The difference of two means, with the interval of the two-sample t-test."""
     if min(len(first), len(second)) < 2 or not np.isfinite([*first, *second]).all():
         return UNKNOWN
-    low, high = stats.ttest_ind(first, second).confidence_interval(CONFIDENCE)
+    with warnings.catch_warnings():
+        # Of searches that all end where they began, there is no precision to lose.
+        warnings.filterwarnings("ignore", "Precision loss", RuntimeWarning)
+        low, high = stats.ttest_ind(first, second).confidence_interval(CONFIDENCE)
     return Interval(float(first.mean() - second.mean()), float(low), float(high))
