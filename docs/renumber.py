@@ -19,7 +19,8 @@ from pathlib import Path
 import pandas as pd
 
 from analysis.load import COMMITTED_RESULTS
-from analysis.report import format_interval
+from analysis.report import interval_text
+from paper_repro.statistics import Interval
 
 ROOT = Path(__file__).parent.parent
 PAGES = ("README.md", "analysis/CLAIMS.md", "figures/README.md", "docs/*.md")
@@ -62,10 +63,17 @@ def replacements(
             if (now := rows.get(_name(row, keys))) is None:
                 continue
             for column in (column for column in old[name] if f"{column}_low" in row):
-                for digits in (1, 2, 3, 4):
-                    was = format_interval(row, column, digits)
-                    found[was].add(format_interval(now, column, digits))
+                for was, is_now in zip(_texts(row, column), _texts(now, column), strict=True):
+                    found[was].add(is_now)
     return found
+
+
+def _texts(row: pd.Series, column: str) -> Iterator[str]:
+    """An interval as pages print it: with one to four digits, and of η* ∝ D^−γ also as −γ."""
+    value, low, high = (float(row[column + end]) for end in ("", "_low", "_high"))
+    for each in (Interval(value, low, high), Interval(-value, -high, -low)):
+        for digits in (1, 2, 3, 4):
+            yield interval_text(each, f".{digits}f")
 
 
 def _name(row: pd.Series, keys: Iterable[str]) -> tuple[str, ...]:

@@ -31,6 +31,11 @@ def test_a_sentence_has_the_number_that_its_row_has_now():
     assert ambiguous == []
 
 
+def test_an_exponent_is_also_printed_with_the_other_sign():
+    text, _ = renumbered("η* ∝ D^−0.20 [−0.30, −0.10]", replacements(table(0.2, 9), table(0.4, 9)))
+    assert text == "η* ∝ D^−0.40 [−0.50, −0.30]"
+
+
 def test_what_was_printed_alike_and_differs_now_is_named_and_left():
     text = "Both move by 0.20 [0.10, 0.30]."
     same = replacements(table(0.2, 0.2), table(0.4, 0.4))
