@@ -32,21 +32,11 @@ _PARTS = re.compile(
 NAMES = (
     *("sweep", "size", "size_min", "data", "source", "peaks", "split", "process", "question"),
     *("quantity", "part", "rung", "arm", "first", "second", "from", "to", "factor", "label"),
-    *("axis", "hyperparameter", "parameterization", "alpha", "sde_rule", "schedule", "scaled_init"),
-    *("share", "co_scaled", "qk_norm", "eps", "clip", "width", "depth", "batch_size", "tokens"),
-    *(
-        "scale",
-        "method",
-        "choice",
-        "target",
-        "predicts",
-        "compute_min",
-        "law",
-        "law_source",
-        "kind",
-    ),
-    *("family", "proposer", "trials", "steps", "model", "boundary", "regime", "grows", "rule"),
-    *("cooldown", "batch", "corpus", "tokenizer", "x"),
+    *("axis", "hyperparameter", "parameterization", "alpha", "sde_rule", "schedule"),
+    *("scaled_init", "share", "co_scaled", "qk_norm", "eps", "clip", "width", "depth"),
+    *("batch_size", "tokens", "scale", "method", "choice", "target", "predicts", "compute_min"),
+    *("law", "law_source", "kind", "family", "proposer", "trials", "steps", "model", "boundary"),
+    *("regime", "grows", "rule", "cooldown", "batch", "corpus", "tokenizer", "x"),
 )
 """The columns that say which row of a table it is; each table has some."""
 
