@@ -1,4 +1,4 @@
-"""The likelihood of loss curves whose shape and noise are known: of `analysis.pooled`.
+"""Loss curves, and their likelihood given what they share, which `analysis.pooled` learns.
 
 With the notation there, level and shape are Gaussian and integrated; what is left is a density over
 the optimum m and σ, on a grid, for many curves at once.
