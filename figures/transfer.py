@@ -127,12 +127,12 @@ def draw_transfer(transfer: Transfer, fitted: Mapping[Arm, Fitted]) -> Figure:
         panel.remove()
     for row in range(rows):
         figure.axes[row * columns].set_ylabel("final validation loss (nats)")
-    notes = {transfer.base: " (base)"}
-    notes |= dict.fromkeys(scales_on_plateau(results, axis), " (on the bigram plateau)")
-    handles = [
-        Line2D([], [], color=colour, label=axis.text(scale) + notes.get(scale, ""))
-        for scale, colour in palette.items()
-    ]
+    notes = {"base": [transfer.base], "on the bigram plateau": scales_on_plateau(results, axis)}
+    handles = []
+    for scale, colour in palette.items():
+        said = ", ".join(note for note, scales in notes.items() if scale in scales)
+        label = f"{axis.text(scale)} ({said})" if said else axis.text(scale)
+        handles.append(Line2D([], [], color=colour, label=label))
     handles += marker_handles(curves) + _draw_bigram_entropy(figure, results)
     figure.legend(handles=handles, title=axis.label, loc="outside right upper", alignment="left")
     return figure
