@@ -214,6 +214,7 @@ def _derived(config: RunConfig) -> dict[str, Any]:
 
 
 def _with_derived(runs: pd.DataFrame, rows: Sequence[dict[str, Any]]) -> pd.DataFrame:
+    """The runs with these columns in place of those of the same name, the arm's at the end."""
     derived = pd.DataFrame(rows, index=runs.index)
     identity = runs[["sweep", "run_id", "config"]]
     others = runs.drop(columns=[*identity, *derived], errors="ignore")
