@@ -18,8 +18,13 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """First the tests that mostly wait, for SLURM, so that the others run meanwhile."""
-    items.sort(key=lambda item: item.get_closest_marker("slurm") is None)
+    """First the tests that mostly wait, for SLURM, then the longest file, which ended alone."""
+    items.sort(
+        key=lambda item: (
+            item.get_closest_marker("slurm") is None,
+            item.path.name != "test_results.py",
+        )
+    )
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
