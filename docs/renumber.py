@@ -3,7 +3,7 @@
 Command: `python docs/renumber.py REVISION`. What a table of that revision says, as `value [low,
 high]`, is replaced in the pages by what the same row says now. Where rows that were printed alike
 differ by now, the place is named and left as it is. Marked blocks are left to the commands that
-render them.
+render them. To be run once a renewal: what is new may be printed as something else was.
 """
 
 from __future__ import annotations
@@ -97,7 +97,9 @@ def _tables_at(revision: str) -> Iterator[tuple[str, pd.DataFrame]]:
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python docs/renumber.py", description=__doc__)
     parser.add_argument("revision", help="whose tables the pages quote, such as HEAD")
-    old = dict(_tables_at(parser.parse_args(arguments).revision))
+    revision = parser.parse_args(arguments).revision
+    if not (old := dict(_tables_at(revision))):
+        parser.error(f"{revision}: no tables there")
     found = replacements(old, {name: pd.read_csv(COMMITTED_RESULTS / name) for name in old})
     for path in sorted(path for pattern in PAGES for path in ROOT.glob(pattern)):
         before = path.read_text("utf-8")

@@ -9,8 +9,8 @@ import pytest
 
 from slurm.testcluster import missing_programs, private_cluster
 
-# Before numpy and torch are imported: beside the workers of pytest their threads wait by spinning,
-# which took more than half of the time of the tests of the analysis.
+# Before numpy and torch are imported: beside other work their threads wait by spinning, which
+# took more than half of the time of the tests of the pooled estimate.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # Who runs the tests in the background may have Ctrl-C ignored, and every child would inherit that.
