@@ -76,7 +76,7 @@ def renumbered(text: str, found: Mapping[str, set[str]]) -> tuple[str, list[str]
 
     def renewed(match: re.Match[str]) -> str:
         was = match[0]
-        candidates = {was} if match["block"] else found.get(was, {was})
+        candidates = found.get(was, {was})  # of a block, which is no interval: itself
         if len(candidates) == 1:
             return next(iter(candidates))
         line = text.count("\n", 0, match.start()) + 1

@@ -10,6 +10,7 @@ import pytest
 
 from analysis.searches import (
     TRIAL_COLUMNS,
+    _unpaired,
     race,
     race_differences,
     read_trials,
@@ -119,3 +120,11 @@ def test_files_of_others_among_the_rounds_are_none(tmp_path):
     (tmp_path / "search" / ".stfolder-x").mkdir()
     (tmp_path / "search" / "gp-0" / "0001 (conflicted copy).json").write_text("{}")
     assert read_trials(tmp_path)["trial"].tolist() == [0, 1]
+
+
+@pytest.mark.filterwarnings("error")
+def test_searches_that_all_end_alike_are_apart_without_a_warning():
+    """Of proposers that never leave the start; scipy warns of data that are nearly identical."""
+    found = _unpaired(pd.Series([1.1, 1.1, 1.1]), pd.Series([1.3, 1.3, 1.3]))
+    assert found.value == pytest.approx(-0.2)
+    assert found.low == pytest.approx(found.high)
