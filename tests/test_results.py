@@ -192,6 +192,12 @@ def make(name: str) -> Made:
     return entry.make(*results, *(read_table(RESULTS, table) for table in entry.tables))
 
 
+def test_a_base_on_the_bigram_plateau_is_named_as_both():
+    (legend,) = make("transfer_duration_batch_32").figure.legends
+    named = [text.get_text() for text in legend.get_texts()]
+    assert named[0] == "197k (base, on the bigram plateau)"
+
+
 @pytest.mark.parametrize("name", STUDIED)
 def test_a_change_of_any_run_is_seen_in_the_numbers(name):
     """The loss of one run moves by 0.01 nats, or a run is missing."""
