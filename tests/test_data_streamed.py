@@ -237,7 +237,13 @@ def test_each_file_gives_an_equal_share_from_its_beginning(repository, tmp_path)
     }
 
 
-@pytest.mark.parametrize("then", [KILL_READING, KILL_TOKENISING], ids=["reading", "tokenising"])
+@pytest.mark.parametrize(
+    "then",
+    [
+        pytest.param(KILL_READING, id="reading"),
+        pytest.param(KILL_TOKENISING, id="tokenising", marks=pytest.mark.slow),
+    ],
+)
 def test_a_killed_build_is_gone_on_with_and_gives_the_same_tokens(repository, then, tmp_path):
     undisturbed, _ = finished(start(repository, tmp_path / "whole", tokenizer="bpe:400"))
     child = start(repository, tmp_path / "killed", then, "bpe:400")

@@ -145,6 +145,7 @@ def test_a_preempted_job_is_queued_again(job, undisturbed):
     assert numbers(job.record) == undisturbed[0]
 
 
+@pytest.mark.slow  # it waits for SLURM's GraceTime
 def test_a_job_preempted_without_the_signal_it_asked_for_is_queued_again(job, undisturbed, cluster):
     """Sites without `preempt_send_user_signal` send SIGTERM, and SIGKILL after `GraceTime`."""
     configuration = Path(cluster.environment["SLURM_CONF"])
@@ -214,7 +215,7 @@ def _fill(disk: Path) -> Path:
     return filler
 
 
-@pytest.mark.parametrize("disk", ["full", "read-only"])
+@pytest.mark.parametrize("disk", ["full", pytest.param("read-only", marks=pytest.mark.slow)])
 def test_a_run_that_cannot_be_written_waits_and_others_go_on(
     disk, small_disk, tmp_path, undisturbed, capsys
 ):

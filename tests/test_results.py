@@ -1,5 +1,6 @@
 """The committed results are what they say: runs, tables, figures, and the README's copies."""
 
+import functools
 import itertools
 import re
 import runpy
@@ -11,7 +12,7 @@ import pytest
 from support.numbers import ABSOLUTE, assert_same_numbers
 
 from analysis.load import COMMITTED_RESULTS as RESULTS
-from analysis.load import config_columns, load_results
+from analysis.load import Results, config_columns, load_results
 from analysis.multiverse import REPORTED
 from analysis.pooled_transfer import HELD_OUT
 from analysis.power import PLANNED, WANTED
@@ -47,7 +48,18 @@ FROM_TABLES = [
     for block in runpy.run_path(str(ROOT / "docs/results.py"))["BLOCKS"]
     if block[1] != "llama"
 ]
+#: One study of each kind: these are read in ways of their own.
+KINDS = {
+    (STUDIES[name].axis, STUDIES[name].hyperparameter, STUDIES[name].where is None): name
+    for name in STUDIED
+}
 INTERVAL = re.compile(r"−?\d+\.\d+ \[−?\d+\.\d+, −?\d+\.\d+\]")
+
+
+@functools.cache
+def results_of(sweep: str) -> Results:
+    """The committed results, which tests only read."""
+    return load_results(RESULTS / f"{sweep}.parquet")
 
 
 @pytest.fixture(autouse=True)
@@ -97,7 +109,7 @@ def test_every_figure_that_is_committed_has_results():
 @pytest.mark.parametrize("sweep", {STUDIES[name].sweep: None for name in STUDIED})
 def test_runs_are_those_of_the_sweep_file(sweep):
     """Every run of the file, each with its result, and no other but those of held-out seeds."""
-    runs = load_results(RESULTS / f"{sweep}.parquet").runs
+    runs = results_of(sweep).runs
     path = Path("sweeps", f"{sweep}.yaml")
     shown = runs["seed"] < HELD_OUT
     assert set(runs[shown]["run_id"]) == runs_of(path)
@@ -188,7 +200,7 @@ def test_figures_come_again_from_the_committed_runs(name):
 
 def make(name: str) -> Made:
     entry = FIGURES[name]
-    results = (load_results(RESULTS / f"{sweep}.parquet") for sweep in entry.sweeps)
+    results = (results_of(sweep) for sweep in entry.sweeps)
     return entry.make(*results, *(read_table(RESULTS, table) for table in entry.tables))
 
 
@@ -198,11 +210,11 @@ def test_a_base_on_the_bigram_plateau_is_named_as_both():
     assert named[0] == "197k (base, on the bigram plateau)"
 
 
-@pytest.mark.parametrize("name", STUDIED)
+@pytest.mark.parametrize("name", KINDS.values())
 def test_a_change_of_any_run_is_seen_in_the_numbers(name):
     """The loss of one run moves by 0.01 nats, or a run is missing."""
     study = STUDIES[name]
-    results = load_results(RESULTS / f"{study.sweep}.parquet")
+    results = results_of(study.sweep)
     before = make_study(study, results).frames
     shown = study.figure_runs(results.runs)
     best = results.runs["run_id"] == shown.loc[shown["val_loss"].idxmin(), "run_id"]

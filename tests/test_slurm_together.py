@@ -92,6 +92,7 @@ def _follower(job: Job) -> int:
     raise AssertionError("the second task does not run")
 
 
+@pytest.mark.slow  # two tasks start twice
 def test_one_task_is_warned_and_the_job_is_queued_again(tmp_path, alone):
     (record,) = _submit(tmp_path, "fsdp")
     job = _frozen(record)
