@@ -9,17 +9,15 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Collection, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from rich.console import Console
 
-from analysis.load import COMMITTED_RESULTS, Results, load_results, load_sweep, save_results
-from analysis.report import print_tables
-from analysis.tables import read_table
-from figures.made import COMMITTED_FIGURES, save
+from analysis.load import COMMITTED_RESULTS
+from figures.made import COMMITTED_FIGURES
+from figures.regenerate import Job, regenerate
 from figures.registry import FIGURES, FigureEntry, find_figure
-from figures.style import style
 from paper_repro.command import WRONG, command
 from paper_repro.errors import ConfigError
 from paper_repro.paths import check_writable, given_path
@@ -29,32 +27,45 @@ from paper_repro.paths import check_writable, given_path
 def main(arguments: Sequence[str] | None = None) -> int:
     """Make the figures and print their numbers. Exit code 2 if what was asked for is wrong."""
     options = _parser().parse_args(arguments)
-    console = Console(width=None if sys.stdout.isatty() else 140)
     _check(options)
-    only = sys.stdin.read().split() if options.only_ids else None
+    only = tuple(sys.stdin.read().split()) if options.only_ids else None
     code = 0
-    for name in options.names or FIGURES:
-        entry = FIGURES[name]
-        sweeps = tuple(options.sweep or entry.sweeps)
-        folder, output = _folders(options, sweeps)
-        if not options.names and not _all_available(entry, sweeps, folder, options.runs_dir):
-            needed = f"sweep {', '.join(sweeps)}" if sweeps else ", ".join(entry.tables)
-            console.print(f"{name}: no results yet ({needed}), left out")
-            continue
-        try:
-            results = [_results(s, entry, folder, options.runs_dir, only) for s in sweeps]
-            tables = [read_table(folder, table) for table in entry.tables]
-            with style():
-                made = entry.make(*results, *tables)
-                print_tables(console, made.tables, made.text)
-                written = save(made, output, _output_name(name, options.sweep))
-        except ConfigError as error:  # the other figures are made all the same
+    for said in regenerate([_job(name, options, only) for name in _wanted(options)]):
+        print(said.output, end="", flush=True)
+        if said.error:  # the other figures are made all the same
             code = WRONG
-            print(f"error: {error}", file=sys.stderr)
-        else:
-            for path in written:
-                print(f"wrote {path}")
+            print(f"error: {said.error}", file=sys.stderr)
     return code
+
+
+def _wanted(options: argparse.Namespace) -> Iterator[str]:
+    """The figures that were named, or all that have results; the others are said to have none."""
+    if options.names:
+        yield from options.names
+        return
+    for name, entry in FIGURES.items():
+        folder, _ = _folders(options, entry.sweeps)
+        if _all_available(entry, folder, options.runs_dir):
+            yield name
+        else:
+            needed = f"sweep {', '.join(entry.sweeps)}" if entry.sweeps else ", ".join(entry.tables)
+            print(f"{name}: no results yet ({needed}), left out")
+
+
+def _job(name: str, options: argparse.Namespace, only: tuple[str, ...] | None) -> Job:
+    sweeps = tuple(options.sweep or FIGURES[name].sweeps)
+    results, output = _folders(options, sweeps)
+    return Job(
+        name,
+        sweeps,
+        results,
+        output,
+        _output_name(name, options.sweep),
+        options.runs_dir,
+        only,
+        width=Console().width if sys.stdout.isatty() else 140,
+        colours=sys.stdout.isatty(),
+    )
 
 
 def _check(options: argparse.Namespace) -> None:
@@ -98,31 +109,12 @@ def _output_name(name: str, sweeps: Sequence[str] | None) -> str:
     return sweeps[0] if name == FIGURES[name].sweeps[0] else f"{sweeps[0]}_{name}"
 
 
-def _all_available(
-    entry: FigureEntry, sweeps: Sequence[str], folder: Path, runs_dir: Path | None
-) -> bool:
+def _all_available(entry: FigureEntry, folder: Path, runs_dir: Path | None) -> bool:
     """Whether a figure can be drawn: from records, only one of sweeps."""
     if runs_dir:
-        return bool(sweeps) and all((runs_dir / sweep).is_dir() for sweep in sweeps)
-    files = [*(f"{sweep}.parquet" for sweep in sweeps), *(f"{name}.csv" for name in entry.tables)]
-    return all((folder / file).exists() for file in files)
-
-
-def _results(
-    sweep: str,
-    entry: FigureEntry,
-    folder: Path,
-    runs_dir: Path | None,
-    only: Collection[str] | None,
-) -> Results:
-    """The results of a sweep; those of fresh runs are also written to the folder."""
-    path = folder / f"{sweep}.parquet"
-    if runs_dir is None:
-        return load_results(path)
-    results = load_sweep(runs_dir, sweep, only)
-    save_results(results, path, entry.curves)
-    print(f"wrote {path}")
-    return results
+        return bool(entry.sweeps) and all((runs_dir / sweep).is_dir() for sweep in entry.sweeps)
+    sweeps = (f"{sweep}.parquet" for sweep in entry.sweeps)
+    return all((folder / file).exists() for file in (*sweeps, *map("{}.csv".format, entry.tables)))
 
 
 def _parser() -> argparse.ArgumentParser:

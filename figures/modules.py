@@ -76,9 +76,10 @@ def found_multipliers(results: Results) -> pd.DataFrame:
 
 def _loss(results: Results, search: str) -> float:
     """The loss of the last incumbent at fresh seeds."""
-    trials = with_losses(results.trials, results.runs)
-    of_search = trials[(trials["search"] == search) & (trials["kind"] == "confirmation")]
-    return float(of_search.sort_values("trial")["loss"].iloc[-1])
+    trials = results.trials
+    confirmed = trials[(trials["search"] == search) & (trials["kind"] == "confirmation")]
+    last = confirmed.sort_values("trial").tail(1)
+    return float(with_losses(last, results.runs)["loss"].iloc[0])
 
 
 def _draw_types(panel: Axes, multipliers: pd.DataFrame, names: bool) -> AxesImage:
