@@ -86,6 +86,7 @@ class BySeed:
 Choice = Pooled | BySeed
 
 REPORTED = "as reported"
+_PLACES = ("first", "second", "third", "fourth", "fifth")
 CHOICES: dict[str, Choice] = {
     REPORTED: Pooled(),
     "points within 1 octave": Pooled(window=1.0),
@@ -93,7 +94,7 @@ CHOICES: dict[str, Choice] = {
     "shapes as varied as learnt": Pooled(inflation=1 / INFLATION),
     "shapes twice as varied as learnt": Pooled(inflation=2 / INFLATION),
     "regret at the largest scale": Pooled(worst=False),
-    **{f"without seed {place + 1}": Pooled(without=place) for place in range(5)},
+    **{f"without the {name} seed": Pooled(without=place) for place, name in enumerate(_PLACES)},
     "seed by seed, three points": BySeed(0.0),
     "seed by seed, five points": BySeed(math.inf),
 }

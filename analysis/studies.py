@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import pandas as pd
 
@@ -27,6 +27,11 @@ from analysis.arms import (
 )
 from paper_repro.errors import ConfigError
 
+#: What the hyperparameters of a base are: tuned together (docs/per_module.md), or a tuned learning
+#: rate and first guesses for all else.
+Base = Literal["tuned", "first guesses"]
+FIRST_GUESSES: Base = "first guesses"
+
 
 @dataclass(frozen=True)
 class Study:
@@ -45,6 +50,8 @@ class Study:
     """What ends its name, of a sweep that is several studies."""
     where: tuple[str, tuple[Any, ...]] | None = None
     """A column, and the values that it has in the runs of such a sweep that are its own."""
+    base: Base = "tuned"
+    """At size `cpu`."""
 
     @property
     def name(self) -> str:
@@ -93,13 +100,6 @@ STUDIES = {
     study.name: study
     for study in (
         Study("lr_width", AXES["width"], _ALONG_WIDTH),
-        Study("lr_depth", AXES["depth"], _ALONG_DEPTH),
-        Study("lr_batch", AXES["batch_size"], _RULE_PARTS),
-        Study("wd_batch", AXES["batch_size"], _RULE_PARTS, WEIGHT_DECAY),
-        Study("lr_duration", AXES["tokens"], _FOR_DURATION, others=False),
-        Study("iso_steps", ISO_STEPS, (WHOLE_RULE,)),
-        Study("no_qk_norm", AXES["width"], (WHOLE_RULE, _NO_QK_NORM), rows=(_NO_QK_NORM,)),
-        Study("eps_fixes", AXES["width"], _LARGE_EPS, rows=_LARGE_EPS),
         Study("transfer_width", AXES["width"], _WIDTH_REPAIRED, rows=_WIDTH_REPAIRED),
         Study("transfer_depth", AXES["depth"], (*_ALONG_DEPTH, Arm("mup", scaled_init=True))),
         Study("transfer_batch", AXES["batch_size"], _RULE_PARTS),
@@ -119,6 +119,19 @@ STUDIES = {
         Study("transfer_steps", ISO_STEPS, (WHOLE_RULE,)),
         Study("transfer_qk_norm", AXES["width"], (_NO_QK_NORM,), rows=(_NO_QK_NORM,)),
         Study("transfer_eps", AXES["width"], _LARGE_EPS, rows=_LARGE_EPS),
+        Study("lr_depth", AXES["depth"], _ALONG_DEPTH, base=FIRST_GUESSES),
+        Study("lr_batch", AXES["batch_size"], _RULE_PARTS, base=FIRST_GUESSES),
+        Study("wd_batch", AXES["batch_size"], _RULE_PARTS, WEIGHT_DECAY, base=FIRST_GUESSES),
+        Study("lr_duration", AXES["tokens"], _FOR_DURATION, others=False, base=FIRST_GUESSES),
+        Study("iso_steps", ISO_STEPS, (WHOLE_RULE,), base=FIRST_GUESSES),
+        Study(
+            "no_qk_norm",
+            AXES["width"],
+            (WHOLE_RULE, _NO_QK_NORM),
+            rows=(_NO_QK_NORM,),
+            base=FIRST_GUESSES,
+        ),
+        Study("eps_fixes", AXES["width"], _LARGE_EPS, rows=_LARGE_EPS, base=FIRST_GUESSES),
     )
 }
 """By name. A study is here before its sweep has results: its figure can be drawn at the end of a

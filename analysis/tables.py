@@ -48,7 +48,7 @@ from analysis.precision import precision
 from analysis.report import Columns, readable, scale_range
 from analysis.schedule_laws.tables import our_tables
 from analysis.searches import race, race_differences, with_losses
-from analysis.studies import STUDIES, Study
+from analysis.studies import STUDIES, Base, Study
 from analysis.transfer import fit_transfer
 from analysis.tuned import tuned_global
 from analysis.variance import components
@@ -125,7 +125,7 @@ def all_tables(results_dir: Path) -> Tables:
     for study, size, runs, transfer in studies:
         drawn = fit_transfer(study.figure_runs(runs), study.axis, study.hyperparameter)
         parts["transfer_table"].append(
-            transfer_rows(transfer, shared, size).assign(sweep=study.name)
+            transfer_rows(transfer, shared, size).assign(sweep=study.name, base=study.base)
         )
         optima = drawn.optima().join(pooled_optima(drawn, shared))
         parts["optima"].append(optima.assign(sweep=study.name, size=size))
@@ -169,8 +169,9 @@ def _exponents(
     return tables
 
 
-def markdown(table: pd.DataFrame) -> str:
-    """The table of transfer for documents: the pooled rows, and the verdicts seed by seed."""
+def markdown(table: pd.DataFrame, base: Base) -> str:
+    """The table of transfer at a base for documents: the pooled rows, and verdicts seed by seed."""
+    table = table[table["base"] == base]
     keys = ["sweep", "label", "size"]
     by_seed = table[table["method"] == "by seed"].set_index(keys)["verdict"]
     columns: Columns = {

@@ -16,18 +16,21 @@ _COLOURS: dict[TransferVerdict, str] = {
     "not decided": "#E69F00",
     "fails": "#882255",
 }
+_HEADINGS = {"tuned": "at the tuned base", "first guesses": "at a base of first guesses"}
 #: Nats and octaves at which panels end; intervals beyond go on.
 _LIMITS = {"drift": (-1.05, 1.05), "regret_worst": (-0.004, 0.145)}
 
 
 def make_verdicts(table: pd.DataFrame) -> Made:
-    """A forest plot: left the drift, right the regret at the worst scale with its floor.
+    """A forest plot by base: left the drift, right the regret at the worst scale with its floor.
 
     Args:
         table: the table of transfer.
     """
     table = table.assign(row=table["sweep"] + ": " + table["label"])
-    order = list(dict.fromkeys(table["row"]))
+    order = []
+    for base, some in table.groupby("base", sort=False):
+        order += [_HEADINGS[str(base)], *dict.fromkeys(some["row"])]
     figure = Figure((7.6, 0.9 + 0.25 * len(order)), layout="constrained")
     left, right = figure.subplots(1, 2, sharey=True)
     _draw(left, table, "drift", order)
@@ -37,6 +40,9 @@ def make_verdicts(table: pd.DataFrame) -> Made:
     floors = table[table["method"] == "pooled"].set_index("row")["regret_floor"].reindex(order)
     right.plot(floors, range(len(order)), "|", color="0.2", markersize=8)
     left.set_yticks(range(len(order)), order, fontsize=7)
+    for label in left.get_yticklabels():
+        if label.get_text() in _HEADINGS.values():
+            label.set_fontweight("bold")
     left.invert_yaxis()
     left.set_xlabel("drift (octaves per doubling)")
     right.set_xlabel("regret at the worst scale (nats)")

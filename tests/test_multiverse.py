@@ -36,8 +36,8 @@ def transfer(runs):
 @pytest.mark.slow  # it learns what curves share
 def test_every_row_is_given_under_every_choice_and_first_as_it_is_reported(transfer):
     table = multiverse({"s": transfer}, SOME)
-    beyond = len(transfer.runs["seed"].unique()) + 1
-    named = set(SOME) - {f"without seed {place}" for place in range(beyond, 9)}
+    assert transfer.runs["seed"].nunique() == 3
+    named = set(SOME) - {"without the fourth seed", "without the fifth seed"}
     assert {label: set(rows["choice"]) for label, rows in table.groupby("label")} == {
         "SP": named,
         "Complete(d)P": named,
