@@ -25,7 +25,8 @@ from paper_repro.statistics import Interval
 ROOT = Path(__file__).parent.parent
 PAGES = ("README.md", "analysis/CLAIMS.md", "figures/README.md", "docs/*.md")
 _PARTS = re.compile(
-    r"<!-- (?P<block>\w+): .*?<!-- /(?P=block) -->|−?\d+\.\d+ \[−?\d+\.\d+, −?\d+\.\d+\]", re.DOTALL
+    r"<!-- (?P<block>[\w-]+): .*?<!-- /(?P=block) -->|−?\d+\.\d+ \[−?\d+\.\d+, −?\d+\.\d+\]",
+    re.DOTALL,
 )
 """Marked blocks, which are passed over, and intervals."""
 

@@ -48,7 +48,7 @@ def test_what_was_printed_alike_and_differs_now_is_named_and_left():
 
 def test_what_another_command_renders_is_left_to_it():
     found = replacements(table(0.2, 0.9), table(0.4, 0.8))
-    block = "<!-- t: python docs/results.py -->\n0.20 [0.10, 0.30]\n<!-- /t -->"
+    block = "<!-- a-b: python docs/results.py -->\n0.20 [0.10, 0.30]\n<!-- /a-b -->"
     text = f"0.20 [0.10, 0.30]\n{block}\n0.90 [0.80, 1.00]"
     after, _ = renumbered(text, found)
     assert after == f"0.40 [0.30, 0.50]\n{block}\n0.80 [0.70, 0.90]"
