@@ -54,9 +54,9 @@ def test_tables_of_the_results_there_are(tmp_path):
     arms = set(zip(table["parameterization"], table["alpha"], table["sde_rule"], strict=True))
     assert arms == {("sp", 1, "all"), ("complete_d", 1, "all")}
     assert set(table["also"].dropna()) == {"Complete(d)P, α = ½"}
-    assert "| lr_width | Complete(d)P | Complete(d)P, α = ½ | 64 … 128 |" in markdown(
-        table, "tuned"
-    )
+    row = "| lr_width | Complete(d)P | Complete(d)P, α = ½ | 64 … 128 |"
+    assert row in markdown(table, "tuned")
+    assert "lr_width" not in markdown(table, "first guesses")
     assert not (tmp_path / "loss_laws.csv").exists()
 
 
