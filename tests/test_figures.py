@@ -210,7 +210,7 @@ def test_lr_depth_has_a_line_a_depth(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["lr_widht"], "no figure 'lr_widht'; there are lr_width, lr_depth"),
+        (["lr_widht"], "no figure 'lr_widht'; there are lr_width, transfer_width"),
         (["lr_width"], "lr_width.parquet: no such results"),
         (["--sweep", "mine"], "--sweep: needs the name of one figure"),
         (["lr_width", "--commit"], "--commit: needs --runs-dir"),
