@@ -56,13 +56,13 @@ def _job(name: str, options: argparse.Namespace, only: tuple[str, ...] | None) -
     sweeps = tuple(options.sweep or FIGURES[name].sweeps)
     results, output = _folders(options, sweeps)
     return Job(
-        name,
-        sweeps,
-        results,
-        output,
-        _output_name(name, options.sweep),
-        options.runs_dir,
-        only,
+        name=name,
+        sweeps=sweeps,
+        results_dir=results,
+        output_dir=output,
+        output_name=_output_name(name, options.sweep),
+        runs_dir=options.runs_dir,
+        only=only,
         width=Console().width if sys.stdout.isatty() else 140,
         colours=sys.stdout.isatty(),
     )
@@ -113,8 +113,9 @@ def _all_available(entry: FigureEntry, folder: Path, runs_dir: Path | None) -> b
     """Whether a figure can be drawn: from records, only one of sweeps."""
     if runs_dir:
         return bool(entry.sweeps) and all((runs_dir / sweep).is_dir() for sweep in entry.sweeps)
-    sweeps = (f"{sweep}.parquet" for sweep in entry.sweeps)
-    return all((folder / file).exists() for file in (*sweeps, *map("{}.csv".format, entry.tables)))
+    files = [f"{sweep}.parquet" for sweep in entry.sweeps]
+    files += [f"{name}.csv" for name in entry.tables]
+    return all((folder / file).exists() for file in files)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -1,10 +1,9 @@
-"""Make figures from results or records, as many at once as there are cores."""
+"""Make figures from results or records, several at once."""
 
 from __future__ import annotations
 
 import io
 import multiprocessing
-import os
 import signal
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -19,7 +18,11 @@ from analysis.tables import read_table
 from figures.made import save
 from figures.registry import FIGURES
 from figures.style import style
+from paper_repro.cores import usable_cores
 from paper_repro.errors import ConfigError
+
+#: Figures at once, where there are so many cores: each process takes 0.6 GB.
+MOST_PROCESSES = 8
 
 
 @dataclass(frozen=True)
@@ -52,7 +55,7 @@ class Said:
 
 def regenerate(jobs: Sequence[Job]) -> Iterator[Said]:
     """Make figures; what there is to say comes in their order."""
-    processes = min(os.cpu_count() or 1, len(jobs))
+    processes = min(usable_cores(), len(jobs), MOST_PROCESSES)
     if processes < 2:
         yield from map(_make, jobs)
         return
