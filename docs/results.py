@@ -15,7 +15,7 @@ import pandas as pd
 from analysis import multiverse, optimum_laws, power, simulation, tables
 from analysis.load import COMMITTED_RESULTS, load_results
 from analysis.report import readable
-from analysis.studies import FIRST_GUESSES, Base
+from analysis.studies import FIRST_GUESSES
 from analysis.transfer_check import checked_axes, verdicts
 from figures.transfer_check import COLUMNS
 from paper_repro.parameterization.page import markdown_table, render
@@ -23,11 +23,6 @@ from paper_repro.parameterization.page import markdown_table, render
 
 def _of(name: str, text: Callable[[pd.DataFrame], str]) -> str:
     return text(tables.read_table(COMMITTED_RESULTS, name))
-
-
-def transfer(base: Base) -> str:
-    """The table of transfer at one base."""
-    return tables.markdown(tables.read_table(COMMITTED_RESULTS, "transfer_table"), base)
 
 
 def llama() -> str:
@@ -39,8 +34,16 @@ def llama() -> str:
 
 #: Page, block, and what is in it.
 BLOCKS = (
-    ("analysis/CLAIMS.md", "transfer", partial(transfer, "tuned")),
-    ("analysis/CLAIMS.md", "transfer-first-guesses", partial(transfer, FIRST_GUESSES)),
+    (
+        "analysis/CLAIMS.md",
+        "transfer",
+        partial(_of, "transfer_table", partial(tables.markdown, base="tuned")),
+    ),
+    (
+        "analysis/CLAIMS.md",
+        "transfer-first-guesses",
+        partial(_of, "transfer_table", partial(tables.markdown, base=FIRST_GUESSES)),
+    ),
     ("docs/designs.md", "power", partial(_of, "power", power.markdown)),
     ("docs/optimum_laws.md", "costs", partial(_of, "optimum_laws", optimum_laws.markdown)),
     ("docs/statistics.md", "simulation", partial(_of, "simulation", simulation.markdown)),
