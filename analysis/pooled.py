@@ -92,6 +92,8 @@ class Draws:
     """At the optimum, nats (draws,)."""
     coefficients: Floats
     """(draws, 5)."""
+    log_sigma: Floats
+    """Logarithm of the noise of one seed at the lowest point, nats (draws,)."""
 
     def excess(self, log2: ArrayLike) -> Floats:
         """Loss at a value of the hyperparameter above that at the optimum, nats (draws,).
@@ -188,7 +190,25 @@ def draw(
     pull = weighted @ torch.from_numpy(curve.losses.mean(axis=1)) + of_prior * middle
     spread = torch.linalg.cholesky(inverse)
     found = (inverse @ pull[:, :, None] + spread @ noise[:, :, None]).squeeze(2).numpy()
-    return Draws(curve, optimum, found[:, 0], found[:, 1:])
+    return Draws(curve, optimum, found[:, 0], found[:, 1:], log_sigma)
+
+
+@_one_thread()
+def further_seeds(known: Draws, shared: Shared, seeds: int, random: np.random.Generator) -> Floats:
+    """Losses that further seeds may have at the points of a curve, of one draw of its truth.
+
+    Returns:
+        Nats (points, seeds).
+    """
+    truth = int(random.integers(len(known.optimum)))
+    numbers = (*shared.correlation, shared.growth)
+    (group,) = grouped([known.curve], step=_STEP)
+    (covariance,) = noise_covariance(group, *(torch.tensor(each) for each in numbers))
+    z = torch.from_numpy(known.curve.x - known.optimum[truth])
+    mean = known.loss[truth] + basis(z).numpy() @ known.coefficients[truth]
+    noise = np.linalg.cholesky(covariance.numpy()) @ random.standard_normal((len(mean), seeds))
+    losses: Floats = mean[:, None] + math.exp(known.log_sigma[truth]) * noise
+    return losses
 
 
 def _inverted(weights: Floats, for_place: Floats, for_sigma: Floats) -> tuple[Floats, Floats]:

@@ -29,6 +29,7 @@ from analysis.transfer import (
     ScaleFit,
     ScaleFits,
     Transfer,
+    TransferVerdict,
     counted_scales,
     fit_scale,
     regret,
@@ -81,6 +82,11 @@ class PooledArm:
     base: int
 
     @property
+    def seeds(self) -> int:
+        """Of the curve that has the fewest."""
+        return min(int(draws.curve.losses.shape[1]) for draws in self.draws.values())
+
+    @property
     def drift(self) -> Floats:
         """Octaves per doubling of the scale (draws,)."""
         return drift_of(self.draws)
@@ -112,6 +118,10 @@ class PooledArm:
         """The scale with the largest regret."""
         others = [scale for scale in self.draws if scale != self.base]
         return max(others, key=lambda scale: float(np.median(self.regret(scale))))
+
+    def verdict(self, seeds: int, bracketed: bool) -> TransferVerdict:
+        """Of the drift, and of the regret at the worst scale: see `analysis.transfer.verdict`."""
+        return verdict(credible(self.drift), credible(self.regret(self.worst)), seeds, bracketed)
 
 
 def pooled_arm(
@@ -223,8 +233,7 @@ def pooled_optima(transfer: Transfer, shared: AllShared) -> pd.DataFrame:
 def _pooled(fits: ScaleFits, arm: PooledArm, bracketed: bool) -> dict[str, object]:
     drift, worst = arm.drift, arm.regret(arm.worst)
     slope, cost = credible(drift), credible(worst)
-    seeds = min(len(fits[scale].seeds) for scale in arm.draws)
-    decided = verdict(slope, cost, seeds, bracketed)
+    decided = arm.verdict(arm.seeds, bracketed)
     share = np.maximum(np.abs(drift) / DRIFT_TOLERANCE, worst / REGRET_TOLERANCE)
     stays = share_within(share, 1.0)
     return {

@@ -12,7 +12,7 @@ from functools import partial
 
 import pandas as pd
 
-from analysis import multiverse, optimum_laws, power, simulation, tables
+from analysis import assurance, multiverse, optimum_laws, power, simulation, tables
 from analysis.load import COMMITTED_RESULTS, load_results
 from analysis.report import readable
 from analysis.studies import FIRST_GUESSES
@@ -47,6 +47,7 @@ BLOCKS = (
     ("docs/designs.md", "power", partial(_of, "power", power.markdown)),
     ("docs/optimum_laws.md", "costs", partial(_of, "optimum_laws", optimum_laws.markdown)),
     ("docs/statistics.md", "simulation", partial(_of, "simulation", simulation.markdown)),
+    ("docs/statistics.md", "assurance", partial(_of, "assurance", assurance.markdown)),
     ("docs/statistics.md", "multiverse", partial(_of, "multiverse", multiverse.markdown)),
     ("docs/transfer_check.md", "llama", llama),
 )

@@ -168,6 +168,14 @@ def test_choices_are_tried_on_what_is_reported():
     assert reported.to_dict() == rows.set_index(keys)["verdict"].to_dict()
 
 
+def test_more_seeds_are_tried_on_what_is_open():
+    keys = ["sweep", "label", "size"]
+    rows = read_table(RESULTS, "transfer_table").query("method == 'pooled'")
+    still_open = rows[rows["verdict"] == "not decided"]
+    tried = read_table(RESULTS, "assurance")[keys].drop_duplicates()
+    assert tried.to_numpy().tolist() == still_open[keys].to_numpy().tolist()
+
+
 def test_sizes_are_read_from_the_names_of_files():
     assert size_of("lr_width", "lr_width") == "cpu"
     assert size_of("lr_width_gpu", "lr_width") == "gpu"
