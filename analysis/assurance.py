@@ -126,15 +126,19 @@ def assurances(rows: Sequence[OpenRow], futures: int) -> pd.DataFrame:
 
 
 def markdown(table: pd.DataFrame) -> str:
-    """The table for docs/statistics.md: the share decided, and with how many seeds."""
+    """The table for docs/statistics.md: shares decided, and with how many seeds.
+
+    `decidable` is that with the largest budget.
+    """
     rows = []
     for (sweep, label, _), of_row in table.groupby(["sweep", "label", "size"], sort=False):
         now = of_row["seeds"] - of_row["more"]
         decided = of_row["holds"] + of_row["fails"]
         cells = [f"{share:.2f} ({n})" for share, n in zip(decided, of_row["seeds"], strict=True)]
-        rows.append([str(sweep), str(label), str(now.iloc[0]), *cells])
+        most = str(of_row["decidable"].iloc[-1])
+        rows.append([str(sweep), str(label), str(now.iloc[0]), *cells, most])
     budgets = [f"{hours:g} core-hours" for hours in table["core_hours"].unique()]
-    return markdown_table(["sweep", "arm", "seeds", *budgets], rows)
+    return markdown_table(["sweep", "arm", "seeds", *budgets, "decidable"], rows)
 
 
 @command

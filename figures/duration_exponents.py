@@ -101,7 +101,10 @@ def _ours(exponents: pd.DataFrame) -> pd.DataFrame:
     for (sweep, size), some in exponents.groupby(["sweep", "size"], sort=False):
         usual = some.iloc[0]
         several = some["batch_size"].nunique() > 1
-        for _, row in some.sort_values("batch_size", kind="stable").iterrows():
+        ordered = some.assign(without=~some["qk_norm"]).sort_values(
+            ["batch_size", "without", "schedule", "share"], kind="stable"
+        )
+        for _, row in ordered.iterrows():
             parts = [f"batch {row['batch_size']}"] if several else []
             parts.append(_schedule(f"{row['schedule']} {100 * row['share']:.0f}%"))
             parts += [_QUANTITIES[row["co_scaled"]]] if row["co_scaled"] != NOTHING else []
