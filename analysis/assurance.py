@@ -26,12 +26,18 @@ import pandas as pd
 from analysis.arms import select
 from analysis.load import COMMITTED_RESULTS
 from analysis.pooled import Shared, draw, further_seeds
-from analysis.pooled_transfer import INFLATIONS, PooledArm, pooled_arm, same_trainings
+from analysis.pooled_transfer import (
+    INFLATIONS,
+    PooledArm,
+    cost_of_a_seed,
+    pooled_arm,
+    same_trainings,
+)
 from analysis.tables import read_shared, studies_with_results, write_table
 from analysis.transfer import fit_transfer
-from paper_repro.command import command
+from paper_repro.command import command, positive
 from paper_repro.parameterization.page import markdown_table
-from paper_repro.paths import given_path
+from paper_repro.paths import check_writable, given_path
 
 #: Core-hours that may be spent on further seeds of one row.
 BUDGETS = (2.0, 5.0, 20.0)
@@ -39,6 +45,10 @@ BUDGETS = (2.0, 5.0, 20.0)
 #: A row is undecidable within a budget if a smaller share of its futures is decided.
 DECIDABLE = 0.5
 
+_COLUMNS = [
+    *("sweep", "label", "size", "core_hours", "seeds", "more"),
+    *("holds", "fails", "futures", "decidable"),
+]
 #: Draws of each curve in a simulated future: its quantiles are as good as needed.
 _DRAWS = 1000
 
@@ -68,13 +78,10 @@ def open_rows(results_dir: Path) -> Iterator[OpenRow]:
             fits = transfer.arms[each]
             arm = pooled_arm(fits, transfer.base, shared, inflation)
             bracketed = all(fit.mean.bracketed for fit in fits.values())
-            if arm is None or arm.verdict(arm.seeds, bracketed) != "not decided":
+            if arm is None or arm.verdict(bracketed) != "not decided":
                 continue
-            of_arm = select(transfer.runs, each)
-            hours = of_arm["wall_seconds"].mean() * len(of_arm) / of_arm["seed"].nunique() / 3600
-            yield OpenRow(
-                study.name, each.label, size, arm, bracketed, shared, inflation, float(hours)
-            )
+            _, hours = cost_of_a_seed(select(transfer.runs, each))
+            yield OpenRow(study.name, each.label, size, arm, bracketed, shared, inflation, hours)
 
 
 def assurance(
@@ -93,8 +100,7 @@ def _future(row: OpenRow, more: int, random: np.random.Generator) -> str:
         curve = replace(known.curve, losses=np.hstack([known.curve.losses, losses]))
         seed = int(random.integers(2**32))
         draws[scale] = draw(curve, row.shared, _DRAWS, seed, row.inflation)
-    arm = PooledArm(draws, row.arm.base)
-    return arm.verdict(arm.seeds, row.bracketed)
+    return PooledArm(draws, row.arm.base).verdict(row.bracketed)
 
 
 def assurances(rows: Sequence[OpenRow], futures: int) -> pd.DataFrame:
@@ -122,7 +128,7 @@ def assurances(rows: Sequence[OpenRow], futures: int) -> pd.DataFrame:
             )
         print(f"\r{number} of {len(rows)} rows", end="", file=sys.stderr)
     print(file=sys.stderr)
-    return pd.DataFrame(found)
+    return pd.DataFrame(found, columns=_COLUMNS)
 
 
 def markdown(table: pd.DataFrame) -> str:
@@ -148,8 +154,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--results-dir", type=given_path, default=COMMITTED_RESULTS, help="default: %(default)s"
     )
-    parser.add_argument("--futures", type=int, default=200, help="of a row (default: 200)")
+    parser.add_argument("--futures", type=positive, default=200, help="of a row (default: 200)")
     options = parser.parse_args(arguments)
+    check_writable(options.results_dir, "--results-dir")
     table = assurances(list(open_rows(options.results_dir)), options.futures)
     write_table(table, options.results_dir / "assurance.csv")
     print(markdown(table), end="")

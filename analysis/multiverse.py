@@ -39,7 +39,7 @@ from analysis.transfer import (
 )
 from paper_repro.command import command
 from paper_repro.parameterization.page import markdown_table
-from paper_repro.paths import given_path
+from paper_repro.paths import check_writable, given_path
 from paper_repro.statistics import UNKNOWN, Interval
 
 Estimates = tuple[Interval, Interval]
@@ -167,6 +167,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--results-dir", type=given_path, default=COMMITTED_RESULTS, help="default: %(default)s"
     )
     directory = parser.parse_args(arguments).results_dir
+    check_writable(directory, "--results-dir")
     transfers = {
         study.name: fit_transfer(study.table_runs(runs), study.axis, study.hyperparameter)
         for study, size, runs in studies_with_results(directory)

@@ -119,9 +119,10 @@ class PooledArm:
         others = [scale for scale in self.draws if scale != self.base]
         return max(others, key=lambda scale: float(np.median(self.regret(scale))))
 
-    def verdict(self, seeds: int, bracketed: bool) -> TransferVerdict:
+    def verdict(self, bracketed: bool) -> TransferVerdict:
         """Of the drift, and of the regret at the worst scale: see `analysis.transfer.verdict`."""
-        return verdict(credible(self.drift), credible(self.regret(self.worst)), seeds, bracketed)
+        slope, cost = credible(self.drift), credible(self.regret(self.worst))
+        return verdict(slope, cost, self.seeds, bracketed)
 
 
 def pooled_arm(
@@ -233,7 +234,6 @@ def pooled_optima(transfer: Transfer, shared: AllShared) -> pd.DataFrame:
 def _pooled(fits: ScaleFits, arm: PooledArm, bracketed: bool) -> dict[str, object]:
     drift, worst = arm.drift, arm.regret(arm.worst)
     slope, cost = credible(drift), credible(worst)
-    decided = arm.verdict(arm.seeds, bracketed)
     share = np.maximum(np.abs(drift) / DRIFT_TOLERANCE, worst / REGRET_TOLERANCE)
     stays = share_within(share, 1.0)
     return {
@@ -244,7 +244,7 @@ def _pooled(fits: ScaleFits, arm: PooledArm, bracketed: bool) -> dict[str, objec
         "regret_floor": retuning_floor(fits[arm.worst]),
         "p_holds": stays,
         "p_fails": 1 - stays,
-        "verdict": decided,
+        "verdict": arm.verdict(bracketed),
     }
 
 
@@ -317,10 +317,15 @@ def what_decides(row: Mapping[Any, Any], runs: pd.DataFrame) -> str:
     if needed is None:
         return "no number of seeds: the estimate is at the threshold; a wider range of scales"
     needed = max(needed, seeds + 1)
-    count = round(len(runs) / runs["seed"].nunique() * (needed - seeds))
-    hours = runs["wall_seconds"].mean() * count / 3600
+    count, hours = (each * (needed - seeds) for each in cost_of_a_seed(runs))
     work = f"{hours:.1f} h" if hours >= 1 else f"{60 * hours:.0f} min"
-    return f"about {needed} seeds ({count} runs more, {work} of one core)"
+    return f"about {needed} seeds ({count:.0f} runs more, {work} of one core)"
+
+
+def cost_of_a_seed(runs: pd.DataFrame) -> tuple[float, float]:
+    """The runs of one seed of an arm at every scale and value, and their core-hours, as a mean."""
+    number = len(runs) / runs["seed"].nunique()
+    return number, float(number * runs["wall_seconds"].mean() / 3600)
 
 
 def deciding_seeds(drift: Interval, regret: Interval, seeds: int) -> int | None:

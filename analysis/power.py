@@ -21,7 +21,7 @@ from analysis.load import COMMITTED_RESULTS
 from analysis.report import Columns, readable
 from analysis.simulation import LEARNT, Design, studies, study
 from analysis.transfer import DRIFT_TOLERANCE
-from paper_repro.command import command
+from paper_repro.command import command, positive
 from paper_repro.files import write_atomically
 from paper_repro.parameterization.page import markdown_table
 from paper_repro.paths import check_writable, given_path
@@ -91,7 +91,7 @@ def _share(row: pd.Series, name: str) -> str:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Simulate, write the table, and print it; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m analysis.power", description=__doc__)
-    parser.add_argument("--studies", type=int, default=40, help="of each family (default: 40)")
+    parser.add_argument("--studies", type=positive, default=40, help="of each family (default: 40)")
     parser.add_argument(
         "--output", type=given_path, default=COMMITTED_RESULTS / "power.csv", metavar="FILE"
     )

@@ -38,7 +38,7 @@ from analysis.transfer import (
     regret,
     verdict,
 )
-from paper_repro.command import command
+from paper_repro.command import command, positive
 from paper_repro.files import write_atomically
 from paper_repro.parameterization.page import markdown_table
 from paper_repro.paths import check_writable, given_path
@@ -292,7 +292,8 @@ def markdown(table: pd.DataFrame) -> str:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Simulate, and write the summary; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m analysis.simulation", description=__doc__)
-    parser.add_argument("--studies", type=int, default=100, help="of each family (default: 100)")
+    every = "of each family (default: 100)"
+    parser.add_argument("--studies", type=positive, default=100, help=every)
     parser.add_argument(
         "--output", type=given_path, default=COMMITTED_RESULTS / "simulation.csv", metavar="FILE"
     )

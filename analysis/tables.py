@@ -56,7 +56,7 @@ from paper_repro.command import command
 from paper_repro.errors import ConfigError
 from paper_repro.files import write_atomically
 from paper_repro.parameterization.page import markdown_table
-from paper_repro.paths import given_path
+from paper_repro.paths import check_writable, given_path
 
 DURATION_TABLES = (
     *("duration_exponents", "duration_effects"),
@@ -234,6 +234,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--results-dir", type=given_path, default=COMMITTED_RESULTS, help="default: %(default)s"
     )
     directory = parser.parse_args(arguments).results_dir
+    check_writable(directory, "--results-dir")
     tables = all_tables(directory)
     for name, table in tables.items():
         write_table(table, directory / f"{name}.csv")

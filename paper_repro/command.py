@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import io
 import os
 import sys
@@ -58,6 +59,13 @@ def command(main: Main) -> Callable[..., int]:
         return WRONG
 
     return run
+
+
+def positive(text: str) -> int:
+    """A whole number above 0, as the `type` of an argument."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number above 0 (got {text!r})")
+    return int(text)
 
 
 def _file_problem(error: OSError) -> str:

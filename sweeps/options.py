@@ -10,7 +10,7 @@ from typing import Any, Literal, NoReturn, TypeVar, get_args, get_origin
 from pydantic import BaseModel, ConfigDict
 from pydantic.fields import FieldInfo
 
-from paper_repro.command import WRONG
+from paper_repro.command import WRONG, positive
 from paper_repro.config import Execution, PositiveInt
 from paper_repro.paths import given_path
 
@@ -134,13 +134,7 @@ def _values(name: str, field: FieldInfo) -> dict[str, Any]:
         return {"nargs": "+", "type": _count, "metavar": "N"}
     if name in ("profile", "runs_dir"):
         return {"type": given_path, "metavar": "FILE" if name == "profile" else "DIR"}
-    return {"type": _positive, "metavar": "N"}
-
-
-def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"expected a whole number above 0 (got {text!r})")
-    return int(text)
+    return {"type": positive, "metavar": "N"}
 
 
 def _count(text: str) -> int:

@@ -20,7 +20,7 @@ def an_open_row(drift: float) -> OpenRow:
         made = simulate(DESIGN, drift, "alike", np.random.default_rng(seed))
         arm = pooled_arm(made.fits, made.base, LEARNT, 1.0)
         bracketed = all(fit.mean.bracketed for fit in made.fits.values())
-        if arm is not None and bracketed and arm.verdict(arm.seeds, True) == "not decided":
+        if arm is not None and bracketed and arm.verdict(True) == "not decided":
             return OpenRow("s", "arm", "cpu", arm, True, LEARNT, 1.0, seed_hours=0.5)
     raise AssertionError("no open row")
 
@@ -56,6 +56,12 @@ def test_more_seeds_decide_more_and_tell_in_the_end_what_was_thought_likely(drif
 def test_what_was_not_bracketed_never_holds():
     row = replace(an_open_row(0.0), bracketed=False)
     assert assurance(row, 200, 20, np.random.default_rng(0))["holds"] == 0
+
+
+def test_where_every_row_is_decided_the_table_is_empty():
+    table = assurances([], futures=4)
+    assert {"sweep", "core_hours", "decidable"} <= set(table)
+    assert len(markdown(table).splitlines()) == 2
 
 
 def test_a_budget_pays_for_as_many_seeds_as_it_says():

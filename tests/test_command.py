@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from support.tiny_sweep import ROOT, sweep_file
 
+from analysis import assurance, multiverse, power, simulation, tables
 from analysis.load import load_results
 from paper_repro.command import CRASHED, INTERRUPTED, WRONG, command
 from paper_repro.coordinate_check import __main__ as checked
@@ -131,6 +132,19 @@ def test_what_cannot_be_written_is_said_before_the_work(capsys, monkeypatch):
     monkeypatch.setattr(checked, "check", lambda *_: pytest.fail("it trained"))
     assert checked.main(["--axis", "width", "--plot", "/proc/plot.png"]) == WRONG
     assert capsys.readouterr().err.startswith("error: --plot: /proc cannot be written")
+    for made in (assurance, multiverse, tables):
+        assert made.main(["--results-dir", "/proc"]) == WRONG
+        assert capsys.readouterr().err.startswith("error: --results-dir: /proc cannot be written")
+
+
+@pytest.mark.parametrize("main", [assurance.main, power.main, simulation.main])
+@pytest.mark.parametrize("number", ["0", "-1", "many"])
+def test_a_number_of_repetitions_is_above_zero(main, number, capsys):
+    option = "--futures" if main is assurance.main else "--studies"
+    with pytest.raises(SystemExit) as stopped:
+        main([f"{option}={number}"])
+    assert stopped.value.code == WRONG
+    assert f"expected a whole number above 0 (got '{number}')" in capsys.readouterr().err
 
 
 def test_a_parquet_file_that_is_no_results_is_one_line(tmp_path):

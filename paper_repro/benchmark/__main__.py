@@ -14,7 +14,7 @@ from rich.console import Console
 
 from paper_repro.benchmark.measure import Case, Variant, measure, peak_flops
 from paper_repro.benchmark.report import VARIANTS, read_history, slower, table
-from paper_repro.command import command
+from paper_repro.command import command, positive
 from paper_repro.config import Execution, RunConfig, parse_run_config
 from paper_repro.cores import usable_cores
 from paper_repro.errors import ConfigError
@@ -127,12 +127,6 @@ def _case(variant: Variant, shape: Shape, arguments: argparse.Namespace) -> Case
         runs=min(RUNS, RUNS_WIDTHS // config.model.width) if bundled and gpu else 1,
         seconds=QUICK_SECONDS if arguments.quick else SECONDS[device],
     )
-
-
-def positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"expected a whole number above 0 (got {text!r})")
-    return int(text)
 
 
 def _parser() -> argparse.ArgumentParser:
