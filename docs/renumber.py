@@ -37,7 +37,7 @@ NAMES = (
     *("scaled_init", "share", "co_scaled", "qk_norm", "eps", "clip", "width", "depth"),
     *("batch_size", "tokens", "scale", "method", "choice", "target", "predicts", "compute_min"),
     *("law", "law_source", "kind", "family", "proposer", "trials", "steps", "model", "boundary"),
-    *("regime", "grows", "rule", "cooldown", "batch", "corpus", "tokenizer", "x"),
+    *("regime", "grows", "rule", "cooldown", "batch", "corpus", "tokenizer", "x", "core_hours"),
 )
 """The columns that say which row of a table it is; each table has some."""
 

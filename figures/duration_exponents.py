@@ -36,7 +36,7 @@ _ROW = 0.21  # inches
 def make_duration_exponents(
     exponents: pd.DataFrame, effects: pd.DataFrame, grids: pd.DataFrame, schedules: pd.DataFrame
 ) -> Made:
-    """γ of each condition, of public runs and as published; below, what changes do to γ.
+    """γ of each condition, of public runs and as published; beside it, what changes do to γ.
 
     Args:
         exponents: `duration_exponents.csv`.
@@ -53,25 +53,25 @@ def make_duration_exponents(
         }
         for _, row in effects.sort_values("sweep", ascending=False, kind="stable").iterrows()
     )
-    heights = [len(_rows(frame)) for frame in (gammas, moved)]
-    figure = Figure((6.8, 1.9 + _ROW * sum(heights)), layout="constrained")
-    top, bottom = figure.subplots(2, 1, height_ratios=heights)
-    _draw(top, gammas, "gamma")
-    top.set_xlim(-0.55, 0.8)
-    top.set_xlabel("γ of η* ∝ D$^{-γ}$ (95 % interval; hollow: not all bracketed)")
+    rows, changes = (len(_rows(frame)) for frame in (gammas, moved))
+    figure = Figure((11.8, 0.7 + _ROW * rows), layout="constrained")
+    panels = figure.subplot_mosaic(
+        [["gamma", "effect"], ["gamma", "legend"]], height_ratios=(changes, max(rows - changes, 8))
+    )
+    left, right, below = (panels[name] for name in ("gamma", "effect", "legend"))
+    _draw(left, gammas, "gamma")
+    left.set_xlim(-0.55, 0.8)
+    left.set_xlabel("γ of η* ∝ D$^{-γ}$ (95 % interval; hollow: not all bracketed)")
     for style, (name, value) in zip(("-", "--", ":"), PUBLISHED.items(), strict=True):
-        top.axvline(value, color="0.45", linestyle=style, linewidth=1, label=name, zorder=0)
-    _draw(bottom, moved, "effect")
-    bottom.axvline(0, color="0.45", linewidth=1, zorder=0)
-    bottom.set_xlabel("change of γ (interval corrected for the number of changes)")
+        left.axvline(value, color="0.45", linestyle=style, linewidth=1, label=name, zorder=0)
+    _draw(right, moved, "effect")
+    right.axvline(0, color="0.45", linewidth=1, zorder=0)
+    right.set_xlabel("change of γ (interval corrected for the number of changes)")
     known = [whose for whose in _COLOURS if whose in set(gammas["whose"])]
     handles = [Patch(color=_COLOURS[whose], label=whose) for whose in known]
     handles.append(Patch(color=_BY_SEED, label="seed by seed, at 95 %"))
-    figure.legend(
-        handles=[*handles, *top.get_legend_handles_labels()[0]],
-        loc="outside upper center",
-        ncols=3,
-    )
+    below.axis("off")
+    below.legend(handles=[*handles, *left.get_legend_handles_labels()[0]], loc="upper left")
     tables = {
         "η* ∝ D^−γ": readable(
             gammas[gammas["method"] == "pooled"],
