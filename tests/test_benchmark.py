@@ -12,6 +12,7 @@ from paper_repro.cost import counts, parameters, train_flops
 from paper_repro.files import write_json
 
 
+@pytest.mark.slow  # it compiles
 def test_a_quick_benchmark_as_json(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(benchmark, "QUICK_SECONDS", 0.5)
     kept = tmp_path / "kept.json"

@@ -59,7 +59,17 @@ def test_these_are_the_notebooks():
     assert sorted(path.stem for path in DIRECTORY.glob("*.ipynb")) == ALL
 
 
-@pytest.mark.parametrize("name", ALL)
+#: The others are made of the same parts, whose numbers test_figures and test_results hold.
+EVERY_TIME = "laws"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        EVERY_TIME,
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ALL if name != EVERY_TIME),
+    ],
+)
 def test_executes_anywhere_and_says_what_the_committed_copy_says(name, tmp_path):
     copy = shutil.copy(DIRECTORY / f"{name}.ipynb", tmp_path)
     fresh, kept = texts(execute(tmp_path / copy, tmp_path)), texts(read(name))
