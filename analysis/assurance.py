@@ -69,7 +69,11 @@ class OpenRow:
 
 
 def open_rows(results_dir: Path) -> Iterator[OpenRow]:
-    """The rows of the table of transfer that are not decided, in its order."""
+    """The rows of the table of transfer that are not decided, in its order.
+
+    Raises:
+        ConfigError: there are no results, or no table of what curves share.
+    """
     learnt = read_shared(results_dir)
     for study, size, runs in studies_with_results(results_dir):
         transfer = fit_transfer(study.table_runs(runs), study.axis, study.hyperparameter)

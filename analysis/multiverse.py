@@ -148,15 +148,19 @@ def _without(curves: pd.DataFrame, place: int) -> ScaleFit:
 
 
 def markdown(table: pd.DataFrame) -> str:
-    """The rows whose verdict changes, for docs/statistics.md."""
-    rows = []
+    """The rows whose verdict changes, for docs/statistics.md, and which become their opposite."""
+    rows, opposite = [], []
     for (sweep, label), some in table.groupby(["sweep", "label"], sort=False):
         reported = some.loc[some["choice"] == REPORTED, "verdict"].iloc[0]
         others = some[~some["same"]].groupby("verdict", sort=False)["choice"].agg("; ".join)
         if len(others):
             changed = ". ".join(f"*{verdict}*: {choices}" for verdict, choices in others.items())
             rows.append([str(sweep), str(label), str(reported), changed])
-    return markdown_table(["sweep", "arm", "verdict", "under other choices"], rows)
+            if {str(reported), *others.index} >= {"holds", "fails"} and reported != "not decided":
+                opposite.append(f"{sweep}, {label}")
+    became = "; ".join(opposite) or "none"
+    table_of_changes = markdown_table(["sweep", "arm", "verdict", "under other choices"], rows)
+    return f"{table_of_changes}\nFrom *holds* to *fails*, or the other way round: {became}.\n"
 
 
 @command

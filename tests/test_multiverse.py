@@ -2,13 +2,14 @@
 
 import math
 
+import pandas as pd
 import pytest
 from support.synthetic_sweep import drifting, write_sweep
 
 from analysis.arms import AXES, LR, Arm
 from analysis.likelihood import WINDOW
 from analysis.load import load_sweep
-from analysis.multiverse import CHOICES, REPORTED, BySeed, Pooled, multiverse
+from analysis.multiverse import CHOICES, REPORTED, BySeed, Pooled, markdown, multiverse
 from analysis.pooled_transfer import learn_all, transfer_rows
 from analysis.simulation import LEARNT
 from analysis.transfer import Transfer, fit_transfer
@@ -54,6 +55,23 @@ def test_every_row_is_given_under_every_choice_and_first_as_it_is_reported(trans
 def drift_under(choice: Pooled | BySeed, transfer: Transfer) -> float:
     slope, _ = choice(transfer, transfer.arms[Arm("sp")], {LR: LEARNT})
     return slope.value
+
+
+def test_a_verdict_that_becomes_its_opposite_is_named():
+    columns = ["sweep", "label", "choice", "verdict", "same"]
+    rows = [
+        ("s", "SP", REPORTED, "fails", True),
+        ("s", "SP", "other", "holds", False),
+        ("s", "μP", REPORTED, "holds", True),
+        ("s", "μP", "other", "not decided", False),
+        ("s", "open", REPORTED, "not decided", True),
+        ("s", "open", "other", "holds", False),
+        ("s", "open", "another", "fails", False),
+    ]
+    table = pd.DataFrame(rows, columns=columns)
+    last = "From *holds* to *fails*, or the other way round: {}.\n"
+    assert markdown(table).endswith(last.format("s, SP"))
+    assert markdown(table[table["label"] != "SP"]).endswith(last.format("none"))
 
 
 def test_a_seed_left_out_is_left_out(runs, transfer):
